@@ -1,0 +1,178 @@
+/* The C face of the bus. The build strips the preprocessor lines and hands the rest to cffi: this is the only declaration.
+ *
+ * Results: zero or more is success, a negative number is one of the codes below. Deadlines are absolute nanoseconds on
+ * CLOCK_MONOTONIC; EB_POLL does not wait at all, EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
+ * when a signal came or a slice of the wait ended: run the signal handlers and call again with the same deadline. */
+#ifndef EVENTBUS_H
+#define EVENTBUS_H
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+enum {
+    EB_OK = 0,
+    EB_NOTHING = -1,     /* the time is up and nothing came */
+    EB_INTERRUPTED = -2, /* call again with the same deadline */
+    EB_FULL = -3,        /* no room in the ring: eb_slowest names who holds it back */
+    EB_BUSY = -4,        /* another process kept a lock until the deadline */
+    EB_CLOSED = -5,      /* shut down, or this handle was interrupted */
+    EB_DAMAGED = -6,     /* shared memory says something impossible: eb_detail() */
+    EB_VERSION = -7,     /* a segment of another format or build: eb_detail() */
+    EB_UNDECIDED = -8,   /* a topic without a verdict: decide on batch->undecided, then call again */
+    EB_LARGE = -9,       /* the next record needs batch->needed bytes of buffer: eb_reserve */
+    EB_TOO_LARGE = -10,  /* the event could never fit: it is over eb_event_limit */
+    EB_NO_SLOT = -11,    /* every subscriber slot is taken by a live subscription */
+    EB_TABLE_FULL = -12, /* the topic table is full: send with EB_INLINE and the names */
+    EB_SYSTEM = -13      /* errno says what */
+};
+
+enum {
+    EB_POLL = 0,
+    EB_FOREVER = -1,
+    EB_LATEST = -1, /* eb_terms.start: what is sent from now on */
+    EB_OLDEST = 0,  /* eb_terms.start: from the oldest event kept */
+    EB_ADAPTIVE = -1
+};
+
+enum {
+    EB_TOPICS = 4096,     /* entries of the topic table */
+    EB_NAME_LIMIT = 255,  /* bytes of a system, a kind or a pattern */
+    EB_PATH_LIMIT = 4096, /* bytes of a path */
+    EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
+    EB_BATCH_LIMIT = 256, /* events in one batch */
+    EB_SUBSCRIBERS_LIMIT = 1024,
+    EB_INLINE = 0xFFFFFF /* a topic number: the record carries its names */
+};
+
+typedef struct eb_bus eb_bus;
+typedef struct eb_subscription eb_subscription;
+
+/* One event of a batch to send; its bytes follow those of the event before it: system, kind, path, body.
+ * Without a path the body is the JSON text "[path,data]"; with one it is raw data. system and kind are empty unless
+ * topic is EB_INLINE. */
+typedef struct {
+    uint32_t topic;
+    uint32_t system_length;
+    uint32_t kind_length;
+    uint32_t path_length;
+    uint32_t body_length;
+} eb_outgoing;
+
+/* What stands beside the JSON array for event number `index`: system, kind, path and raw data, from `offset`. */
+typedef struct {
+    uint32_t index;
+    uint32_t system_length;
+    uint32_t kind_length;
+    uint32_t path_length;
+    uint64_t data_length;
+    uint64_t offset;
+} eb_beside;
+
+/* A batch as one subscription receives it, rewritten by each eb_receive. The JSON text of `json_count` events is one
+ * array "[path,data,path,data,...]" in the first json_length bytes of buffer; an event with an eb_beside that has a
+ * path has no part in it. */
+typedef struct {
+    char *buffer;
+    uint64_t size;
+    uint64_t json_length;
+    uint64_t needed;
+    uint32_t json_count;
+    uint32_t beside_count;
+    uint32_t undecided;
+    uint32_t system_length;
+    uint32_t kind_length;
+    char names[512];
+    uint64_t sequence[256];
+    uint64_t time[256];
+    uint32_t sender[256];
+    uint32_t topic[256];
+    eb_beside beside[256];
+} eb_batch;
+
+typedef struct {
+    const char *system; /* the patterns and the name are text for people and for eb_subscriber */
+    const char *kind;
+    const char *name;
+    int64_t start;   /* EB_LATEST, EB_OLDEST or a sequence */
+    int64_t spin_ns; /* how long to look before sleeping; EB_ADAPTIVE */
+    int gated;       /* whether it holds publishers back */
+} eb_terms;
+
+typedef struct {
+    uint64_t capacity;
+    uint64_t used;
+    uint64_t committed;
+    uint64_t sent;
+    uint64_t inline_sent;
+    uint32_t topics;
+    uint32_t max_subscribers;
+    int closed;
+    int persist;
+} eb_stats;
+
+typedef struct {
+    uint64_t backlog; /* events between its cursor and the committed position */
+    uint64_t lost;
+    uint32_t pid;
+    int gated;
+    int sleeping;
+    char name[64];
+    char system[256];
+    char kind[256];
+} eb_subscriber_info;
+
+const char *eb_strerror(int status);
+const char *eb_detail(void); /* what this thread's last EB_DAMAGED or EB_VERSION was about */
+
+/* The two segments: sizes, formatting, liveness. A descriptor of the roster carries the locks. */
+int64_t eb_ring_bytes(uint64_t capacity);
+int64_t eb_roster_bytes(uint32_t max_subscribers);
+int eb_format(int ring_fd, int roster_fd, uint64_t capacity, uint32_t max_subscribers, uint64_t identity_0,
+              uint64_t identity_1);
+int eb_door_enter(int roster_fd, int64_t deadline); /* one opener or leaver at a time */
+int eb_door_leave(int roster_fd);
+int64_t eb_attached(int roster_fd); /* attachments made through other descriptors */
+int eb_attach(int roster_fd);
+int eb_detach(int roster_fd);
+int eb_signed(int roster_fd);  /* 1 when the roster is whole, 0 when its creator never finished it */
+int eb_persists(int roster_fd); /* 1 when the bus outlives its last process */
+
+/* A bus takes over roster_fd when it succeeds. */
+eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status);
+int eb_bus_repair(eb_bus *bus); /* only while nobody else is attached */
+int eb_bus_roster_fd(const eb_bus *bus);
+void eb_bus_persist(eb_bus *bus);
+void eb_bus_interrupt(eb_bus *bus); /* whoever waits in it returns EB_CLOSED, now and later */
+void eb_bus_free(eb_bus *bus);
+int eb_fork_prepare(eb_bus *bus); /* an attached descriptor for the child-to-be */
+void eb_fork_child(eb_bus *bus, int roster_fd);
+
+int64_t eb_event_limit(const eb_bus *bus);
+int eb_topic(eb_bus *bus, const char *system, size_t system_length, const char *kind, size_t kind_length,
+             int64_t deadline);
+int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths);
+int64_t eb_topic_count(const eb_bus *bus, uint32_t topic);
+int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length, int64_t deadline);
+int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length,
+                  int64_t deadline);
+int eb_shutdown(eb_bus *bus, int64_t deadline);
+int eb_closed(const eb_bus *bus);
+int eb_lock_holder(const eb_bus *bus);
+int eb_slowest(eb_bus *bus);
+int eb_stats_read(const eb_bus *bus, eb_stats *out);
+int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
+uint32_t eb_roster_epoch(eb_bus *bus);
+int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline);
+
+eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadline, int *status);
+int eb_unsubscribe(eb_subscription *sub);
+void eb_subscription_abandon(eb_subscription *sub); /* in a forked child: let go without a trace */
+void eb_subscription_free(eb_subscription *sub);
+void eb_interrupt(eb_subscription *sub);
+eb_batch *eb_batch_of(eb_subscription *sub);
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
+int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
+int eb_reserve(eb_subscription *sub, uint64_t size);
+int64_t eb_backlog(eb_subscription *sub);
+uint64_t eb_lost(const eb_subscription *sub);
+uint32_t eb_slot(const eb_subscription *sub);

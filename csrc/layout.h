@@ -1,0 +1,171 @@
+/* The bytes of both segments.
+ *
+ * WHO WRITES WHAT
+ *   ring    publishers only. Its signature is written once; everything else only by the holder of the publish lock.
+ *   roster  everybody attached. A slot belongs to the holder of the kernel lock on its byte; the waiter set, the two
+ *           event counts and `persist` belong to all.
+ * A subscriber maps the ring read-only, so what it may scribble on is the roster: publishers bound all they read there.
+ *
+ * LIFE OF A RECORD
+ *   The stream is endless; a position is a byte offset in it and stands at `position % capacity` of the data, which is
+ *   mapped twice in a row, so that no record wraps. Positions are compared by their difference only. (Going round 2^64
+ *   itself needs a capacity that divides it, else the data offset jumps there: after some 58 years at 10 GB/s.)
+ *   A record is a header of four words and a body, rounded up to eight bytes. Its first word, the sequence, is written
+ *   by the publish *before* it: each commit leaves the next sequence number at the position where the next record will
+ *   begin. So one store, of `committed`, makes a record and the sequence counter visible together.
+ *
+ *   step                          killed right after it, the others see
+ *   1 publish lock taken          nothing; the next owner repairs (EOWNERDEAD)
+ *   2 oldest moved forward        fewer old records, which no gated cursor still needed; `oldest` is a record's start
+ *   3 header, body, next sequence nothing: all of it lies at or past `committed`. The sequence word at `committed` itself
+ *                                 was written by the commit before and is not touched
+ *   4 committed stored            the whole event
+ *   5 topic counter raised        the whole event; a counter that step 5 did not reach is caught up by the repair, which
+ *                                 compares the counters' sum with the sequence and recounts the last records
+ *   6 publish lock released       the whole event; who sleeps is woken by the next publisher, or looks again by itself
+ *   7 waiter's bit cleared        within EB_SLICE_NS: a sleeper raises its bit again each time it looks
+ *   8 sleeper woken               -
+ *   A new topic is written behind the last entry and becomes visible with `topic_count`; before that nobody looks there.
+ *
+ * LIFE OF A SLOT
+ *   FREE -> CLAIMED (byte locked, roster lock held) -> OPEN -> FREE. Its owner word carries a generation, which moves on
+ *   at every step to FREE and to CLAIMED. Whoever dies with it in hand leaves the word as it is and the byte unlocked:
+ *   a reaper takes the roster lock, looks at the byte again, and frees it.
+ *
+ * LABELS of the ordered operations, each named on both sides:
+ *   [commit]  release of record words and sequence  / acquire by readers
+ *   [cursor]  release of a cursor after the copy     / acquire by the gate: the copy is over before it is overwritten
+ *   [lap]     record words stored with release after `oldest` / loaded with acquire before `oldest` is loaded again
+ *   [wake]    seq_cst: bit raised, then committed loaded / committed stored, then bits loaded: one of the two sees it
+ *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded
+ *   [space]   seq_cst: waiters counted, then cursors loaded / cursor stored, then waiters loaded
+ *   [topic]   release of an entry by topic_count     / acquire before the entry is read
+ *   [owner]   release of a slot's fields by its owner word / acquire before they are read
+ */
+#ifndef EVENTBUS_LAYOUT_H
+#define EVENTBUS_LAYOUT_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "eventbus.h"
+
+#define EB_LINE 64
+#define EB_FORMAT 1u
+#define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
+#define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
+#define EB_HEAP_BYTES (256u * 1024u)
+#define EB_WAITER_WORDS (EB_SUBSCRIBERS_LIMIT / 64)
+
+typedef _Atomic uint64_t eb_u64;
+typedef _Atomic uint32_t eb_u32;
+
+/* Written once, magic last. `check` mixes all the other words: a flipped bit anywhere is refused. */
+typedef struct {
+    eb_u64 magic;
+    uint32_t version;
+    uint32_t max_subscribers;
+    uint64_t build; /* mixes every size and limit of this build */
+    uint64_t identity[2];
+    uint64_t capacity;
+    uint64_t header_bytes;
+    uint64_t check;
+} eb_signature;
+
+/* A wake-up without a lost one: note the epoch, count yourself in, look again, sleep while the epoch stands. */
+typedef struct {
+    eb_u32 epoch;
+    eb_u32 waiters;
+} eb_event_count;
+
+typedef struct {
+    uint32_t name_offset;
+    uint8_t system_length;
+    uint8_t kind_length;
+    uint16_t unused;
+    eb_u64 count;
+} eb_topic_entry;
+
+typedef struct {
+    eb_signature signature;
+
+    _Alignas(2 * EB_LINE) pthread_mutex_t publish_lock;
+    eb_u32 holder; /* pid, for messages only */
+
+    _Alignas(2 * EB_LINE) eb_u64 committed;
+    eb_u32 closed;
+
+    _Alignas(2 * EB_LINE) eb_u64 oldest;
+
+    _Alignas(2 * EB_LINE) eb_u64 gate; /* as last computed; never past a gated cursor */
+    eb_u64 inline_count;
+    eb_u32 topic_count;
+
+    _Alignas(4096) eb_topic_entry topics[EB_TOPICS];
+    char heap[EB_HEAP_BYTES];
+} eb_ring_header;
+
+enum { EB_SLOT_FREE = 0, EB_SLOT_CLAIMED = 1, EB_SLOT_OPEN = 2, EB_SLOT_STATE = 3, EB_SLOT_GATED = 4 };
+
+typedef struct {
+    _Alignas(EB_LINE) eb_u64 owner; /* generation << 8 | gated | state */
+    eb_u32 pid;
+    uint8_t name_length;
+    uint8_t system_length;
+    uint8_t kind_length;
+
+    _Alignas(EB_LINE) eb_u64 cursor; /* written by the subscriber only, like the two below */
+    eb_u64 sequence;
+    eb_u64 lost;
+
+    _Alignas(EB_LINE) eb_u32 semaphore; /* 0 or 1; woken through futex(2) */
+
+    _Alignas(EB_LINE) eb_u64 deaf[EB_TOPICS / 64];
+
+    char name[EB_LABEL_LIMIT + 1];
+    char system[EB_NAME_LIMIT + 1];
+    char kind[EB_NAME_LIMIT + 1];
+} eb_slot_t;
+
+typedef struct {
+    eb_u64 bits;
+    char pad[EB_LINE - sizeof(uint64_t)];
+} eb_waiter_word;
+
+typedef struct {
+    eb_signature signature;
+    _Alignas(EB_LINE) eb_u32 persist;
+    eb_event_count changed;                  /* a subscription came or went */
+    _Alignas(EB_LINE) eb_event_count space;  /* publishers that wait for room */
+    _Alignas(EB_LINE) eb_u32 used_slots;     /* slots at and past it were never taken */
+    _Alignas(EB_LINE) eb_waiter_word waiters[EB_WAITER_WORDS];
+    _Alignas(4096) eb_slot_t slots[];
+} eb_roster_header;
+
+/* The words of a record's header. */
+enum { EB_WORD_SEQUENCE = 0, EB_WORD_TIME = 1, EB_WORD_TOPIC = 2, EB_WORD_SENDER = 3, EB_HEADER_WORDS = 4 };
+/* EB_WORD_TOPIC: body_length | topic << 32 | system_length of an inline topic << 56
+ * EB_WORD_SENDER: sender | path_length of raw data << 32 | kind_length of an inline topic << 56 */
+#define EB_HEADER_BYTES (EB_HEADER_WORDS * 8)
+
+#define EB_RECORD_BYTES(body) ((uint64_t)EB_HEADER_BYTES + (((uint64_t)(body) + 7) & ~(uint64_t)7))
+
+static_assert(sizeof(eb_signature) == EB_LINE, "one line, compared as a whole");
+static_assert(offsetof(eb_ring_header, publish_lock) == 128, "the lock shares no line with what readers poll");
+static_assert(offsetof(eb_ring_header, committed) == 256, "committed has its line pair to itself");
+static_assert(offsetof(eb_ring_header, oldest) == 384, "oldest has its line pair to itself");
+static_assert(offsetof(eb_ring_header, gate) == 512, "publishers' own words");
+static_assert(offsetof(eb_ring_header, topics) == 4096, "the topic table begins a page");
+static_assert(sizeof(eb_topic_entry) == 16, "four entries a line");
+static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
+static_assert(sizeof(eb_slot_t) == 1280, "whole lines");
+static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");
+static_assert(offsetof(eb_roster_header, slots) == 4096, "the slots begin a page");
+static_assert(sizeof(((eb_batch *)0)->sequence) == EB_BATCH_LIMIT * 8, "eventbus.h spells the limit out");
+static_assert(EB_TOPICS <= EB_INLINE, "a topic number fits 24 bits");
+static_assert(EB_PATH_LIMIT < 1 << 24, "a path length fits 24 bits");
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "lock-free 64-bit atomics");
+
+#endif
