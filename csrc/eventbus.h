@@ -1,4 +1,5 @@
-/* The C face of the bus. The build strips the preprocessor lines and hands the rest to cffi: this is the only declaration.
+/* The C face of the bus. The build strips the preprocessor lines and hands the rest to cffi: this is the only
+ * declaration.
  *
  * Results: zero or more is success, a negative number is one of the codes below. Deadlines are absolute nanoseconds on
  * CLOCK_MONOTONIC; EB_POLL does not wait at all, EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
@@ -68,6 +69,18 @@ typedef struct {
     uint64_t offset;
 } eb_beside;
 
+/* The state of one count of what waits: begins all zero; after EB_UNDECIDED go on with the same one. */
+typedef struct {
+    uint64_t count;
+    uint64_t position;
+    uint64_t stop;
+    uint32_t started;
+    uint32_t undecided;
+    uint32_t system_length;
+    uint32_t kind_length;
+    char names[512];
+} eb_walk;
+
 /* A batch as one subscription receives it, rewritten by each eb_receive. The JSON text of `json_count` events is one
  * array "[path,data,path,data,...]" in the first json_length bytes of buffer; an event with an eb_beside that has a
  * path has no part in it. */
@@ -134,12 +147,13 @@ int eb_door_leave(int roster_fd);
 int64_t eb_attached(int roster_fd); /* attachments made through other descriptors */
 int eb_attach(int roster_fd);
 int eb_detach(int roster_fd);
-int eb_signed(int roster_fd);  /* 1 when the roster is whole, 0 when its creator never finished it */
+int eb_signed(int roster_fd);   /* 1 when the roster is whole, 0 when its creator never finished it */
 int eb_persists(int roster_fd); /* 1 when the bus outlives its last process */
 
-/* A bus takes over roster_fd when it succeeds. */
+int eb_repair(int ring_fd, int roster_fd); /* only while nobody else is attached */
+
+/* A bus keeps a duplicate of roster_fd, so it shares the locks that were taken through it. */
 eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status);
-int eb_bus_repair(eb_bus *bus); /* only while nobody else is attached */
 int eb_bus_roster_fd(const eb_bus *bus);
 void eb_bus_persist(eb_bus *bus);
 void eb_bus_interrupt(eb_bus *bus); /* whoever waits in it returns EB_CLOSED, now and later */
@@ -148,9 +162,8 @@ int eb_fork_prepare(eb_bus *bus); /* an attached descriptor for the child-to-be 
 void eb_fork_child(eb_bus *bus, int roster_fd);
 
 int64_t eb_event_limit(const eb_bus *bus);
-int eb_topic(eb_bus *bus, const char *system, size_t system_length, const char *kind, size_t kind_length,
-             int64_t deadline);
-int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths);
+int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_length, int64_t deadline);
+int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths); /* 512 bytes; two lengths */
 int64_t eb_topic_count(const eb_bus *bus, uint32_t topic);
 int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length, int64_t deadline);
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length,
@@ -173,6 +186,6 @@ eb_batch *eb_batch_of(eb_subscription *sub);
 int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
-int64_t eb_backlog(eb_subscription *sub);
+int eb_backlog(eb_subscription *sub, eb_walk *walk);
 uint64_t eb_lost(const eb_subscription *sub);
 uint32_t eb_slot(const eb_subscription *sub);

@@ -1,0 +1,46 @@
+"""Builds the compiled module from csrc/: run by setup.py, never at run time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+CSRC = Path(__file__).resolve().parent
+SOURCES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "bus.c", "subscription.c"]
+TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
+SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
+
+
+def declarations(header: Path) -> str:
+    """The header without its preprocessor lines: what cffi reads."""
+    return "\n".join(line for line in header.read_text().splitlines() if not line.startswith("#"))
+
+
+def build() -> FFI:
+    """The declarations, the sources and the flags, with the test points if EVENTBUS_TEST_POINTS=1."""
+    flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+    links = ["-pthread"]
+    if SANITIZE:
+        flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+        links += [f"-fsanitize={SANITIZE}"]
+    headers = ["eventbus.h"] + (["testing.h"] if TESTING else [])
+    sources = SOURCES + (["testing.c"] if TESTING else [])
+    ffi = FFI()
+    for header in headers:
+        ffi.cdef(declarations(CSRC / header))
+    ffi.set_source(
+        "eventbus._eventbus",
+        "\n".join(f'#include "{header}"' for header in headers),
+        sources=[str((CSRC / source).relative_to(CSRC.parent)) for source in sources],
+        include_dirs=[str(CSRC.relative_to(CSRC.parent))],
+        define_macros=[("EB_TEST_POINTS", "1")] if TESTING else [],
+        extra_compile_args=flags,
+        extra_link_args=links,
+        py_limited_api=True,
+    )
+    return ffi
+
+
+ffibuilder = build()

@@ -1,0 +1,152 @@
+/* What the C files share inside one process: handles, the prototypes of the leaves, the test points. */
+#ifndef EVENTBUS_INTERNAL_H
+#define EVENTBUS_INTERNAL_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#define EB_SLICE_NS 500000000ll      /* how long a sleeper sleeps before it looks again by itself */
+#define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
+#define EB_MILLISECOND 1000000ll
+
+/* Named moments between two stores that others can see. A build with EB_TEST_POINTS calls the hook there, which may
+ * stop or kill; a release has none of it. */
+#define EB_TEST_POINT_LIST(POINT)                                                                                      \
+    POINT(publish_locked)                                                                                              \
+    POINT(publish_claimed)                                                                                             \
+    POINT(publish_header)                                                                                              \
+    POINT(publish_copied)                                                                                              \
+    POINT(publish_committed)                                                                                           \
+    POINT(publish_counted)                                                                                             \
+    POINT(publish_unlocked)                                                                                            \
+    POINT(wake_lowered)                                                                                                \
+    POINT(wake_posted)                                                                                                 \
+    POINT(topic_written)                                                                                               \
+    POINT(topic_shown)                                                                                                 \
+    POINT(shutdown_stored)                                                                                             \
+    POINT(space_flagged)                                                                                               \
+    POINT(reap_found)                                                                                                  \
+    POINT(reap_freed)                                                                                                  \
+    POINT(slot_locked)                                                                                                 \
+    POINT(slot_claimed)                                                                                                \
+    POINT(slot_cursor)                                                                                                 \
+    POINT(slot_open)                                                                                                   \
+    POINT(receive_copied)                                                                                              \
+    POINT(receive_advanced)                                                                                            \
+    POINT(waiter_raised)                                                                                               \
+    POINT(waiter_woken)                                                                                                \
+    POINT(slot_freed)                                                                                                  \
+    POINT(format_ring_sized)                                                                                           \
+    POINT(format_ring_signed)                                                                                          \
+    POINT(format_roster_signed)                                                                                        \
+    POINT(door_entered)                                                                                                \
+    POINT(attached)
+
+#ifdef EB_TEST_POINTS
+#define EB_POINT_NAME(name) EB_POINT_##name,
+enum { EB_TEST_POINT_LIST(EB_POINT_NAME) EB_POINT_COUNT };
+#undef EB_POINT_NAME
+void eb_test_point(int point);
+#define EB_TEST_POINT(name) eb_test_point(EB_POINT_##name)
+#else
+#define EB_TEST_POINT(name) ((void)0)
+#endif
+
+typedef struct {
+    eb_ring_header *header;
+    char *data; /* mapped twice in a row */
+    uint64_t capacity;
+    uint64_t mapped_bytes;
+} eb_ring;
+
+typedef struct {
+    eb_roster_header *header;
+    uint64_t mapped_bytes;
+    uint32_t max_subscribers;
+    int fd;
+} eb_roster;
+
+/* A record as its header says, checked against what is committed. */
+typedef struct {
+    uint64_t sequence;
+    uint64_t time;
+    uint64_t bytes; /* of the whole record */
+    uint32_t topic;
+    uint32_t sender;
+    uint32_t stored; /* bytes of the body */
+    uint32_t system_length;
+    uint32_t kind_length;
+    uint32_t path_length;
+} eb_record;
+
+struct eb_bus {
+    eb_ring ring;
+    eb_roster roster;
+    pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
+    uint32_t pid;
+    _Atomic bool interrupted;
+};
+
+/* status.c */
+int eb_damaged(const char *what);
+int eb_mismatch(const char *what);
+
+/* segment.c */
+int eb_ring_map(eb_ring *ring, int fd, bool writable);
+void eb_ring_unmap(eb_ring *ring);
+int eb_roster_map(eb_roster *roster, int fd);
+void eb_roster_unmap(eb_roster *roster);
+int eb_lock_create(pthread_mutex_t *lock);
+
+/* ring.c */
+uint64_t eb_ring_record_bytes(const eb_outgoing *event);
+int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need);
+void eb_ring_write(eb_ring *ring, uint64_t position, uint64_t sequence, uint64_t time, uint32_t sender,
+                   const eb_outgoing *event, const char *bytes);
+uint64_t eb_ring_sequence_at(const eb_ring *ring, uint64_t position);
+void eb_ring_commit(eb_ring *ring, uint64_t committed, uint64_t next_sequence);
+void eb_ring_count(eb_ring *ring, uint32_t topic);
+int eb_ring_repair(eb_ring *ring);
+int eb_ring_verify(const eb_ring *ring);
+int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record);
+void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *to, uint64_t length, bool shared);
+bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
+void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence);
+int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length);
+int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
+int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);
+
+/* roster.c */
+int eb_reopen(int fd);
+int eb_roster_lock(int fd, int64_t deadline);
+int eb_roster_unlock(int fd);
+int eb_slot_claim(eb_roster *roster, int fd);
+void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position);
+void eb_slot_free(eb_roster *roster, uint32_t slot);
+bool eb_slot_alive(const eb_roster *roster, uint32_t slot);
+int eb_roster_reap(eb_roster *roster);
+uint32_t eb_roster_used(const eb_roster *roster);
+uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest);
+void eb_roster_clear(eb_roster *roster);
+bool eb_slot_deaf(const eb_roster *roster, uint32_t slot, uint32_t topic);
+void eb_waiter_raise(eb_roster *roster, uint32_t slot);
+bool eb_waiter_lower(eb_roster *roster, uint32_t slot);
+
+/* wait.c */
+int64_t eb_now(void);
+int64_t eb_sooner(int64_t deadline, int64_t slice);
+bool eb_over(int64_t deadline);
+void eb_pause(void);
+void eb_semaphore_post(eb_u32 *semaphore);
+int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
+uint32_t eb_event_prepare(eb_event_count *count);
+int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
+void eb_event_post(eb_event_count *count);
+
+/* bus.c, for subscription.c */
+int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
+void eb_bus_unlock_roster(eb_bus *bus);
+
+#endif

@@ -1,0 +1,267 @@
+/* Claim, commit, read, topics: pure memory, no system call. Who writes here holds the publish lock. */
+#include "internal.h"
+
+#define BODY_BITS 0xFFFFFFFFull
+
+/* A damaged position gives some offset inside of the data, aligned like every other. */
+static uint64_t offset_of(const eb_ring *ring, uint64_t position)
+{
+    return position % ring->capacity & ~7ull;
+}
+
+static eb_u64 *word_at(const eb_ring *ring, uint64_t position)
+{
+    return (eb_u64 *)(void *)(ring->data + offset_of(ring, position));
+}
+
+/* Names and brackets: an inline record keeps its opening bracket, because it stands between the names and the text. */
+static uint64_t skipped(const eb_outgoing *event)
+{
+    return event->path_length == 0 && event->topic != EB_INLINE ? 1 : 0;
+}
+
+static uint64_t stored_bytes(const eb_outgoing *event)
+{
+    uint64_t all = (uint64_t)event->system_length + event->kind_length + event->path_length + event->body_length;
+    return event->path_length == 0 ? all - 1 - skipped(event) : all;
+}
+
+uint64_t eb_ring_record_bytes(const eb_outgoing *event)
+{
+    return EB_RECORD_BYTES(stored_bytes(event));
+}
+
+/* Of a record that is committed or being overwritten; 0 when it cannot be one. */
+static uint64_t record_bytes(const eb_ring *ring, uint64_t position, uint64_t limit)
+{
+    uint64_t word = atomic_load_explicit(word_at(ring, position) + EB_WORD_TOPIC, memory_order_acquire);
+    uint64_t bytes = EB_RECORD_BYTES(word & BODY_BITS);
+    return bytes <= limit ? bytes : 0;
+}
+
+/* Moves `oldest` past what `need` bytes from `committed` will overwrite. */
+int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need)
+{
+    uint64_t oldest = atomic_load_explicit(&ring->header->oldest, memory_order_relaxed); /* only written by us */
+    if (committed - oldest > ring->capacity) return eb_damaged("the oldest position is impossible");
+    if (committed + need - oldest <= ring->capacity) return EB_OK;
+    while (committed + need - oldest > ring->capacity) {
+        uint64_t bytes = record_bytes(ring, oldest, committed - oldest);
+        if (bytes == 0) return eb_damaged("a record has an impossible length");
+        oldest += bytes;
+    }
+    atomic_store_explicit(&ring->header->oldest, oldest, memory_order_relaxed); /* [lap]: the record words release it */
+    return EB_OK;
+}
+
+/* Words stored with release: a reader that sees one of them also sees the `oldest` stored before. [lap] */
+static void store_bytes(eb_u64 *to, const char *from, uint64_t length)
+{
+    for (; length >= 8; length -= 8, from += 8) {
+        uint64_t word;
+        memcpy(&word, from, 8);
+        atomic_store_explicit(to++, word, memory_order_release);
+    }
+    if (length > 0) {
+        uint64_t word = 0;
+        memcpy(&word, from, length);
+        atomic_store_explicit(to, word, memory_order_release);
+    }
+}
+
+/* The first record's sequence word was written by the commit before; writing the same value again hurts nobody. */
+void eb_ring_write(eb_ring *ring, uint64_t position, uint64_t sequence, uint64_t time, uint32_t sender,
+                   const eb_outgoing *event, const char *bytes)
+{
+    eb_u64 *words = word_at(ring, position);
+    uint64_t topic = stored_bytes(event) | (uint64_t)event->topic << 32 | (uint64_t)event->system_length << 56;
+    uint64_t from = sender | (uint64_t)event->path_length << 32 | (uint64_t)event->kind_length << 56;
+    atomic_store_explicit(words + EB_WORD_SEQUENCE, sequence, memory_order_release);
+    atomic_store_explicit(words + EB_WORD_TIME, time, memory_order_release);
+    atomic_store_explicit(words + EB_WORD_TOPIC, topic, memory_order_release);
+    atomic_store_explicit(words + EB_WORD_SENDER, from, memory_order_release);
+    EB_TEST_POINT(publish_header);
+    store_bytes(words + EB_HEADER_WORDS, bytes + skipped(event), stored_bytes(event));
+}
+
+uint64_t eb_ring_sequence_at(const eb_ring *ring, uint64_t position)
+{
+    return atomic_load_explicit(word_at(ring, position) + EB_WORD_SEQUENCE, memory_order_acquire);
+}
+
+void eb_ring_commit(eb_ring *ring, uint64_t committed, uint64_t next_sequence)
+{
+    atomic_store_explicit(word_at(ring, committed) + EB_WORD_SEQUENCE, next_sequence, memory_order_release);
+    EB_TEST_POINT(publish_copied);
+    atomic_store(&ring->header->committed, committed); /* [commit] [wake] [gate] */
+}
+
+/* Only the holder of the publish lock adds, so a load and a store are enough; readers want a figure, not an order. */
+void eb_ring_count(eb_ring *ring, uint32_t topic)
+{
+    eb_u64 *count = topic == EB_INLINE ? &ring->header->inline_count : &ring->header->topics[topic].count;
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+static uint32_t topic_count(const eb_ring *ring)
+{
+    uint32_t count = atomic_load_explicit(&ring->header->topic_count, memory_order_acquire); /* [topic] */
+    return count < EB_TOPICS ? count : EB_TOPICS;
+}
+
+static uint64_t counted(const eb_ring *ring)
+{
+    uint64_t sum = atomic_load_explicit(&ring->header->inline_count, memory_order_relaxed);
+    for (uint32_t i = 0; i < topic_count(ring); i++)
+        sum += atomic_load_explicit(&ring->header->topics[i].count, memory_order_relaxed);
+    return sum;
+}
+
+/* Walks the records kept; each whose sequence is at least `from` is counted if `count`. */
+static int walk(const eb_ring *ring, uint64_t from, eb_ring *count)
+{
+    uint64_t committed = atomic_load(&ring->header->committed);
+    uint64_t position = atomic_load(&ring->header->oldest);
+    if (committed - position > ring->capacity || position % 8 != 0) return eb_damaged("the positions are impossible");
+    uint64_t expected = eb_ring_sequence_at(ring, position);
+    while (position != committed) {
+        eb_record record;
+        int status = eb_ring_read(ring, position, committed, &record);
+        if (status != EB_OK) return status;
+        if (record.sequence != expected++) return eb_damaged("the sequence of the records is broken");
+        if (count && record.sequence >= from) eb_ring_count(count, record.topic);
+        position += record.bytes;
+    }
+    return eb_ring_sequence_at(ring, position) == expected ? EB_OK : eb_damaged("the next sequence is wrong");
+}
+
+int eb_ring_verify(const eb_ring *ring)
+{
+    return walk(ring, 0, NULL);
+}
+
+/* After the death of the lock's owner. Whatever it wrote past `committed` is nobody's; what may lack is the counting of
+ * the last events, whose number is the difference of two sums. Counting may be cut short and done again. */
+int eb_ring_repair(eb_ring *ring)
+{
+    uint64_t next = eb_ring_sequence_at(ring, atomic_load(&ring->header->committed));
+    uint64_t missing = next - 1 - counted(ring);
+    if (missing == 0) return EB_OK;
+    if (missing > next) return eb_damaged("the topic counters are ahead of the sequence");
+    return walk(ring, next - missing, ring);
+}
+
+bool eb_ring_lapped(const eb_ring *ring, uint64_t position)
+{
+    uint64_t oldest = atomic_load_explicit(&ring->header->oldest, memory_order_acquire); /* [lap] */
+    return (int64_t)(oldest - position) > 0;
+}
+
+/* The oldest record and its sequence, read so that they belong together. */
+void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence)
+{
+    do {
+        *position = atomic_load_explicit(&ring->header->oldest, memory_order_acquire);
+        *sequence = eb_ring_sequence_at(ring, *position);
+    } while (eb_ring_lapped(ring, *position));
+}
+
+/* Everything a header says is bounded here; `committed - position` must be at most the capacity. */
+int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record)
+{
+    eb_u64 *words = word_at(ring, position);
+    record->sequence = atomic_load_explicit(words + EB_WORD_SEQUENCE, memory_order_acquire); /* [lap] */
+    record->time = atomic_load_explicit(words + EB_WORD_TIME, memory_order_acquire);
+    uint64_t topic = atomic_load_explicit(words + EB_WORD_TOPIC, memory_order_acquire);
+    uint64_t from = atomic_load_explicit(words + EB_WORD_SENDER, memory_order_acquire);
+    record->stored = (uint32_t)topic;
+    record->bytes = EB_RECORD_BYTES(record->stored);
+    record->topic = (topic >> 32) & EB_INLINE;
+    record->system_length = topic >> 56;
+    record->sender = (uint32_t)from;
+    record->path_length = (from >> 32) & 0xFFFFFF;
+    record->kind_length = from >> 56;
+    if (record->bytes > committed - position) return eb_damaged("a record has an impossible length");
+    if (record->topic != EB_INLINE && record->topic >= EB_TOPICS) return eb_damaged("a record has an impossible topic");
+    uint64_t names = (uint64_t)record->system_length + record->kind_length;
+    if ((record->topic == EB_INLINE) != (names != 0)) return eb_damaged("a record has misplaced names");
+    if (record->path_length > EB_PATH_LIMIT || names + record->path_length > record->stored)
+        return eb_damaged("a record's names are longer than itself");
+    return EB_OK;
+}
+
+/* With `shared`, a publisher may be overwriting what is read: whole words, and the caller looks for a lap afterwards.
+ */
+void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *to, uint64_t length, bool shared)
+{
+    const char *body = ring->data + offset_of(ring, position) + EB_HEADER_BYTES;
+    if (!shared) {
+        memcpy(to, body + skip, length);
+        return;
+    }
+    while (length > 0) {
+        uint64_t inside = skip % 8, part = 8 - inside < length ? 8 - inside : length;
+        uint64_t word = atomic_load_explicit((const eb_u64 *)(const void *)(body + skip - inside),
+                                             memory_order_acquire); /* [lap] */
+        memcpy(to, (const char *)&word + inside, part);
+        to += part;
+        skip += part;
+        length -= part;
+    }
+}
+
+static const char *topic_text(const eb_ring *ring, uint32_t topic, size_t *system_length, size_t *kind_length)
+{
+    const eb_topic_entry *entry = &ring->header->topics[topic];
+    *system_length = entry->system_length;
+    *kind_length = entry->kind_length;
+    if (entry->name_offset > EB_HEAP_BYTES - *system_length - *kind_length) return NULL;
+    return ring->header->heap + entry->name_offset;
+}
+
+/* The number of the topic, or EB_NOTHING. Entries before `from` are known not to be it. */
+int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length)
+{
+    for (uint32_t i = from; i < topic_count(ring); i++) {
+        size_t system, kind;
+        const char *text = topic_text(ring, i, &system, &kind);
+        if (!text) return eb_damaged("a topic's name lies outside of the table");
+        if (system == system_length && kind == kind_length && memcmp(text, names, system + kind) == 0) return (int)i;
+    }
+    return EB_NOTHING;
+}
+
+/* Under the publish lock. Killed before the last store, the entry is not there and its bytes are used again. */
+int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length)
+{
+    uint32_t count = topic_count(ring);
+    uint64_t used = 0;
+    if (count > 0) {
+        size_t system, kind;
+        if (!topic_text(ring, count - 1, &system, &kind)) return eb_damaged("a topic's name lies outside of the table");
+        used = ring->header->topics[count - 1].name_offset + system + kind;
+    }
+    if (count == EB_TOPICS || used + system_length + kind_length > EB_HEAP_BYTES) return EB_TABLE_FULL;
+    eb_topic_entry *entry = &ring->header->topics[count];
+    memcpy(ring->header->heap + used, names, system_length + kind_length);
+    entry->name_offset = (uint32_t)used;
+    entry->system_length = (uint8_t)system_length;
+    entry->kind_length = (uint8_t)kind_length;
+    EB_TEST_POINT(topic_written);
+    atomic_store_explicit(&ring->header->topic_count, count + 1, memory_order_release); /* [topic] */
+    EB_TEST_POINT(topic_shown);
+    return (int)count;
+}
+
+/* Writes system and kind into `names` (512 bytes), one after the other. */
+int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths)
+{
+    if (topic >= topic_count(ring)) return eb_damaged("a record has a topic that is not in the table");
+    size_t system, kind;
+    const char *text = topic_text(ring, topic, &system, &kind);
+    if (!text) return eb_damaged("a topic's name lies outside of the table");
+    memcpy(names, text, system + kind);
+    lengths[0] = (uint32_t)system;
+    lengths[1] = (uint32_t)kind;
+    return EB_OK;
+}

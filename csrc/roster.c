@@ -1,0 +1,260 @@
+/* Subscriber slots, cursors, the gate, liveness, reaping. Everything read here may be scribbled over by any attached
+ * process and is bounded before use. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Bytes of the roster's file that carry locks; the kernel does not ask whether the file is that long. */
+enum { DOOR_BYTE = 0, ROSTER_BYTE = 1, SLOT_BYTE = 1024 };
+#define ATTACHMENT_BYTE (1ll << 32)
+#define ATTACHMENT_BYTES (1ll << 40)
+
+#define GENERATION (1ull << 8)
+
+/* Locks of the open file description: the kernel drops them when its last descriptor is closed, whoever dies how. */
+static int set_lock(int fd, short type, int64_t start, int64_t length)
+{
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? EB_OK : EB_SYSTEM;
+}
+
+/* Whether another description holds a lock in the range, and where the one that the kernel names lies. */
+static bool locked_elsewhere(int fd, int64_t start, int64_t length, int64_t *where)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return true; /* in doubt it is alive */
+    if (where) *where = lock.l_start;
+    return lock.l_type != F_UNLCK;
+}
+
+/* These locks are rarely taken and held for microseconds, so waiting is a poll: it needs no thread and ends on time. */
+static int set_lock_until(int fd, int64_t byte, int64_t deadline)
+{
+    while (set_lock(fd, F_WRLCK, byte, 1) != EB_OK) {
+        if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
+        if (eb_over(deadline)) return EB_BUSY;
+        struct timespec pause = {.tv_nsec = EB_MILLISECOND};
+        if (nanosleep(&pause, NULL) != 0) return EB_INTERRUPTED;
+    }
+    return EB_OK;
+}
+
+int eb_door_enter(int roster_fd, int64_t deadline)
+{
+    int status = set_lock_until(roster_fd, DOOR_BYTE, deadline);
+    if (status == EB_OK) EB_TEST_POINT(door_entered);
+    return status;
+}
+
+int eb_door_leave(int roster_fd)
+{
+    return set_lock(roster_fd, F_UNLCK, DOOR_BYTE, 1);
+}
+
+int eb_roster_lock(int fd, int64_t deadline)
+{
+    return set_lock_until(fd, ROSTER_BYTE, deadline);
+}
+
+int eb_roster_unlock(int fd)
+{
+    return set_lock(fd, F_UNLCK, ROSTER_BYTE, 1);
+}
+
+/* Each attachment locks a byte of its own, drawn at random, so that the attachments can be counted. */
+int eb_attach(int roster_fd)
+{
+    uint64_t drawn = 0;
+    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return EB_SYSTEM;
+    int status = set_lock(roster_fd, F_RDLCK, ATTACHMENT_BYTE + (int64_t)(drawn % ATTACHMENT_BYTES), 1);
+    if (status == EB_OK) EB_TEST_POINT(attached);
+    return status;
+}
+
+int eb_detach(int roster_fd)
+{
+    return set_lock(roster_fd, F_UNLCK, 0, 0);
+}
+
+/* The kernel names one lock in the range, not the first, so the range is split there. Its depth is the number found. */
+static int64_t count_locks(int fd, int64_t start, int64_t length)
+{
+    int64_t where = 0;
+    if (length <= 0 || !locked_elsewhere(fd, start, length, &where)) return 0;
+    return 1 + count_locks(fd, start, where - start) + count_locks(fd, where + 1, start + length - where - 1);
+}
+
+int64_t eb_attached(int roster_fd)
+{
+    return count_locks(roster_fd, ATTACHMENT_BYTE, ATTACHMENT_BYTES);
+}
+
+/* A second description of the same file, even when its name is gone or belongs to another file. */
+int eb_reopen(int fd)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static eb_slot_t *slot_at(const eb_roster *roster, uint32_t slot)
+{
+    return &roster->header->slots[slot];
+}
+
+static uint64_t owner_of(const eb_roster *roster, uint32_t slot)
+{
+    return atomic_load(&slot_at(roster, slot)->owner); /* [owner] [gate] */
+}
+
+static bool is_open(uint64_t owner)
+{
+    return (owner & EB_SLOT_STATE) == EB_SLOT_OPEN;
+}
+
+static uint64_t next_owner(uint64_t owner, unsigned state)
+{
+    return ((owner & ~(GENERATION - 1)) + GENERATION) | state;
+}
+
+uint32_t eb_roster_used(const eb_roster *roster)
+{
+    uint32_t used = atomic_load(&roster->header->used_slots);
+    return used < roster->max_subscribers ? used : roster->max_subscribers;
+}
+
+bool eb_slot_alive(const eb_roster *roster, uint32_t slot)
+{
+    return slot < eb_roster_used(roster) && is_open(owner_of(roster, slot)) &&
+           locked_elsewhere(roster->fd, SLOT_BYTE + slot, 1, NULL);
+}
+
+void eb_slot_free(eb_roster *roster, uint32_t slot)
+{
+    eb_slot_t *taken = slot_at(roster, slot);
+    atomic_store(&taken->owner, next_owner(atomic_load(&taken->owner), EB_SLOT_FREE));
+    eb_waiter_lower(roster, slot);
+    EB_TEST_POINT(slot_freed);
+}
+
+/* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `fd` then holds it. */
+int eb_slot_claim(eb_roster *roster, int fd)
+{
+    for (uint32_t i = 0; i < roster->max_subscribers; i++) {
+        if (set_lock(fd, F_WRLCK, SLOT_BYTE + i, 1) != EB_OK) {
+            if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
+            continue;
+        }
+        EB_TEST_POINT(slot_locked);
+        eb_slot_t *slot = slot_at(roster, i);
+        atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_CLAIMED));
+        EB_TEST_POINT(slot_claimed);
+        if (i >= eb_roster_used(roster)) atomic_store(&roster->header->used_slots, i + 1);
+        return (int)i;
+    }
+    return EB_NO_SLOT;
+}
+
+static uint8_t copy_text(char *to, const char *from, size_t limit)
+{
+    size_t length = strnlen(from, limit);
+    memcpy(to, from, length);
+    to[length] = 0;
+    return (uint8_t)length;
+}
+
+void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position)
+{
+    eb_slot_t *mine = slot_at(roster, slot);
+    eb_waiter_lower(roster, slot);
+    atomic_store(&mine->semaphore, 0);
+    for (size_t i = 0; i < EB_TOPICS / 64; i++)
+        atomic_store_explicit(&mine->deaf[i], 0, memory_order_relaxed);
+    atomic_store(&mine->pid, pid);
+    atomic_store(&mine->lost, 0);
+    mine->name_length = copy_text(mine->name, terms->name, EB_LABEL_LIMIT);
+    mine->system_length = copy_text(mine->system, terms->system, EB_NAME_LIMIT);
+    mine->kind_length = copy_text(mine->kind, terms->kind, EB_NAME_LIMIT);
+    atomic_store(&mine->cursor, position);
+    EB_TEST_POINT(slot_cursor);
+    uint64_t owner = atomic_load(&mine->owner) & ~(GENERATION - 1);
+    atomic_store(&mine->owner, owner | EB_SLOT_OPEN | (terms->gated ? EB_SLOT_GATED : 0)); /* [owner] [gate] */
+    EB_TEST_POINT(slot_open);
+}
+
+/* Under the roster lock: nobody can take the byte between the second look and the store. */
+int eb_roster_reap(eb_roster *roster)
+{
+    int reaped = 0;
+    for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
+        if ((owner_of(roster, i) & EB_SLOT_STATE) == EB_SLOT_FREE) continue;
+        if (locked_elsewhere(roster->fd, SLOT_BYTE + i, 1, NULL)) continue;
+        EB_TEST_POINT(reap_found);
+        eb_slot_free(roster, i);
+        EB_TEST_POINT(reap_freed);
+        reaped++;
+    }
+    return reaped;
+}
+
+/* The slowest gated cursor, or `committed` when there is none. A cursor that lies further back than the ring is long,
+ * or ahead of it, is no cursor: a publisher is never held up by a number that cannot be. */
+uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest)
+{
+    uint64_t longest = 0;
+    *slowest = -1;
+    for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
+        uint64_t owner = owner_of(roster, i);
+        if (!is_open(owner) || !(owner & EB_SLOT_GATED)) continue;
+        uint64_t lag = committed - atomic_load(&slot_at(roster, i)->cursor); /* [cursor] [gate] */
+        if (lag > capacity || lag < longest) continue;
+        longest = lag;
+        *slowest = (int)i;
+    }
+    return committed - longest;
+}
+
+/* While nobody else is attached. */
+void eb_roster_clear(eb_roster *roster)
+{
+    for (uint32_t i = 0; i < roster->max_subscribers; i++) {
+        eb_slot_t *slot = slot_at(roster, i);
+        atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_FREE));
+    }
+    for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
+        atomic_store(&roster->header->waiters[i].bits, 0);
+    atomic_store(&roster->header->used_slots, 0);
+    atomic_store(&roster->header->space.waiters, 0);
+    atomic_store(&roster->header->changed.waiters, 0);
+}
+
+/* A bit is only ever set while its slot is open; seen late, it costs a wake-up. */
+bool eb_slot_deaf(const eb_roster *roster, uint32_t slot, uint32_t topic)
+{
+    if (topic >= EB_TOPICS) return false;
+    uint64_t word = atomic_load_explicit(&slot_at(roster, slot)->deaf[topic / 64], memory_order_relaxed);
+    return (word >> (topic % 64)) & 1;
+}
+
+static eb_u64 *waiter_word(const eb_roster *roster, uint32_t slot)
+{
+    return &roster->header->waiters[slot / 64].bits;
+}
+
+void eb_waiter_raise(eb_roster *roster, uint32_t slot)
+{
+    atomic_fetch_or(waiter_word(roster, slot), 1ull << (slot % 64)); /* [wake] */
+}
+
+/* Whether the bit was up. */
+bool eb_waiter_lower(eb_roster *roster, uint32_t slot)
+{
+    uint64_t bit = 1ull << (slot % 64);
+    return (atomic_fetch_and(waiter_word(roster, slot), ~bit) & bit) != 0;
+}

@@ -1,0 +1,44 @@
+/* What happens at a test point: count, then stop or die if this is the one. Never part of a release. */
+#include "testing.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define EB_POINT_STRING(name) #name,
+static const char *const names[] = {EB_TEST_POINT_LIST(EB_POINT_STRING)};
+
+static _Atomic int armed_point = -1, armed_signal, armed_passes;
+static _Atomic int passed[EB_POINT_COUNT];
+
+int eb_test_point_count(void)
+{
+    return EB_POINT_COUNT;
+}
+
+const char *eb_test_point_name(int point)
+{
+    return point >= 0 && point < EB_POINT_COUNT ? names[point] : "";
+}
+
+void eb_test_arm(int point, int signal, int passes)
+{
+    for (int i = 0; i < EB_POINT_COUNT; i++)
+        atomic_store(&passed[i], 0);
+    atomic_store(&armed_signal, signal);
+    atomic_store(&armed_passes, passes);
+    atomic_store(&armed_point, passes > 0 ? point : -1);
+}
+
+int eb_test_passed(int point)
+{
+    return point >= 0 && point < EB_POINT_COUNT ? atomic_load(&passed[point]) : 0;
+}
+
+void eb_test_point(int point)
+{
+    int now = atomic_fetch_add(&passed[point], 1) + 1;
+    if (point == atomic_load(&armed_point) && now == atomic_load(&armed_passes))
+        kill(getpid(), atomic_load(&armed_signal));
+}

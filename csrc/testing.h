@@ -1,0 +1,11 @@
+/* The test points' own declarations, for a build with EVENTBUS_TEST_POINTS=1 only. */
+#ifndef EVENTBUS_TESTING_H
+#define EVENTBUS_TESTING_H
+#endif
+
+int eb_test_point_count(void);
+const char *eb_test_point_name(int point);
+/* This process sends itself `signal` when it has come to the point `passes` times; 0 disarms. */
+void eb_test_arm(int point, int signal, int passes);
+/* How often this process came to the point since the last eb_test_arm. */
+int eb_test_passed(int point);

@@ -1,0 +1,90 @@
+/* Sleep until a deadline, wake a sleeper: the only place that blocks on a word of shared memory.
+ *
+ * The words are futexes of our own and not sem_t: glibc aborts the process when the kernel answers a sem_t wait with an
+ * error, which whoever scribbles over the roster can provoke. Here any value of the word is a good one. */
+#include "internal.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NS_PER_SECOND 1000000000ll
+
+int64_t eb_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+/* The deadline, or the end of a slice that begins now, whichever comes first. */
+int64_t eb_sooner(int64_t deadline, int64_t slice)
+{
+    int64_t end = eb_now() + slice;
+    return deadline == EB_FOREVER || end < deadline ? end : deadline;
+}
+
+bool eb_over(int64_t deadline)
+{
+    return deadline != EB_FOREVER && (deadline == EB_POLL || eb_now() >= deadline);
+}
+
+void eb_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+/* EB_OK when the word may have changed, EB_NOTHING when the time is up, EB_INTERRUPTED by a signal. */
+static int futex_wait(eb_u32 *word, uint32_t expected, int64_t until)
+{
+    struct timespec at = {.tv_sec = until / NS_PER_SECOND, .tv_nsec = until % NS_PER_SECOND};
+    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, &at, NULL, FUTEX_BITSET_MATCH_ANY) == 0) return EB_OK;
+    if (errno == ETIMEDOUT) return EB_NOTHING;
+    return errno == EINTR ? EB_INTERRUPTED : EB_OK;
+}
+
+static void futex_wake(eb_u32 *word, int count)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+}
+
+void eb_semaphore_post(eb_u32 *semaphore)
+{
+    if (atomic_exchange(semaphore, 1) == 0) futex_wake(semaphore, 1);
+}
+
+int eb_semaphore_wait(eb_u32 *semaphore, int64_t until)
+{
+    for (;;) {
+        if (atomic_exchange(semaphore, 0) != 0) return EB_OK;
+        int status = futex_wait(semaphore, 0, until);
+        if (status != EB_OK) return atomic_exchange(semaphore, 0) != 0 ? EB_OK : status;
+    }
+}
+
+/* `waiters` is a flag and not a number, so that a waiter that dies costs one needless wake-up and then nothing. */
+uint32_t eb_event_prepare(eb_event_count *count)
+{
+    uint32_t epoch = atomic_load(&count->epoch);
+    atomic_store(&count->waiters, 1); /* [space]: the caller looks at what it waits for after this */
+    return epoch;
+}
+
+int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until)
+{
+    return atomic_load(&count->epoch) != epoch ? EB_OK : futex_wait(&count->epoch, epoch, until);
+}
+
+void eb_event_post(eb_event_count *count)
+{
+    if (atomic_load(&count->waiters) == 0) return; /* [space]: the caller stored what is waited for before this */
+    atomic_store(&count->waiters, 0);
+    atomic_fetch_add(&count->epoch, 1);
+    futex_wake(&count->epoch, INT32_MAX);
+}

@@ -1,0 +1,114 @@
+"""A publish/subscribe bus between the processes of one Linux host, without a server."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from eventbus import lifetime
+from eventbus.bus import SEND_TIMEOUT, Bus, BusStats, PolicyLike, SubscriberStats
+from eventbus.errors import (
+    ClosedError,
+    EventBusError,
+    FullError,
+    InvalidError,
+    PolicyDeniedError,
+    SegmentError,
+    SubscribersFullError,
+    UnavailableError,
+)
+from eventbus.event import Event
+from eventbus.policy import Policy
+from eventbus.segment import unlink
+from eventbus.subscription import Channel, Subscription
+
+__all__ = [
+    "Bus",
+    "BusStats",
+    "Channel",
+    "ClosedError",
+    "Event",
+    "EventBusError",
+    "FullError",
+    "InvalidError",
+    "Policy",
+    "PolicyDeniedError",
+    "SegmentError",
+    "SubscriberStats",
+    "SubscribersFullError",
+    "Subscription",
+    "UnavailableError",
+    "default_bus",
+    "open",
+    "send",
+    "subscribe",
+    "unlink",
+]
+
+_default: Bus | None = None
+
+
+def open(
+    name: str,
+    *,
+    capacity: int | None = None,
+    max_subscribers: int | None = None,
+    mode: int = 0o600,
+    role: Literal["member", "subscriber"] = "member",
+    policy: PolicyLike | None = None,
+    actor: str | None = None,
+    send_timeout: float | None = SEND_TIMEOUT,
+    persist: bool = False,
+) -> Bus:
+    """Attaches to the bus ``name``, or creates it.
+
+    Args:
+        name: 1 to 200 ASCII letters, digits, ``.``, ``_`` and ``-``.
+        capacity: bytes of the ring, rounded up to a page; 16 MiB for a new bus if left out.
+        max_subscribers: subscriber slots, at most 1024; 64 for a new bus if left out.
+        mode: 0o600; 0o660 lets the owner's group in; 0o640 lets it subscribe only.
+        role: "subscriber" maps the ring read-only: it can receive and never forge.
+        policy: a Policy, its table, a path to its file, or any callable ``(actor, action, system) -> bool``; the file
+            named by ``EVENTBUS_POLICY`` if left out.
+        actor: who asks; ``EVENTBUS_ACTOR``, else ``user:<login>`` if left out.
+        send_timeout: seconds that ``send`` waits for room; None for ever.
+        persist: the bus outlives its last process.
+
+    Raises:
+        InvalidError: a bad argument, or sizes that differ from those of the bus that is there.
+        SegmentError: the segment is of another version, damaged, or owned by somebody not trusted.
+        OSError: no permission; no space left in shared memory.
+    """
+    return Bus(
+        name,
+        capacity=capacity,
+        max_subscribers=max_subscribers,
+        mode=mode,
+        role=role,
+        policy=policy,
+        actor=actor,
+        send_timeout=send_timeout,
+        persist=persist,
+    )
+
+
+def default_bus() -> Bus:
+    """This process's default bus, named by ``EVENTBUS_NAME``, else ``default-<uid>``; opened on first use."""
+    global _default
+    bus = _default
+    if bus is not None and bus.attached:
+        return bus
+    with lifetime.lock:
+        if _default is None or not _default.attached:
+            _default = Bus(os.environ.get("EVENTBUS_NAME") or f"default-{os.getuid()}")
+        return _default
+
+
+def send(system: str, kind: str, path: str, data: Any = None, **options: Any) -> bool:
+    """``Bus.send`` on the default bus."""
+    return default_bus().send(system, kind, path, data, **options)
+
+
+def subscribe(system: str, kind: str | None = None, **options: Any) -> Subscription:
+    """``Bus.subscribe`` on the default bus."""
+    return default_bus().subscribe(system, kind, **options)

@@ -1,0 +1,466 @@
+"""The door to C: handles, deadlines, and status codes into errors. The only importer of the compiled module."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from eventbus.errors import ClosedError, InvalidError, SegmentError, SubscribersFullError, UnavailableError
+
+if not sys.platform.startswith("linux"):
+    raise ImportError("eventbus needs Linux: its liveness stands on open-file-description locks")
+
+from eventbus._eventbus import ffi, lib
+
+SUBSCRIBERS_LIMIT: int = lib.EB_SUBSCRIBERS_LIMIT
+LABEL_LIMIT: int = lib.EB_LABEL_LIMIT
+BATCH_LIMIT: int = lib.EB_BATCH_LIMIT
+INLINE: int = lib.EB_INLINE
+LATEST: int = lib.EB_LATEST
+OLDEST: int = lib.EB_OLDEST
+ADAPTIVE: int = lib.EB_ADAPTIVE
+POLL: int = lib.EB_POLL
+FOREVER: int = lib.EB_FOREVER
+
+NOTHING: int = lib.EB_NOTHING
+FULL: int = lib.EB_FULL
+CLOSED: int = lib.EB_CLOSED
+INTERRUPTED: int = lib.EB_INTERRUPTED
+UNDECIDED: int = lib.EB_UNDECIDED
+LARGE: int = lib.EB_LARGE
+TOO_LARGE: int = lib.EB_TOO_LARGE
+TABLE_FULL: int = lib.EB_TABLE_FULL
+BUSY: int = lib.EB_BUSY
+NO_SLOT: int = lib.EB_NO_SLOT
+
+LONGEST = 1e9  # seconds; a longer wait is for ever
+LOCK_SECONDS = 10.0  # what a lock that is held for microseconds may take before somebody must be stuck in it
+
+send = lib.eb_send
+
+
+def deadline_after(timeout: float | None) -> int:
+    """The absolute deadline of a call: FOREVER for None, POLL for 0, else nanoseconds on the monotonic clock."""
+    if timeout is None:
+        return FOREVER
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or math.isnan(timeout) or timeout < 0:
+        raise InvalidError(f"timeout must be None, 0 or a number of seconds, not {timeout!r}", timeout=timeout)
+    if timeout == 0:
+        return POLL
+    return FOREVER if timeout > LONGEST else time.monotonic_ns() + int(timeout * 1e9)
+
+
+def seconds_left(deadline: int) -> float:
+    """For a threading lock: -1 for ever, else the seconds until the deadline, at least 0."""
+    if deadline == FOREVER:
+        return -1
+    return max(0.0, (deadline - time.monotonic_ns()) / 1e9) if deadline != POLL else 0.0
+
+
+def until_done(call: Callable[[], int]) -> int:
+    """Calls again as long as C was interrupted: in between, Python runs its signal handlers."""
+    while (status := call()) == lib.EB_INTERRUPTED:
+        pass
+    return status
+
+
+def fail(status: int, what: str) -> NoReturn:
+    """Raises the error that a negative status means; ``what`` is the subject of the sentence."""
+    if status == lib.EB_SYSTEM:
+        raise OSError(ffi.errno, f"{what}: {os.strerror(ffi.errno)}")
+    if status in (lib.EB_DAMAGED, lib.EB_VERSION):
+        detail = ffi.string(lib.eb_detail()).decode()
+        raise SegmentError(
+            f"{what} cannot be used: {detail}; remove it with eventbus.unlink() once nobody needs it",
+            detail=detail,
+            version=status == lib.EB_VERSION,
+        )
+    if status == lib.EB_CLOSED:
+        raise ClosedError(f"{what} is closed")
+    if status == lib.EB_BUSY:
+        raise UnavailableError(f"{what}: another process keeps a lock, it may be stopped in a debugger; try again")
+    raise SegmentError(f"{what}: {ffi.string(lib.eb_strerror(status)).decode()}", status=status)
+
+
+def checked(status: int, what: str) -> int:
+    """The status if it is no error."""
+    return status if status >= 0 else fail(status, what)
+
+
+# --- segments, before there is a bus: descriptors and their locks ---
+
+
+def ring_bytes(capacity: int) -> int:
+    """The size of the ring's segment; negative when no ring can have this capacity."""
+    return int(lib.eb_ring_bytes(capacity))
+
+
+def roster_bytes(max_subscribers: int) -> int:
+    """The size of the roster's segment."""
+    return int(lib.eb_roster_bytes(max_subscribers))
+
+
+def format_segments(ring_fd: int, roster_fd: int, capacity: int, max_subscribers: int) -> None:
+    """Writes both headers into fresh segments; the roster's signature comes last and vouches for both."""
+    identity = [int.from_bytes(os.urandom(8), "little") for _ in range(2)]
+    checked(lib.eb_format(ring_fd, roster_fd, capacity, max_subscribers, *identity), "a new bus")
+
+
+def enter_door(roster_fd: int, what: str) -> None:
+    """Waits to be the only opener or leaver of this roster.
+
+    Raises:
+        UnavailableError: somebody stayed in it for ten seconds.
+    """
+    deadline = deadline_after(LOCK_SECONDS)
+    checked(until_done(lambda: int(lib.eb_door_enter(roster_fd, deadline))), what)
+
+
+def leave_door(roster_fd: int) -> None:
+    """Lets the next one in."""
+    checked(lib.eb_door_leave(roster_fd), "the door")
+
+
+def attach(roster_fd: int) -> None:
+    """Counts this descriptor in until it is closed or its process dies."""
+    checked(lib.eb_attach(roster_fd), "the roster")
+
+
+def attached(roster_fd: int) -> int:
+    """How many attachments there are through other descriptors."""
+    return int(lib.eb_attached(roster_fd))
+
+
+def is_signed(roster_fd: int) -> bool:
+    """Whether the creator of this bus finished it.
+
+    Raises:
+        SegmentError: it is signed, but not by this version and build, or damaged.
+    """
+    return checked(lib.eb_signed(roster_fd), "the roster") == 1
+
+
+def persists(roster_fd: int) -> bool:
+    """Whether this bus outlives its last process."""
+    return checked(lib.eb_persists(roster_fd), "the roster") == 1
+
+
+def repair(ring_fd: int, roster_fd: int, what: str) -> None:
+    """Makes whole what the last process left; only while nobody else is attached."""
+    checked(lib.eb_repair(ring_fd, roster_fd), what)
+
+
+class Stats(NamedTuple):
+    """What C knows of a bus at one moment."""
+
+    capacity: int
+    used: int
+    committed: int
+    sent: int
+    inline_sent: int
+    topics: int
+    max_subscribers: int
+    closed: bool
+    persist: bool
+
+
+class Occupant(NamedTuple):
+    """A live subscription as its slot shows it."""
+
+    slot: int
+    name: str
+    pid: int
+    backlog: int
+    lost: int
+    system: str
+    kind: str
+    blocking: bool
+    sleeping: bool
+
+
+class BusHandle:
+    """One attachment to a bus. Dropped, it unmaps and closes; it never unlinks."""
+
+    def __init__(self, ring_fd: int, roster_fd: int, writable: bool, what: str) -> None:
+        """Maps both segments and duplicates the roster's descriptor, whose locks it shares from here on.
+
+        Raises:
+            SegmentError: they are of another version or damaged.
+            OSError: they cannot be mapped.
+        """
+        status = ffi.new("int *")
+        pointer = lib.eb_bus_open(ring_fd, roster_fd, writable, status)
+        checked(status[0], what)
+        self.pointer = ffi.gc(pointer, lib.eb_bus_free)
+        self.what = what
+        self.writable = writable
+
+    @property
+    def roster_fd(self) -> int:
+        """The descriptor that carries this attachment's locks."""
+        return int(lib.eb_bus_roster_fd(self.pointer))
+
+    @property
+    def event_limit(self) -> int:
+        """The largest record, in bytes."""
+        return int(lib.eb_event_limit(self.pointer))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bus was shut down."""
+        return bool(lib.eb_closed(self.pointer))
+
+    def persist(self) -> None:
+        """From now on the bus outlives its last process."""
+        lib.eb_bus_persist(self.pointer)
+
+    def interrupt(self) -> None:
+        """Whoever waits in this handle for room or for subscribers returns at once, now and later."""
+        lib.eb_bus_interrupt(self.pointer)
+
+    def detach(self) -> None:
+        """Gives the attachment and the door back, without waiting for the collector."""
+        checked(lib.eb_detach(self.roster_fd), self.what)
+
+    def fork_prepare(self) -> int:
+        """A descriptor for the child of a fork that is about to happen; negative if there is none to be had."""
+        return int(lib.eb_fork_prepare(self.pointer))
+
+    def fork_child(self, roster_fd: int) -> None:
+        """In the child: lives on through its own descriptor."""
+        lib.eb_fork_child(self.pointer, roster_fd)
+
+    def topic(self, system: bytes, kind: bytes) -> int:
+        """The topic's number, or INLINE when the table is full."""
+        deadline = deadline_after(LOCK_SECONDS)
+        names = system + kind
+        found = until_done(lambda: int(lib.eb_topic(self.pointer, names, len(system), len(kind), deadline)))
+        return INLINE if found == TABLE_FULL else checked(found, self.what)
+
+    def topic_names(self, topic: int) -> tuple[str, str]:
+        """System and kind of a topic."""
+        names, lengths = ffi.new("char[512]"), ffi.new("uint32_t[2]")
+        checked(lib.eb_topic_names(self.pointer, topic, names, lengths), self.what)
+        return decode_names(ffi.buffer(names), lengths[0], lengths[1])
+
+    def topic_count(self, topic: int) -> int:
+        """How many events of it were sent."""
+        return int(lib.eb_topic_count(self.pointer, topic))
+
+    def send_one(self, topic: int, body: bytes, deadline: int) -> int:
+        """Sends ``[path,data]``; the status."""
+        return until_done(lambda: int(send(self.pointer, topic, body, len(body), deadline)))
+
+    def send_batch(self, rows: Any, count: int, blob: bytes, deadline: int) -> int:
+        """Sends ``count`` events, all or none; ``rows`` has five uint32 each, as eb_outgoing. The status."""
+        events = ffi.from_buffer("eb_outgoing[]", rows)
+        return until_done(lambda: int(lib.eb_send_batch(self.pointer, events, count, blob, len(blob), deadline)))
+
+    def shutdown(self) -> None:
+        """Closes the bus for everybody."""
+        deadline = deadline_after(LOCK_SECONDS)
+        checked(until_done(lambda: int(lib.eb_shutdown(self.pointer, deadline))), self.what)
+
+    def lock_holder(self) -> int:
+        """The pid that took the publish lock last."""
+        return int(lib.eb_lock_holder(self.pointer))
+
+    def slowest(self) -> Occupant | None:
+        """The subscription that holds the gate back."""
+        slot = int(lib.eb_slowest(self.pointer))
+        return self.occupant(slot) if slot >= 0 else None
+
+    def stats(self) -> Stats:
+        """Counters and positions."""
+        out = ffi.new("eb_stats *")
+        checked(lib.eb_stats_read(self.pointer, out), self.what)
+        return Stats(
+            out.capacity,
+            out.used,
+            out.committed,
+            out.sent,
+            out.inline_sent,
+            out.topics,
+            out.max_subscribers,
+            bool(out.closed),
+            bool(out.persist),
+        )
+
+    def occupant(self, slot: int) -> Occupant | None:
+        """Who lives in a slot, if somebody does."""
+        out = ffi.new("eb_subscriber_info *")
+        if not lib.eb_subscriber(self.pointer, slot, out):
+            return None
+        name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
+        return Occupant(slot, name, out.pid, out.backlog, out.lost, system, kind, bool(out.gated), bool(out.sleeping))
+
+    def occupants(self) -> Iterator[Occupant]:
+        """Every live subscription."""
+        for slot in range(SUBSCRIBERS_LIMIT):
+            if (found := self.occupant(slot)) is not None:
+                yield found
+
+    def roster_epoch(self) -> int:
+        """A number that the next coming or going of a subscription changes."""
+        return int(lib.eb_roster_epoch(self.pointer))
+
+    def roster_wait(self, epoch: int, deadline: int) -> int:
+        """Waits for such a change; the status."""
+        return until_done(lambda: int(lib.eb_roster_wait(self.pointer, epoch, deadline)))
+
+
+def decode_names(names: Any, system_length: int, kind_length: int) -> tuple[str, str]:
+    """System and kind, which lie one after the other at the beginning of ``names``."""
+    try:
+        system = bytes(names[0:system_length]).decode()
+        return system, bytes(names[system_length : system_length + kind_length]).decode()
+    except UnicodeDecodeError as error:
+        raise SegmentError(f"a topic's name is not UTF-8: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside the JSON array for one event of a batch."""
+
+    index: int
+    names: tuple[str, str] | None
+    path: str
+    data: bytes
+
+
+def _column(column: Any, code: Literal["I", "Q"]) -> memoryview[int]:
+    return memoryview(ffi.buffer(column)).cast("B").cast(code)
+
+
+class SubscriptionHandle:
+    """One subscriber slot and the batch that is read through it."""
+
+    def __init__(
+        self, bus: BusHandle, system: str, kind: str, name: str, *, start: int, spin: float | None, blocking: bool
+    ) -> None:
+        """Joins; the cursor is fixed when this returns.
+
+        Raises:
+            SubscribersFullError: every slot is taken by a live subscription.
+            UnavailableError: another process keeps the roster's lock.
+        """
+        texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
+        spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
+        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking))
+        status = ffi.new("int *")
+        deadline = deadline_after(LOCK_SECONDS)
+
+        def join() -> int:
+            self.pointer = lib.eb_subscribe(bus.pointer, terms, deadline, status)
+            return int(status[0])
+
+        self.bus = bus
+        if until_done(join) == NO_SLOT:
+            limit = bus.stats().max_subscribers
+            raise SubscribersFullError(
+                f"all {limit} subscriber slots of {bus.what} are taken: close subscriptions that are not needed "
+                "(one may be leaking), or make the bus with a larger max_subscribers",
+                limit=limit,
+            )
+        checked(status[0], bus.what)
+        self.pointer = ffi.gc(self.pointer, lib.eb_subscription_free)
+        self.batch = lib.eb_batch_of(self.pointer)
+        self._columns = (
+            _column(self.batch.sequence, "Q"),
+            _column(self.batch.time, "Q"),
+            _column(self.batch.sender, "I"),
+            _column(self.batch.topic, "I"),
+        )
+        self._map_buffer()
+
+    def _map_buffer(self) -> None:
+        self._buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
+
+    def receive(self, limit: int, deadline: int) -> int:
+        """The number of events now in the batch, or a status; interruptions are the caller's to repeat."""
+        return int(lib.eb_receive(self.pointer, limit, deadline))
+
+    def columns(self, count: int) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Sequences, times, senders and topics of the batch."""
+        sequence, time_, sender, topic = self._columns
+        return sequence[:count].tolist(), time_[:count].tolist(), sender[:count].tolist(), topic[:count].tolist()
+
+    def json(self) -> memoryview:
+        """The batch's JSON array; valid until the next receive."""
+        return self._buffer[: self.batch.json_length]
+
+    def beside(self) -> list[Beside]:
+        """The batch's events that do not, or not only, stand in the array."""
+        return [self._read_beside(self.batch.beside[i]) for i in range(self.batch.beside_count)]
+
+    def _read_beside(self, row: Any) -> Beside:
+        start, names = row.offset, None
+        after_names = start + row.system_length + row.kind_length
+        if row.system_length or row.kind_length:
+            names = decode_names(self._buffer[start:after_names], row.system_length, row.kind_length)
+        after_path = after_names + row.path_length
+        try:
+            path = bytes(self._buffer[after_names:after_path]).decode()
+        except UnicodeDecodeError as error:
+            raise SegmentError(f"a record's path is not UTF-8: {error}") from error
+        return Beside(row.index, names, path, bytes(self._buffer[after_path : after_path + row.data_length]))
+
+    def undecided(self) -> tuple[int, tuple[str, str]]:
+        """The topic that C asks about, and its names."""
+        batch = self.batch
+        return batch.undecided, decode_names(ffi.buffer(batch.names), batch.system_length, batch.kind_length)
+
+    def decide(self, topic: int, heard: bool) -> None:
+        """Answers it, for good; for INLINE, for this one record."""
+        checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
+
+    def reserve(self) -> None:
+        """Makes the buffer as large as the next record needs."""
+        checked(lib.eb_reserve(self.pointer, self.batch.needed), self.bus.what)
+        self._map_buffer()
+
+    def backlog(self, heard: Callable[[int, str, str], bool]) -> int:
+        """How many events whose topic ``heard`` accepts wait in the ring."""
+        walk = ffi.new("eb_walk *")
+        while (status := lib.eb_backlog(self.pointer, walk)) == UNDECIDED:
+            names = decode_names(ffi.buffer(walk.names), walk.system_length, walk.kind_length)
+            verdict = heard(walk.undecided, *names)
+            if walk.undecided == INLINE:
+                walk.count += verdict
+            else:
+                self.decide(walk.undecided, verdict)
+        checked(status, self.bus.what)
+        return int(walk.count)
+
+    @property
+    def lost(self) -> int:
+        """Events lost to lapping."""
+        return int(lib.eb_lost(self.pointer))
+
+    @property
+    def slot(self) -> int:
+        """The number of its slot."""
+        return int(lib.eb_slot(self.pointer))
+
+    def interrupt(self) -> None:
+        """Whoever waits in it returns at once, now and later."""
+        lib.eb_interrupt(self.pointer)
+
+    def leave(self) -> None:
+        """Gives the slot back."""
+        lib.eb_unsubscribe(self.pointer)
+
+    def abandon(self) -> None:
+        """In a forked child: lets go without a trace in the parent's slot."""
+        lib.eb_subscription_abandon(self.pointer)
+
+
+def no_space(error: OSError) -> bool:
+    """Whether shared memory, or the limit on it, is used up."""
+    return error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT)

@@ -1,0 +1,465 @@
+"""Bus: the send flow, and everything that a process does with a bus as a whole."""
+
+from __future__ import annotations
+
+import functools
+import os
+import weakref
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn
+
+from eventbus import _ring, lifetime, patterns, segment
+from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
+from eventbus.event import OPTIONS, RAW, check_path, dumps, encode, unencodable
+from eventbus.policy import Guard, Policy, make_guard
+from eventbus.subscription import Subscription
+
+SEND_TIMEOUT = 5.0
+NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
+
+_DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"})()  # the bus's own
+_SAFE_PATH = 1024  # characters that are at most 4096 bytes whatever they are
+_ROLES = ("member", "subscriber")
+_OVERFLOWS = ("block", "drop")
+
+PolicyLike = Policy | Callable[[str, str, str], bool] | str | os.PathLike[str] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SubscriberStats:
+    """One live subscription: ``backlog`` counts sequences up to the committed position, heard or not."""
+
+    name: str
+    pid: int
+    backlog: int
+    lost: int
+    system: str
+    kind: str
+    overflow: str
+    sleeping: bool
+
+
+@dataclass(frozen=True)
+class BusStats:
+    """A bus at one moment. Sizes and positions in bytes; ``topics`` counts the events by (system, kind)."""
+
+    name: str
+    capacity: int
+    used: int
+    committed: int
+    sent: int
+    attached: int
+    max_subscribers: int
+    closed: bool
+    persist: bool
+    subscribers: tuple[SubscriberStats, ...]
+    topics: dict[tuple[str, str], int]
+    untabled: int  # events whose topic found the table full
+
+
+class Bus:
+    """One process's attachment to a bus. Made by ``eventbus.open``; any number of threads may use it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        max_subscribers: int | None = None,
+        mode: int = 0o600,
+        role: str = "member",
+        policy: PolicyLike | None = None,
+        actor: str | None = None,
+        send_timeout: float | None = SEND_TIMEOUT,
+        persist: bool = False,
+    ) -> None:
+        segment.check_name(name)
+        if role not in _ROLES:
+            raise InvalidError(f"role must be 'member' or 'subscriber', not {role!r}", role=role)
+        _ring.deadline_after(send_timeout)
+        self._name = name
+        self._role = role
+        self._mode = mode
+        self._send_timeout = send_timeout
+        self._own_policy = policy is not None
+        self._guard: Guard | None = make_guard(policy, actor)
+        self._topics: dict[tuple[str, str], int] = {}
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        terms = segment.Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
+        with lifetime.lock:
+            self._handle: _ring.BusHandle | None = segment.open_bus(name, terms)
+            lifetime.opened(self)
+
+    # --- sending ---
+
+    def send(self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = _DEFAULT) -> bool:
+        """Publishes one event; every subscriber can see it when this returns.
+
+        Args:
+            system, kind: the topic, segments separated by dots; up to 255 bytes each.
+            path: what it is about; up to 4096 bytes.
+            data: anything that orjson encodes, or bytes.
+            timeout: seconds to wait for room in the ring; None for ever, 0 not at all; the bus's ``send_timeout`` if
+                left out.
+
+        Returns:
+            True.
+
+        Raises:
+            InvalidError: a bad name or path, data that cannot be encoded, an event too large for the ring.
+            PolicyDeniedError: the policy forbids it.
+            FullError: the ring stayed full; the message names the subscriber that holds it back.
+            ClosedError: the bus is closed.
+        """
+        handle = self._handle
+        try:
+            topic = self._topics[system, kind]
+        except (KeyError, TypeError):
+            topic = self._topic(system, kind, path)
+        if path.__class__ is not str or not 0 < len(path) <= _SAFE_PATH:
+            check_path(path)
+        if data.__class__ in RAW or topic == _ring.INLINE or handle is None:
+            return self.send_many([(system, kind, path, data)], timeout=timeout) == 1
+        try:
+            body = dumps((path, data), None, OPTIONS)
+        except TypeError as error:
+            raise unencodable(data, error) from error
+        if timeout is not _DEFAULT:
+            _ring.deadline_after(timeout)
+        if _ring.send(handle.pointer, topic, body, len(body), _ring.POLL) != 0:
+            self._finish(lambda deadline: handle.send_one(topic, body, deadline), timeout, len(body))
+        return True
+
+    def send_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
+        """Publishes several events at once: all become visible together, or none does.
+
+        Args:
+            events: ``(system, kind, path)`` or ``(system, kind, path, data)`` each.
+            timeout: as in ``send``.
+
+        Returns:
+            The number of events sent.
+
+        Raises:
+            As ``send``; also InvalidError when the events do not fit into the ring together.
+        """
+        rows, parts = array("I"), []
+        for event in events:
+            row, bytes_ = self._outgoing(event)
+            rows.extend(row)
+            parts.append(bytes_)
+        if not parts:
+            return 0
+        handle, blob = self._open_handle(), b"".join(parts)
+        self._finish(lambda deadline: handle.send_batch(rows, len(parts), blob, deadline), timeout, len(blob))
+        return len(parts)
+
+    def _outgoing(self, event: tuple[Any, ...]) -> tuple[tuple[int, ...], bytes]:
+        """The eb_outgoing of one event, and its bytes."""
+        if not isinstance(event, (tuple, list)) or len(event) not in (3, 4):
+            raise InvalidError("each event must be (system, kind, path) or (system, kind, path, data)", event=event)
+        system, kind, path, data = (*event, None)[:4]
+        topic = self._topic(system, kind, path)
+        names = (system.encode(), kind.encode()) if topic == _ring.INLINE else (b"", b"")
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            raw_path, body = path.encode(), bytes(data)
+        else:
+            raw_path, body = b"", encode(path, data)
+        parts = (*names, raw_path, body)
+        return (topic, *map(len, parts)), b"".join(parts)
+
+    def _topic(self, system: str, kind: str, path: str) -> int:
+        """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
+        handle = self._open_handle()
+        known = self._topics.get((system, kind)) if isinstance(system, str) and isinstance(kind, str) else None
+        if known is not None:
+            check_path(path)
+            return known
+        patterns.check_name(system, "system")
+        patterns.check_name(kind, "kind")
+        check_path(path)
+        if not handle.writable:
+            raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
+        if self._guard is not None:
+            self._guard.check_send(system)
+        topic = handle.topic(system.encode(), kind.encode())
+        if topic == _ring.INLINE and len(self._topics) >= NAMES_KEPT:
+            self._topics.clear()
+        self._topics[system, kind] = topic
+        return topic
+
+    def _finish(self, call: Callable[[int], int], timeout: float | None, size: int) -> None:
+        """Sends with the patience that was asked for, and says what went wrong."""
+        seconds = self._send_timeout if timeout is _DEFAULT else timeout
+        status = call(_ring.deadline_after(seconds))
+        if status < 0:
+            self._refuse(status, seconds, size)
+
+    def _refuse(self, status: int, seconds: float | None, size: int) -> NoReturn:
+        handle = self._open_handle()
+        if status == _ring.FULL:
+            self._full(handle, seconds)
+        if status == _ring.TOO_LARGE:
+            limit = handle.event_limit
+            raise InvalidError(
+                f"{size} bytes are too many for the bus {self._name!r}: one event may take {limit} bytes, a quarter of "
+                "the ring, and what is sent together must fit into the ring; open it with a larger capacity",
+                size=size,
+                limit=limit,
+            )
+        if status == _ring.BUSY:
+            pid = handle.lock_holder()
+            raise UnavailableError(
+                f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
+            )
+        _ring.fail(status, handle.what)
+
+    def _full(self, handle: _ring.BusHandle, seconds: float | None) -> NoReturn:
+        slowest = handle.slowest()
+        if slowest is None:
+            raise FullError(f"the bus {self._name!r} was full for {seconds} s; it has room now, try again")
+        raise FullError(
+            f"the bus {self._name!r} stayed full for {seconds} s: subscriber {slowest.name!r} of process {slowest.pid} "
+            f"has {slowest.backlog} events to receive; let it receive or close it, or subscribe with overflow='drop'",
+            name=slowest.name,
+            pid=slowest.pid,
+            backlog=slowest.backlog,
+            timeout=seconds,
+        )
+
+    # --- subscribing ---
+
+    def subscribe(
+        self,
+        system: str,
+        kind: str | None = None,
+        *,
+        overflow: Literal["block", "drop"] = "block",
+        start: Literal["latest", "oldest"] | int = "latest",
+        name: str | None = None,
+        spin: float | None = None,
+    ) -> Subscription:
+        """Hears the events whose system and kind match; nothing sent after this returns is missed.
+
+        Args:
+            system, kind: patterns; no kind hears every kind.
+            overflow: "block" is lossless and holds publishers back when it falls a whole ring behind; "drop" is
+                lapped instead and counts what it lost.
+            start: "latest", "oldest", or the sequence to begin at.
+            name: up to 63 bytes, for people.
+            spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.
+
+        Raises:
+            InvalidError: a bad pattern or argument.
+            PolicyDeniedError: the policy does not allow the whole of the pattern.
+            SubscribersFullError: no subscriber slot is left.
+            ClosedError: the bus is closed.
+        """
+        wanted = patterns.compile(system, "system")
+        wanted_kind = None if kind is None else patterns.compile(kind, "kind")
+        if overflow not in _OVERFLOWS:
+            raise InvalidError(f"overflow must be 'block' or 'drop', not {overflow!r}", overflow=overflow)
+        first, seconds, label = _start(start), _spin(spin), _label(name, system)
+        if self._guard is not None:
+            self._guard.check_subscribe(wanted)
+        with lifetime.lock:
+            bus = self._open_handle()
+            if bus.closed:
+                raise ClosedError(f"the bus {self._name!r} was shut down")
+            handle = _ring.SubscriptionHandle(
+                bus, system, kind or "**", label, start=first, spin=seconds, blocking=overflow == "block"
+            )
+            made = Subscription(handle, label, self._hearing(wanted, wanted_kind))
+            self._subscriptions.add(made)
+        return made
+
+    def _hearing(self, wanted: patterns.Pattern, wanted_kind: patterns.Pattern | None) -> Callable[[str, str], bool]:
+        guard = self._guard
+
+        def hears(system: str, kind: str) -> bool:
+            matches = wanted.matches(system) and (wanted_kind is None or wanted_kind.matches(kind))
+            return matches and (guard is None or guard.may_hear(system))
+
+        return hears
+
+    def wait_for_subscribers(self, count: int, system: str | None = None, timeout: float | None = None) -> bool:
+        """Waits until at least ``count`` live subscriptions would hear ``system`` (any, if None).
+
+        Returns:
+            True when they are there, False when the time was up first.
+
+        Raises:
+            InvalidError: a bad count, system or timeout.
+            ClosedError: the bus is closed.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise InvalidError(f"count must be an int of at least 0, not {count!r}", count=count)
+        if system is not None:
+            patterns.check_name(system, "system")
+        deadline = _ring.deadline_after(timeout)
+        while True:
+            handle = self._open_handle()
+            epoch = handle.roster_epoch()
+            if sum(system is None or _would_hear(one.system, system) for one in handle.occupants()) >= count:
+                return True
+            status = handle.roster_wait(epoch, deadline)
+            if status == _ring.NOTHING:
+                return False
+            if status != _ring.CLOSED:
+                _ring.checked(status, handle.what)
+
+    # --- the whole bus ---
+
+    @property
+    def name(self) -> str:
+        """The bus's name."""
+        return self._name
+
+    @property
+    def attached(self) -> bool:
+        """Whether this object is still open here."""
+        return self._handle is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed here, or shut down for everybody."""
+        handle = self._handle
+        return handle is None or handle.closed
+
+    def stats(self) -> BusStats:
+        """One frozen snapshot of the bus.
+
+        Raises:
+            ClosedError: the bus is closed here.
+        """
+        handle = self._open_handle()
+        seen = handle.stats()
+        return BusStats(
+            name=self._name,
+            capacity=seen.capacity,
+            used=seen.used,
+            committed=seen.committed,
+            sent=seen.sent,
+            attached=_ring.attached(handle.roster_fd) + 1,
+            max_subscribers=seen.max_subscribers,
+            closed=seen.closed,
+            persist=seen.persist,
+            subscribers=tuple(_subscriber_stats(one) for one in handle.occupants()),
+            topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
+            untabled=seen.inline_sent,
+        )
+
+    def shutdown(self) -> None:
+        """Closes the bus for all processes: subscribers drain what is left, then see the end."""
+        handle = self._open_handle()
+        if not handle.writable:
+            raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot shut it down")
+        handle.shutdown()
+
+    def close(self) -> None:
+        """Leaves the bus and closes this object's subscriptions; the last process out removes the segments."""
+        with lifetime.lock:
+            self._topics = {}
+            handle, self._handle = self._handle, None
+            if handle is None:
+                return
+            lifetime.closed(self)
+            handle.interrupt()
+            for one in list(self._subscriptions):
+                one.close()
+            segment.leave_bus(self._name, handle)
+
+    def fork_prepare(self) -> int:
+        """Called by ``lifetime`` before a fork."""
+        return -1 if self._handle is None else self._handle.fork_prepare()
+
+    def fork_child(self, descriptor: int) -> None:
+        """Called by ``lifetime`` in the child: the bus goes on through its own descriptor, its subscriptions do not."""
+        for one in list(self._subscriptions):
+            one.disown()
+        self._subscriptions.clear()
+        if descriptor >= 0 and self._handle is not None:
+            self._handle.fork_child(descriptor)
+        else:
+            self._topics, self._handle = {}, None
+
+    def __enter__(self) -> Bus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Bus {self._name!r}{' closed' if self._handle is None else ''}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        seen = self._open_handle().stats()
+        options = {
+            "capacity": seen.capacity,
+            "max_subscribers": seen.max_subscribers,
+            "mode": self._mode,
+            "role": self._role,
+            "policy": self._guard.policy if self._guard is not None and self._own_policy else None,
+            "actor": self._guard.actor if self._guard is not None else None,
+            "send_timeout": self._send_timeout,
+            "persist": seen.persist,
+        }
+        return _reopen, (self._name, options)
+
+    def _open_handle(self) -> _ring.BusHandle:
+        handle = self._handle
+        if handle is None:
+            raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
+        return handle
+
+
+def _reopen(name: str, options: dict[str, Any]) -> Bus:
+    return Bus(name, **options)
+
+
+def _start(start: object) -> int:
+    if start == "latest":
+        return _ring.LATEST
+    if start == "oldest":
+        return _ring.OLDEST
+    if isinstance(start, bool) or not isinstance(start, int) or not 1 <= start < 1 << 63:
+        raise InvalidError(f"start must be 'latest', 'oldest' or a sequence from 1, not {start!r}", start=start)
+    return start
+
+
+def _spin(spin: float | None) -> float | None:
+    if spin is not None and (isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1):
+        raise InvalidError(f"spin must be None or 0 to 1 seconds, not {spin!r}", spin=spin)
+    return spin
+
+
+def _label(name: object, system: str) -> str:
+    if name is None:
+        return f"{system}@{os.getpid()}".encode()[-_ring.LABEL_LIMIT :].decode(errors="ignore")
+    if not isinstance(name, str) or not name or len(name.encode(errors="replace")) > _ring.LABEL_LIMIT or "\0" in name:
+        raise InvalidError(f"name must be a str of 1 to {_ring.LABEL_LIMIT} bytes, not {name!r}", name=name)
+    return name
+
+
+@functools.lru_cache(maxsize=1024)
+def _would_hear(pattern: str, system: str) -> bool:
+    """Whether a pattern found in the roster hears the system; text that is no pattern any more hears nothing."""
+    try:
+        return patterns.compile(pattern).matches(system)
+    except InvalidError:
+        return False
+
+
+def _subscriber_stats(one: _ring.Occupant) -> SubscriberStats:
+    return SubscriberStats(
+        name=one.name,
+        pid=one.pid,
+        backlog=one.backlog,
+        lost=one.lost,
+        system=one.system,
+        kind=one.kind,
+        overflow="block" if one.blocking else "drop",
+        sleeping=one.sleeping,
+    )

@@ -1,0 +1,87 @@
+"""Event, and how data becomes bytes and bytes become data: the only user of orjson."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from eventbus.errors import InvalidError, SegmentError
+
+PATH_LIMIT = 4096
+RAW = frozenset((bytes, bytearray, memoryview))
+
+dumps = orjson.dumps
+OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Event(NamedTuple):
+    """One event as a subscriber gets it. Immutable.
+
+    Attributes:
+        system, kind: the topic that it was sent to.
+        path: what it is about.
+        data: what orjson decodes from what was sent, or the ``bytes`` that were sent.
+        sequence: its number on this bus, from 1, without a gap.
+        time: nanoseconds since the epoch, when it was sent.
+        sender: the sender's pid, for people.
+        deliveries: 1, more after a redelivery in a group.
+    """
+
+    system: str
+    kind: str
+    path: str
+    data: Any
+    sequence: int
+    time: int
+    sender: int
+    deliveries: int = 1
+
+
+def check_path(path: object) -> None:
+    """Raises InvalidError unless ``path`` is a str of 1 to 4096 bytes of UTF-8."""
+    if not isinstance(path, str):
+        raise InvalidError(f"path must be a str, not {type(path).__name__}", path=path)
+    if not path:
+        raise InvalidError("path must not be empty", path=path)
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"path cannot be encoded as UTF-8: {error}", path=path) from error
+    if size > PATH_LIMIT:
+        raise InvalidError(f"path has {size} bytes, the limit is {PATH_LIMIT}", size=size, limit=PATH_LIMIT)
+
+
+def encode(path: str, data: Any) -> bytes:
+    """The JSON text ``[path,data]``, what a record's body is made of.
+
+    Raises:
+        InvalidError: orjson cannot encode the data.
+    """
+    try:
+        return dumps((path, data), None, OPTIONS)
+    except TypeError as error:
+        raise unencodable(data, error) from error
+
+
+def unencodable(data: Any, error: TypeError) -> InvalidError:
+    """What orjson's refusal is called here."""
+    return InvalidError(
+        f"data of type {type(data).__name__} cannot be encoded as JSON: {error}; send what orjson encodes, or bytes",
+        type=type(data).__name__,
+    )
+
+
+def decode(text: memoryview) -> list[Any]:
+    """The decoded array of a batch: path, data, path, data …
+
+    Raises:
+        SegmentError: the text is no JSON array, so what the ring holds is not what was sent.
+    """
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise SegmentError(f"a record does not hold the JSON that was sent: {error}") from error
+    if not isinstance(values, list):
+        raise SegmentError("a record does not hold the JSON that was sent")
+    return values
