@@ -249,17 +249,33 @@ int64_t eb_event_limit(const eb_bus *bus)
     return (int64_t)(bus->ring.capacity / 4);
 }
 
-/* The bytes of all records, or EB_TOO_LARGE when they cannot be in the ring at once. */
-static int64_t batch_bytes(const eb_bus *bus, const eb_outgoing *events, int count)
+/* What is published at once. Each event's bytes follow those of the one before; only a single one may have its body
+ * apart from what stands before it. */
+typedef struct {
+    const eb_outgoing *events;
+    int count;
+    const char *head;
+    const char *body;
+    uint64_t bytes; /* of all records */
+} eb_publication;
+
+static uint64_t head_bytes(const eb_outgoing *event)
 {
-    uint64_t total = 0;
-    for (int i = 0; i < count; i++) {
-        if (events[i].path_length == 0 && events[i].body_length < 2) return EB_TOO_LARGE;
-        uint64_t bytes = eb_ring_record_bytes(&events[i]);
+    return (uint64_t)event->system_length + event->kind_length + event->path_length;
+}
+
+/* Adds the records up; EB_TOO_LARGE when they cannot be in the ring at once. */
+static int measure(const eb_bus *bus, eb_publication *what)
+{
+    what->bytes = 0;
+    for (int i = 0; i < what->count; i++) {
+        const eb_outgoing *event = &what->events[i];
+        if (event->path_length == 0 && event->body_length < 2) return EB_TOO_LARGE;
+        uint64_t bytes = eb_ring_record_bytes(event);
         if (bytes > bus->ring.capacity / 4) return EB_TOO_LARGE;
-        total += bytes;
+        what->bytes += bytes;
     }
-    return total + 8 <= bus->ring.capacity ? (int64_t)total : EB_TOO_LARGE;
+    return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
 }
 
 static bool fits(const eb_bus *bus, uint64_t gate, uint64_t need)
@@ -288,41 +304,41 @@ static uint64_t wall_clock(void)
     return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
 }
 
-static int publish_locked(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, uint64_t total,
-                          uint64_t time)
+static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time)
 {
     eb_ring *ring = &bus->ring;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
-    int status = claim(bus, total + 8);
+    int status = claim(bus, what->bytes + 8);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_claimed);
     uint64_t position = atomic_load(&ring->header->committed);
     uint64_t sequence = eb_ring_sequence_at(ring, position);
-    for (int i = 0; i < count; i++) {
-        const eb_outgoing *event = &events[i];
-        eb_ring_write(ring, position, sequence + (uint64_t)i, time, bus->pid, event, bytes);
+    const char *head = what->head;
+    for (int i = 0; i < what->count; i++) {
+        const eb_outgoing *event = &what->events[i];
+        const char *body = what->body ? what->body : head + head_bytes(event);
+        eb_ring_write(ring, position, sequence + (uint64_t)i, time, bus->pid, event, head, body);
         position += eb_ring_record_bytes(event);
-        bytes += (uint64_t)event->system_length + event->kind_length + event->path_length + event->body_length;
+        head = body + event->body_length;
     }
-    eb_ring_commit(ring, position, sequence + (uint64_t)count);
+    eb_ring_commit(ring, position, sequence + (uint64_t)what->count);
     EB_TEST_POINT(publish_committed);
-    for (int i = 0; i < count; i++)
-        eb_ring_count(ring, events[i].topic);
+    for (int i = 0; i < what->count; i++)
+        eb_ring_count(ring, what->events[i].topic);
     EB_TEST_POINT(publish_counted);
     return EB_OK;
 }
 
-static int try_publish(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, uint64_t total,
-                       int64_t deadline)
+static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline)
 {
     uint64_t time = wall_clock();
     int status = lock_publish(bus, deadline);
     if (status != EB_OK) return status;
-    status = publish_locked(bus, events, count, bytes, total, time);
+    status = publish_locked(bus, what, time);
     unlock_publish(bus);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_unlocked);
-    wake(bus, may_hear, events, count);
+    wake(bus, may_hear, what->events, what->count);
     return EB_OK;
 }
 
@@ -349,38 +365,47 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
 }
 
 /* After each wait the caller gets EB_INTERRUPTED: a signal that came between two waits must not wait for the third. */
-static int publish(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, int64_t deadline)
+static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
 {
-    int64_t total = batch_bytes(bus, events, count);
-    if (total < 0) return (int)total;
-    int status = try_publish(bus, events, count, bytes, (uint64_t)total, deadline);
+    int status = measure(bus, what);
+    if (status == EB_OK) status = try_publish(bus, what, deadline);
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
-    if (eb_over(deadline))
-        return reap(bus) > 0 ? try_publish(bus, events, count, bytes, (uint64_t)total, deadline) : EB_FULL;
-    await_room(bus, (uint64_t)total + 8, deadline);
+    if (eb_over(deadline)) return reap(bus) > 0 ? try_publish(bus, what, deadline) : EB_FULL;
+    await_room(bus, what->bytes + 8, deadline);
     return EB_INTERRUPTED;
 }
 
-int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length, int64_t deadline)
+static int publish_one(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body)
+{
+    eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
+    if (event->topic >= EB_TOPICS) return eb_damaged("a topic number that the table has not");
+    return publish(bus, &what, EB_POLL);
+}
+
+int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length)
 {
     eb_outgoing event = {.topic = topic, .body_length = (uint32_t)length};
-    if (length > bus->ring.capacity) return EB_TOO_LARGE;
-    if (topic >= EB_TOPICS) return eb_damaged("a topic number that the table has not");
-    return publish(bus, &event, 1, json, deadline);
+    return length > bus->ring.capacity ? EB_TOO_LARGE : publish_one(bus, &event, json, json);
+}
+
+int eb_send_raw(eb_bus *bus, uint32_t topic, const char *path, size_t path_length, const char *data, size_t length)
+{
+    eb_outgoing event = {.topic = topic, .path_length = (uint32_t)path_length, .body_length = (uint32_t)length};
+    if (length > bus->ring.capacity || path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
+    return publish_one(bus, &event, path, data);
 }
 
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
 {
+    eb_publication what = {.events = events, .count = count, .head = bytes};
     uint64_t sum = 0;
     for (int i = 0; i < count; i++) {
-        const eb_outgoing *event = &events[i];
-        if (event->topic >= EB_TOPICS && event->topic != EB_INLINE)
+        if (events[i].topic >= EB_TOPICS && events[i].topic != EB_INLINE)
             return eb_damaged("a topic number that the table has not");
-        sum += (uint64_t)event->system_length + event->kind_length + event->path_length + event->body_length;
+        sum += head_bytes(&events[i]) + events[i].body_length;
     }
-    if (sum != length) return EB_TOO_LARGE;
-    return publish(bus, events, count, bytes, deadline);
+    return sum != length ? EB_TOO_LARGE : publish(bus, &what, deadline);
 }
 
 int eb_shutdown(eb_bus *bus, int64_t deadline)

@@ -91,6 +91,7 @@ typedef struct {
     uint64_t needed;
     uint32_t json_count;
     uint32_t beside_count;
+    uint32_t mixed; /* 0 when all its events are of one topic and one sender */
     uint32_t undecided;
     uint32_t system_length;
     uint32_t kind_length;
@@ -165,7 +166,9 @@ int64_t eb_event_limit(const eb_bus *bus);
 int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_length, int64_t deadline);
 int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths); /* 512 bytes; two lengths */
 int64_t eb_topic_count(const eb_bus *bus, uint32_t topic);
-int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length, int64_t deadline);
+/* These two poll; eb_send_batch has patience. */
+int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length);
+int eb_send_raw(eb_bus *bus, uint32_t topic, const char *path, size_t path_length, const char *data, size_t length);
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length,
                   int64_t deadline);
 int eb_shutdown(eb_bus *bus, int64_t deadline);

@@ -49,6 +49,7 @@
 enum { EB_TEST_POINT_LIST(EB_POINT_NAME) EB_POINT_COUNT };
 #undef EB_POINT_NAME
 void eb_test_point(int point);
+extern void (*eb_test_hook)(int point); /* for tests in C: set before any thread runs, NULL for none */
 #define EB_TEST_POINT(name) eb_test_point(EB_POINT_##name)
 #else
 #define EB_TEST_POINT(name) ((void)0)
@@ -58,6 +59,7 @@ typedef struct {
     eb_ring_header *header;
     char *data; /* mapped twice in a row */
     uint64_t capacity;
+    uint64_t mask; /* capacity - 1 where that is a mask, else 0 */
     uint64_t mapped_bytes;
 } eb_ring;
 
@@ -104,7 +106,7 @@ int eb_lock_create(pthread_mutex_t *lock);
 uint64_t eb_ring_record_bytes(const eb_outgoing *event);
 int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need);
 void eb_ring_write(eb_ring *ring, uint64_t position, uint64_t sequence, uint64_t time, uint32_t sender,
-                   const eb_outgoing *event, const char *bytes);
+                   const eb_outgoing *event, const char *head, const char *body);
 uint64_t eb_ring_sequence_at(const eb_ring *ring, uint64_t position);
 void eb_ring_commit(eb_ring *ring, uint64_t committed, uint64_t next_sequence);
 void eb_ring_count(eb_ring *ring, uint32_t topic);

@@ -218,6 +218,7 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable)
     ring->header = (eb_ring_header *)base;
     ring->data = base + header;
     ring->capacity = capacity;
+    ring->mask = (capacity & (capacity - 1)) == 0 ? capacity - 1 : 0;
     ring->mapped_bytes = bytes;
     return EB_OK;
 }

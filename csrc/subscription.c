@@ -214,7 +214,7 @@ static void begin_batch(eb_subscription *sub)
     eb_batch *batch = &sub->batch;
     batch->buffer[0] = '[';
     batch->json_length = 1;
-    batch->json_count = batch->beside_count = 0;
+    batch->json_count = batch->beside_count = batch->mixed = 0;
     sub->beside_used = 0;
 }
 
@@ -253,6 +253,7 @@ static int keep(eb_subscription *sub, const eb_record *record, uint64_t position
     batch->time[index] = record->time;
     batch->sender[index] = record->sender;
     batch->topic[index] = record->topic;
+    if (record->topic != batch->topic[0] || record->sender != batch->sender[0]) batch->mixed = 1;
     if (record->path_length == 0) {
         eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + batch->json_length, parts.text,
                      shared);

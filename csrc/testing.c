@@ -1,4 +1,4 @@
-/* What happens at a test point: count, then stop or die if this is the one. Never part of a release. */
+/* What happens at a test point: count, stop or die if this is the one, run the hook. Never part of a release. */
 #include "testing.h"
 
 #include <signal.h>
@@ -11,6 +11,8 @@ static const char *const names[] = {EB_TEST_POINT_LIST(EB_POINT_STRING)};
 
 static _Atomic int armed_point = -1, armed_signal, armed_passes;
 static _Atomic int passed[EB_POINT_COUNT];
+
+void (*eb_test_hook)(int point);
 
 int eb_test_point_count(void)
 {
@@ -41,4 +43,5 @@ void eb_test_point(int point)
     int now = atomic_fetch_add(&passed[point], 1) + 1;
     if (point == atomic_load(&armed_point) && now == atomic_load(&armed_passes))
         kill(getpid(), atomic_load(&armed_signal));
+    if (eb_test_hook) eb_test_hook(point);
 }

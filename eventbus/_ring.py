@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import math
 import os
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from eventbus.errors import ClosedError, InvalidError, SegmentError, SubscribersFullError, UnavailableError
@@ -42,7 +42,8 @@ NO_SLOT: int = lib.EB_NO_SLOT
 LONGEST = 1e9  # seconds; a longer wait is for ever
 LOCK_SECONDS = 10.0  # what a lock that is held for microseconds may take before somebody must be stuck in it
 
-send = lib.eb_send
+send_now: Callable[[Any, int, bytes, int], int] = lib.eb_send  # the hot path's own names
+send_raw_now: Callable[[Any, int, bytes, int, bytes, int], int] = lib.eb_send_raw
 
 
 def deadline_after(timeout: float | None) -> int:
@@ -253,10 +254,6 @@ class BusHandle:
         """How many events of it were sent."""
         return int(lib.eb_topic_count(self.pointer, topic))
 
-    def send_one(self, topic: int, body: bytes, deadline: int) -> int:
-        """Sends ``[path,data]``; the status."""
-        return until_done(lambda: int(send(self.pointer, topic, body, len(body), deadline)))
-
     def send_batch(self, rows: Any, count: int, blob: bytes, deadline: int) -> int:
         """Sends ``count`` events, all or none; ``rows`` has five uint32 each, as eb_outgoing. The status."""
         events = ffi.from_buffer("eb_outgoing[]", rows)
@@ -324,11 +321,13 @@ def decode_names(names: Any, system_length: int, kind_length: int) -> tuple[str,
         raise SegmentError(f"a topic's name is not UTF-8: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
+_BESIDE = struct.Struct("=IIIIQQ")  # eb_beside
+
+
+class Beside(NamedTuple):
     """What stands beside the JSON array for one event of a batch."""
 
-    index: int
+    event: int
     names: tuple[str, str] | None
     path: str
     data: bytes
@@ -377,6 +376,7 @@ class SubscriptionHandle:
             _column(self.batch.sender, "I"),
             _column(self.batch.topic, "I"),
         )
+        self._rows = memoryview(ffi.buffer(self.batch.beside))
         self._map_buffer()
 
     def _map_buffer(self) -> None:
@@ -386,10 +386,19 @@ class SubscriptionHandle:
         """The number of events now in the batch, or a status; interruptions are the caller's to repeat."""
         return int(lib.eb_receive(self.pointer, limit, deadline))
 
-    def columns(self, count: int) -> tuple[list[int], list[int], list[int], list[int]]:
-        """Sequences, times, senders and topics of the batch."""
-        sequence, time_, sender, topic = self._columns
-        return sequence[:count].tolist(), time_[:count].tolist(), sender[:count].tolist(), topic[:count].tolist()
+    def numbers(self, count: int) -> tuple[list[int], list[int]]:
+        """Sequences and times of the batch."""
+        sequence, time_, _, _ = self._columns
+        return sequence[:count].tolist(), time_[:count].tolist()
+
+    def origin(self) -> tuple[int, int] | None:
+        """Topic and sender, if the whole batch is of one."""
+        return None if self.batch.mixed else (self.batch.topic[0], self.batch.sender[0])
+
+    def origins(self, count: int) -> tuple[list[int], list[int]]:
+        """Topics and senders of the batch."""
+        _, _, sender, topic = self._columns
+        return topic[:count].tolist(), sender[:count].tolist()
 
     def json(self) -> memoryview:
         """The batch's JSON array; valid until the next receive."""
@@ -397,19 +406,19 @@ class SubscriptionHandle:
 
     def beside(self) -> list[Beside]:
         """The batch's events that do not, or not only, stand in the array."""
-        return [self._read_beside(self.batch.beside[i]) for i in range(self.batch.beside_count)]
+        count = self.batch.beside_count
+        return [self._beside(*row) for row in _BESIDE.iter_unpack(self._rows[: count * _BESIDE.size])] if count else []
 
-    def _read_beside(self, row: Any) -> Beside:
-        start, names = row.offset, None
-        after_names = start + row.system_length + row.kind_length
-        if row.system_length or row.kind_length:
-            names = decode_names(self._buffer[start:after_names], row.system_length, row.kind_length)
-        after_path = after_names + row.path_length
+    def _beside(self, index: int, system: int, kind: int, path: int, data: int, start: int) -> Beside:
+        """From an eb_beside: lengths, and where the bytes begin."""
+        names = decode_names(self._buffer[start : start + system + kind], system, kind) if system or kind else None
+        start += system + kind
         try:
-            path = bytes(self._buffer[after_names:after_path]).decode()
+            text = str(self._buffer[start : start + path], "utf-8")
         except UnicodeDecodeError as error:
             raise SegmentError(f"a record's path is not UTF-8: {error}") from error
-        return Beside(row.index, names, path, bytes(self._buffer[after_path : after_path + row.data_length]))
+        start += path
+        return Beside(index, names, text, bytes(self._buffer[start : start + data]))
 
     def undecided(self) -> tuple[int, tuple[str, str]]:
         """The topic that C asks about, and its names."""

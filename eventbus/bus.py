@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
 from eventbus import _ring, lifetime, patterns, segment
+from eventbus._ring import deadline_after, send_now, send_raw_now
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
-from eventbus.event import OPTIONS, RAW, check_path, dumps, encode, unencodable
+from eventbus.event import OPTIONS, check_path, dumps, encode
 from eventbus.policy import Guard, Policy, make_guard
 from eventbus.subscription import Subscription
 
@@ -78,18 +79,20 @@ class Bus:
         segment.check_name(name)
         if role not in _ROLES:
             raise InvalidError(f"role must be 'member' or 'subscriber', not {role!r}", role=role)
-        _ring.deadline_after(send_timeout)
+        deadline_after(send_timeout)
         self._name = name
         self._role = role
         self._mode = mode
         self._send_timeout = send_timeout
         self._own_policy = policy is not None
         self._guard: Guard | None = make_guard(policy, actor)
-        self._topics: dict[tuple[str, str], int] = {}
+        self._topics: dict[str, dict[str, int]] = {}  # allowed by the policy and in the table
+        self._untabled: set[tuple[str, str]] = set()  # allowed, and not in the table
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         terms = segment.Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         with lifetime.lock:
             self._handle: _ring.BusHandle | None = segment.open_bus(name, terms)
+            self._pointer = self._handle.pointer
             lifetime.opened(self)
 
     # --- sending ---
@@ -113,23 +116,32 @@ class Bus:
             FullError: the ring stayed full; the message names the subscriber that holds it back.
             ClosedError: the bus is closed.
         """
-        handle = self._handle
+        pointer = self._pointer
         try:
-            topic = self._topics[system, kind]
+            topic = self._topics[system][kind]
         except (KeyError, TypeError):
-            topic = self._topic(system, kind, path)
-        if path.__class__ is not str or not 0 < len(path) <= _SAFE_PATH:
+            return self._send_one(system, kind, path, data, timeout)
+        if type(path) is not str or not 0 < len(path) <= _SAFE_PATH:
             check_path(path)
-        if data.__class__ in RAW or topic == _ring.INLINE or handle is None:
-            return self.send_many([(system, kind, path, data)], timeout=timeout) == 1
-        try:
-            body = dumps((path, data), None, OPTIONS)
-        except TypeError as error:
-            raise unencodable(data, error) from error
         if timeout is not _DEFAULT:
-            _ring.deadline_after(timeout)
-        if _ring.send(handle.pointer, topic, body, len(body), _ring.POLL) != 0:
-            self._finish(lambda deadline: handle.send_one(topic, body, deadline), timeout, len(body))
+            deadline_after(timeout)
+        if type(data) is bytes:
+            if not path.isascii():
+                check_path(path)
+            raw_path = path.encode()
+            status = send_raw_now(pointer, topic, raw_path, len(raw_path), data, len(data))
+        else:
+            try:
+                body = dumps((path, data), None, OPTIONS)
+            except TypeError:  # what cannot be encoded, and raw data of other types
+                return self._send_one(system, kind, path, data, timeout)
+            status = send_now(pointer, topic, body, len(body))
+        return status == 0 or self._send_one(system, kind, path, data, timeout)
+
+    def _send_one(self, system: str, kind: str, path: str, data: Any, timeout: float | None) -> bool:
+        """The same with all checks, names and patience."""
+        row, bytes_ = self._outgoing((system, kind, path, data))
+        self._publish(array("I", row), 1, bytes_, timeout)
         return True
 
     def send_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
@@ -152,8 +164,7 @@ class Bus:
             parts.append(bytes_)
         if not parts:
             return 0
-        handle, blob = self._open_handle(), b"".join(parts)
-        self._finish(lambda deadline: handle.send_batch(rows, len(parts), blob, deadline), timeout, len(blob))
+        self._publish(rows, len(parts), b"".join(parts), timeout)
         return len(parts)
 
     def _outgoing(self, event: tuple[Any, ...]) -> tuple[tuple[int, ...], bytes]:
@@ -173,32 +184,34 @@ class Bus:
     def _topic(self, system: str, kind: str, path: str) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
         handle = self._open_handle()
-        known = self._topics.get((system, kind)) if isinstance(system, str) and isinstance(kind, str) else None
-        if known is not None:
-            check_path(path)
-            return known
         patterns.check_name(system, "system")
         patterns.check_name(kind, "kind")
         check_path(path)
+        known = self._topics.get(system, {}).get(kind)
+        if known is not None:
+            return known
+        if (system, kind) in self._untabled:
+            return _ring.INLINE
         if not handle.writable:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
         if self._guard is not None:
             self._guard.check_send(system)
         topic = handle.topic(system.encode(), kind.encode())
-        if topic == _ring.INLINE and len(self._topics) >= NAMES_KEPT:
-            self._topics.clear()
-        self._topics[system, kind] = topic
+        if topic != _ring.INLINE:
+            self._topics.setdefault(system, {})[kind] = topic
+        elif len(self._untabled) < NAMES_KEPT:
+            self._untabled.add((system, kind))
         return topic
 
-    def _finish(self, call: Callable[[int], int], timeout: float | None, size: int) -> None:
+    def _publish(self, rows: array[int], count: int, blob: bytes, timeout: float | None) -> None:
         """Sends with the patience that was asked for, and says what went wrong."""
-        seconds = self._send_timeout if timeout is _DEFAULT else timeout
-        status = call(_ring.deadline_after(seconds))
-        if status < 0:
-            self._refuse(status, seconds, size)
-
-    def _refuse(self, status: int, seconds: float | None, size: int) -> NoReturn:
         handle = self._open_handle()
+        seconds = self._send_timeout if timeout is _DEFAULT else timeout
+        status = handle.send_batch(rows, count, blob, deadline_after(seconds))
+        if status < 0:
+            self._refuse(handle, status, seconds, len(blob))
+
+    def _refuse(self, handle: _ring.BusHandle, status: int, seconds: float | None, size: int) -> NoReturn:
         if status == _ring.FULL:
             self._full(handle, seconds)
         if status == _ring.TOO_LARGE:
@@ -298,7 +311,7 @@ class Bus:
             raise InvalidError(f"count must be an int of at least 0, not {count!r}", count=count)
         if system is not None:
             patterns.check_name(system, "system")
-        deadline = _ring.deadline_after(timeout)
+        deadline = deadline_after(timeout)
         while True:
             handle = self._open_handle()
             epoch = handle.roster_epoch()
@@ -361,10 +374,10 @@ class Bus:
     def close(self) -> None:
         """Leaves the bus and closes this object's subscriptions; the last process out removes the segments."""
         with lifetime.lock:
-            self._topics = {}
-            handle, self._handle = self._handle, None
+            handle = self._handle
             if handle is None:
                 return
+            self._forget()
             lifetime.closed(self)
             handle.interrupt()
             for one in list(self._subscriptions):
@@ -383,7 +396,12 @@ class Bus:
         if descriptor >= 0 and self._handle is not None:
             self._handle.fork_child(descriptor)
         else:
-            self._topics, self._handle = {}, None
+            self._forget()
+
+    def _forget(self) -> None:
+        """From here on every call finds the bus closed; a sender that is in C still holds the pointer."""
+        self._topics = {}
+        self._handle = self._pointer = None
 
     def __enter__(self) -> Bus:
         return self

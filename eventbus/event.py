@@ -9,7 +9,6 @@ import orjson
 from eventbus.errors import InvalidError, SegmentError
 
 PATH_LIMIT = 4096
-RAW = frozenset((bytes, bytearray, memoryview))
 
 dumps = orjson.dumps
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -61,15 +60,10 @@ def encode(path: str, data: Any) -> bytes:
     try:
         return dumps((path, data), None, OPTIONS)
     except TypeError as error:
-        raise unencodable(data, error) from error
-
-
-def unencodable(data: Any, error: TypeError) -> InvalidError:
-    """What orjson's refusal is called here."""
-    return InvalidError(
-        f"data of type {type(data).__name__} cannot be encoded as JSON: {error}; send what orjson encodes, or bytes",
-        type=type(data).__name__,
-    )
+        name = type(data).__name__
+        raise InvalidError(
+            f"data of type {name} cannot be encoded as JSON: {error}; send what orjson encodes, or bytes", type=name
+        ) from error
 
 
 def decode(text: memoryview) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import Any, NoReturn
 
@@ -86,9 +86,14 @@ class Subscription:
         first = self.receive(timeout)
         if first is None:
             return []
-        events = [first]
-        while len(events) < limit and (event := self.receive(0)) is not None:
-            events.append(event)
+        events, take = [first], self._ready.popleft
+        while len(events) < limit:
+            try:
+                events.append(take())
+            except IndexError:
+                if (event := self.receive(0)) is None:
+                    break
+                events.append(event)
         return events
 
     def channel(self) -> Channel:
@@ -118,8 +123,15 @@ class Subscription:
             handle.abandon()
 
     def __iter__(self) -> Iterator[Event]:
+        ready = self._ready
         while (event := self.receive()) is not None:
             yield event
+            while ready:
+                try:
+                    event = ready.popleft()
+                except IndexError:  # another thread was faster
+                    break
+                yield event
 
     def __enter__(self) -> Subscription:
         return self
@@ -184,15 +196,19 @@ class Subscription:
         return heard
 
     def _events(self, handle: _ring.SubscriptionHandle, count: int) -> Iterator[Event]:
-        sequences, times, senders, topics = handle.columns(count)
+        sequences, times = handle.numbers(count)
         values = decode(handle.json())
-        beside = handle.beside()
-        if beside:
-            systems, kinds, paths, datas = self._merge(topics, values, beside)
-        else:
-            systems = [self._systems[topic] for topic in topics]
-            kinds = [self._kinds[topic] for topic in topics]
+        beside, origin = handle.beside(), handle.origin()
+        systems: Iterable[str]
+        kinds: Iterable[str]
+        senders: Iterable[int]
+        if origin is not None and not beside:
+            topic, sender = origin
+            systems, kinds, senders = repeat(self._systems[topic]), repeat(self._kinds[topic]), repeat(sender)
             paths, datas = values[::2], values[1::2]
+        else:
+            topics, senders = handle.origins(count)
+            systems, kinds, paths, datas = self._merge(topics, values, beside)
         if not len(paths) == len(datas) == count:
             raise SegmentError(f"{len(values)} values came with {count} events: the ring does not hold what was sent")
         rows = zip(systems, kinds, paths, datas, sequences, times, senders, repeat(1))
@@ -201,26 +217,30 @@ class Subscription:
     def _merge(
         self, topics: list[int], values: list[Any], beside: list[_ring.Beside]
     ) -> tuple[list[str], list[str], list[str], list[Any]]:
-        """The columns of a batch with raw data or names of its own."""
-        rows = {row.index: row for row in beside}
+        """The columns of a batch of several topics, with raw data or names of its own."""
+        if not beside:
+            systems = [self._systems[topic] for topic in topics]
+            return systems, [self._kinds[topic] for topic in topics], values[::2], values[1::2]
+        rows = {row.event: row for row in beside}
         decoded = iter(values)
-        systems: list[str] = []
-        kinds: list[str] = []
-        paths: list[str] = []
-        datas: list[Any] = []
+        names: list[tuple[str, str]] = []
+        contents: list[tuple[str, Any]] = []
         for index, topic in enumerate(topics):
             row = rows.get(index)
-            named = row.names if row is not None else None
-            system, kind = named if named is not None else (self._systems[topic], self._kinds[topic])
-            systems.append(system)
-            kinds.append(kind)
-            if row is not None and row.path:
-                paths.append(row.path)
-                datas.append(row.data)
+            if row is not None and row.names is not None:
+                names.append(row.names)
             else:
-                paths.append(next(decoded, ""))
-                datas.append(next(decoded, None))
-        return systems, kinds, paths, datas
+                names.append((self._systems[topic], self._kinds[topic]))
+            if row is not None and row.path:
+                contents.append((row.path, row.data))
+            else:
+                contents.append((next(decoded, ""), next(decoded, None)))
+        return (
+            [system for system, _ in names],
+            [kind for _, kind in names],
+            [path for path, _ in contents],
+            [data for _, data in contents],
+        )
 
 
 class Channel:

@@ -1,0 +1,112 @@
+"""The floor: what orjson alone costs for one event, and beside it what a send and a receive of the bus cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from benchmarks.crew import Control, Crew
+from benchmarks.load import KIND, PATH, SYSTEM, JsonLoad
+
+BATCH = 256
+
+
+def run(events: int, with_bus: bool) -> dict[str, float]:
+    """Time each step in one fresh process; returns CPU nanoseconds per event by the name of the step.
+
+    Args:
+        events: how often each step is done; a full ring of the default size must hold that many.
+        with_bus: whether eventbus is there to be timed.
+    """
+    with Crew() as crew:
+        crew.start("codec", _time_steps, events, with_bus)
+        (times,) = crew.results()
+    return dict(times)
+
+
+def _time_steps(_control: Control, events: int, with_bus: bool) -> dict[str, float]:
+    times = dict(_orjson_steps(events))
+    if with_bus:
+        times.update(_bus_steps(events))
+    return times
+
+
+def _orjson_steps(events: int) -> Iterator[tuple[str, float]]:
+    event = (SYSTEM, KIND, PATH, next(JsonLoad().events(0, [123456])))
+    body = orjson.dumps(event)
+    batch = b"[" + b",".join([body] * BATCH) + b"]"
+    dumps, loads = orjson.dumps, orjson.loads
+    yield "orjson.dumps", _each(lambda: dumps(event), events)
+    yield "orjson.loads", _each(lambda: loads(body), events)
+    yield f"orjson.loads of {BATCH}", _each(lambda: loads(batch), events // BATCH) / BATCH
+
+
+def _bus_steps(events: int) -> Iterator[tuple[str, float]]:
+    from eventbus import open as open_bus
+    from eventbus import unlink
+
+    name = f"benchmark-codec-{os.getpid()}"
+    try:
+        with open_bus(name) as bus:
+            yield from _send_and_receive(bus, events)
+    finally:
+        with suppress(FileNotFoundError):
+            unlink(name)
+
+
+def _send_and_receive(bus: Any, events: int) -> Iterator[tuple[str, float]]:
+    data = next(JsonLoad().events(0, [123456]))
+    send = bus.send
+    yield "send, no subscriber", _each(lambda: send(SYSTEM, KIND, PATH, data), events)
+    with bus.subscribe(SYSTEM) as subscription:
+        yield "send, backlog", _each(lambda: send(SYSTEM, KIND, PATH, data), events)
+        yield "receive, backlog, iterated", _drained(lambda: _count(islice(subscription, events)), events)
+        _fill(bus, data, events)
+        yield f"receive_many({BATCH}), backlog", _drained(lambda: _taken(subscription, events), events)
+
+
+def _fill(bus: Any, data: Any, events: int) -> None:
+    for _ in range(events):
+        bus.send(SYSTEM, KIND, PATH, data)
+
+
+def _taken(subscription: Any, due: int) -> int:
+    taken = 0
+    while taken < due:
+        taken += len(subscription.receive_many(BATCH, 0))
+    return taken
+
+
+def _count(events: Iterator[Any]) -> int:
+    return sum(1 for _ in events)
+
+
+def _each(step: Callable[[], object], times: int) -> float:
+    """Return CPU nanoseconds per call, without those of an empty call: what else the machine does is not in them."""
+    return _loop(step, times) - _loop(_nothing, times)
+
+
+def _loop(step: Callable[[], object], times: int) -> float:
+    start = time.thread_time_ns()
+    for _ in range(times):
+        step()
+    return (time.thread_time_ns() - start) / times
+
+
+def _nothing() -> None:
+    return None
+
+
+def _drained(step: Callable[[], int], due: int) -> float:
+    start = time.thread_time_ns()
+    taken = step()
+    spent = time.thread_time_ns() - start
+    if taken != due:
+        raise AssertionError(f"{due} events were due and {taken} came: look for a loss in the bus")
+    return spent / due

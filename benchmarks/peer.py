@@ -1,0 +1,145 @@
+"""The face that eventbus and every peer show to the harness."""
+
+from __future__ import annotations
+
+import operator
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Who talks to whom.
+
+    Attributes:
+        publishers: how many publishers there are.
+        systems: the system that each subscriber hears, in the order of the subscribers.
+        size: bytes of an encoded event.
+        raw: whether the data is bytes, to be carried without JSON.
+    """
+
+    publishers: int
+    systems: tuple[str, ...]
+    size: int
+    raw: bool = False
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Each system once."""
+        return tuple(dict.fromkeys(self.systems))
+
+    def listeners(self, system: str) -> list[int]:
+        """Return the indexes of the subscribers that hear ``system``."""
+        return [index for index, heard in enumerate(self.systems) if heard == system]
+
+
+class Endpoint:
+    """One end of a medium, made and used in one worker process."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what this end holds. Called when every event has been received."""
+
+
+class Publisher(Endpoint):
+    """The sending end."""
+
+    send: Callable[[str, str, str, Any], object]
+    """Send ``(system, kind, path, data)``; ``data`` may change once the call has returned."""
+
+    def wait_for_subscribers(self) -> None:
+        """Return once all subscribers are connected, where the peer can tell; the handshake proves it for all peers."""
+
+
+class Subscriber(Endpoint, ABC):
+    """The receiving end."""
+
+    @abstractmethod
+    def received(self) -> Iterator[Any]:
+        """Yield the data of each event heard, for ever."""
+
+
+class Medium:
+    """One connected set of publishers and subscribers: made in the harness, inherited by its forked workers.
+
+    Attributes:
+        files: a directory of its own, removed with the medium.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self._leftovers = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._leftovers:
+            directory = tempfile.TemporaryDirectory(prefix="eventbus-bench-")
+            self.files = Path(self._leftovers.enter_context(directory))
+            self.open(self._leftovers)
+            self._leftovers = self._leftovers.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leftovers.close()
+
+    def open(self, leftovers: ExitStack) -> None:
+        """Make what must exist before the workers do, and leave with ``leftovers`` how each thing is removed."""
+
+    def server_seconds(self) -> float:
+        """Return the CPU seconds used so far by processes that are not workers."""
+        return 0.0
+
+    def publisher(self, index: int, /) -> Publisher:
+        """Connect publisher ``index``, in its worker."""
+        raise NotImplementedError
+
+    def subscriber(self, index: int, /) -> Subscriber:
+        """Connect subscriber ``index``, in its worker."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to carry events.
+
+    Attributes:
+        name: as shown in the tables.
+        missing: why it cannot be measured here, or ``None``.
+        connect: makes its medium.
+    """
+
+    name: str
+    missing: str | None
+    connect: Callable[[Topology], Medium]
+
+
+def encoder(raw: bool) -> Callable[[tuple[str, str, str, Any]], Any]:
+    """Return what turns ``(system, kind, path, data)`` into the one body that a peer carries."""
+    return operator.itemgetter(3) if raw else orjson.dumps
+
+
+def decoded(bodies: Iterable[Any], raw: bool) -> Iterator[Any]:
+    """Turn bodies back into the data of their events."""
+    if raw:
+        return iter(bodies)
+    loads = orjson.loads
+    return (loads(body)[3] for body in bodies)

@@ -1,0 +1,33 @@
+"""The registry of peers: each module of this package adds one or two; what is not installed is listed as absent."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.peer import Medium, Peer, Topology
+
+_MODULES = {
+    "eventbus": "bus",
+    "zmq PUB/SUB": "pubsub",
+    "zmq PUSH/PULL": "pushpull",
+    "SEQPACKET": "seqpacket",
+    "mp.Queue": "queues",
+    "faster-fifo": "fifo",
+}
+"""Name of the peer: the module of this package that imports what it needs and has its ``connect``."""
+
+
+def peers() -> list[Peer]:
+    """Return every known peer, the absent ones with the reason."""
+    return [_peer(name, module) for name, module in _MODULES.items()]
+
+
+def _peer(name: str, module: str) -> Peer:
+    try:
+        return Peer(name, None, import_module(f"{__name__}.{module}").connect)
+    except ImportError as error:
+        return Peer(name, str(error), _absent)
+
+
+def _absent(_topology: Topology) -> Medium:
+    raise LookupError("this peer is absent: install the extra 'bench'")

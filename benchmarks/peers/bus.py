@@ -1,0 +1,64 @@
+"""The subject: an eventbus with its defaults, one bus per medium."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from itertools import count
+from operator import attrgetter
+from typing import Any
+
+from benchmarks.peer import Medium, Publisher, Subscriber, Topology
+from eventbus import open as open_bus
+from eventbus import unlink
+
+_numbers = count(1)
+
+
+class BusPublisher(Publisher):
+    def __init__(self, name: str, topology: Topology) -> None:
+        self._bus = open_bus(name)
+        self._topology = topology
+        self.send = self._bus.send
+
+    def wait_for_subscribers(self) -> None:
+        for system in self._topology.topics:
+            self._bus.wait_for_subscribers(len(self._topology.listeners(system)), system)
+
+    def close(self) -> None:
+        self._bus.close()
+
+
+class BusSubscriber(Subscriber):
+    def __init__(self, name: str, system: str) -> None:
+        self._bus = open_bus(name)
+        self._subscription = self._bus.subscribe(system)
+
+    def received(self) -> Iterator[Any]:
+        return map(attrgetter("data"), self._subscription)
+
+    def close(self) -> None:
+        self._subscription.close()
+        self._bus.close()
+
+
+class BusMedium(Medium):
+    def open(self, leftovers: ExitStack) -> None:
+        self._name = f"benchmark-{os.getpid()}-{next(_numbers)}"
+        leftovers.callback(_remove, self._name)
+
+    def publisher(self, _index: int, /) -> BusPublisher:
+        return BusPublisher(self._name, self.topology)
+
+    def subscriber(self, index: int, /) -> BusSubscriber:
+        return BusSubscriber(self._name, self.topology.systems[index])
+
+
+def _remove(name: str) -> None:
+    # The last worker that left in order has removed the bus already; killed ones leave it to this line.
+    with suppress(FileNotFoundError):
+        unlink(name)
+
+
+connect = BusMedium
