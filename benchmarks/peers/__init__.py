@@ -9,12 +9,13 @@ from benchmarks.peer import Medium, Peer, Topology
 _MODULES = {
     "eventbus": "bus",
     "zmq PUB/SUB": "pubsub",
+    "zmq PUB/SUB, 1 frame": "pubsub:connect_one_frame",
     "zmq PUSH/PULL": "pushpull",
     "SEQPACKET": "seqpacket",
     "mp.Queue": "queues",
     "faster-fifo": "fifo",
 }
-"""Name of the peer: the module of this package that imports what it needs and has its ``connect``."""
+"""Name of the peer: the module of this package that imports what it needs, and has ``connect`` or what a colon names."""
 
 
 def peers() -> list[Peer]:
@@ -23,8 +24,9 @@ def peers() -> list[Peer]:
 
 
 def _peer(name: str, module: str) -> Peer:
+    module, _, connect = module.partition(":")
     try:
-        return Peer(name, None, import_module(f"{__name__}.{module}").connect)
+        return Peer(name, None, getattr(import_module(f"{__name__}.{module}"), connect or "connect"))
     except ImportError as error:
         return Peer(name, str(error), _absent)
 
