@@ -33,6 +33,7 @@
     POINT(slot_claimed)                                                                                                \
     POINT(slot_cursor)                                                                                                 \
     POINT(slot_open)                                                                                                   \
+    POINT(receive_read)                                                                                                \
     POINT(receive_copied)                                                                                              \
     POINT(receive_advanced)                                                                                            \
     POINT(waiter_raised)                                                                                               \
@@ -141,6 +142,7 @@ int64_t eb_now(void);
 int64_t eb_sooner(int64_t deadline, int64_t slice);
 bool eb_over(int64_t deadline);
 void eb_pause(void);
+int eb_nap(int64_t until);
 void eb_semaphore_post(eb_u32 *semaphore);
 int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
 uint32_t eb_event_prepare(eb_event_count *count);

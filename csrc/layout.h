@@ -110,9 +110,9 @@ enum { EB_SLOT_FREE = 0, EB_SLOT_CLAIMED = 1, EB_SLOT_OPEN = 2, EB_SLOT_STATE = 
 typedef struct {
     _Alignas(EB_LINE) eb_u64 owner; /* generation << 8 | gated | state */
     eb_u32 pid;
-    uint8_t name_length;
-    uint8_t system_length;
-    uint8_t kind_length;
+    _Atomic uint8_t name_length;
+    _Atomic uint8_t system_length;
+    _Atomic uint8_t kind_length;
 
     _Alignas(EB_LINE) eb_u64 cursor; /* written by the subscriber only, like the two below */
     eb_u64 sequence;
@@ -122,9 +122,9 @@ typedef struct {
 
     _Alignas(EB_LINE) eb_u64 deaf[EB_TOPICS / 64];
 
-    char name[EB_LABEL_LIMIT + 1];
-    char system[EB_NAME_LIMIT + 1];
-    char kind[EB_NAME_LIMIT + 1];
+    _Atomic char name[EB_LABEL_LIMIT + 1];
+    _Atomic char system[EB_NAME_LIMIT + 1];
+    _Atomic char kind[EB_NAME_LIMIT + 1];
 } eb_slot_t;
 
 typedef struct {

@@ -161,11 +161,12 @@ int eb_slot_claim(eb_roster *roster, int fd)
     return EB_NO_SLOT;
 }
 
-static uint8_t copy_text(char *to, const char *from, size_t limit)
+static uint8_t copy_text(_Atomic char *to, const char *from, size_t limit)
 {
     size_t length = strnlen(from, limit);
-    memcpy(to, from, length);
-    to[length] = 0;
+    for (size_t i = 0; i < length; i++)
+        atomic_store_explicit(&to[i], from[i], memory_order_release); /* [owner] */
+    atomic_store_explicit(&to[length], 0, memory_order_release);
     return (uint8_t)length;
 }
 

@@ -3,15 +3,19 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define BUFFER_BYTES (64u * 1024u)
-#define SPIN_LOOKS 32
+#define SPIN_LOOKS 4
 #define SPIN_MAX_NS 50000ll
 #define SPIN_MIN_NS 1000ll
 #define SPIN_TRIAL_NS 20000ll
 #define SPIN_SLEPT_NS 100000ll
+#define NAP_NS 30000ll
+#define NAP_EVENTS 3
+#define NAP_INTERVAL_NS 20000ll
 
 enum { UNKNOWN = 0, HEARD = 1, UNHEARD = 2 };
 
@@ -28,6 +32,8 @@ struct eb_subscription {
     uint64_t decided_position; /* an inline record whose verdict is decided_verdict */
     int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
     int64_t spin_budget;       /* as adapted */
+    int64_t waited_at;         /* when it last had nothing to do */
+    uint64_t taken;            /* events handed out since then */
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
     uint32_t index;
@@ -53,12 +59,14 @@ static uint64_t settle_cursor(eb_subscription *sub)
     return position;
 }
 
-static void place(eb_subscription *sub, int64_t start)
+static int place(eb_subscription *sub, int64_t start)
 {
     const eb_ring *ring = &sub->bus->ring;
-    uint64_t position;
+    uint64_t position, oldest;
     do {
+        oldest = atomic_load(&ring->header->oldest); /* before the committed position, so never ahead of it */
         position = settle_cursor(sub);
+        if ((int64_t)(position - oldest) < 0) return eb_damaged("the positions are impossible");
         sub->sequence = eb_ring_sequence_at(ring, position);
     } while (eb_ring_lapped(ring, position));
     sub->joined = sub->cursor = position;
@@ -68,6 +76,7 @@ static void place(eb_subscription *sub, int64_t start)
     atomic_store(&sub->position, position);
     atomic_store(&sub->slot->sequence, sub->sequence);
     atomic_store(&sub->slot->lost, atomic_load(&sub->lost));
+    return EB_OK;
 }
 
 /* Under the roster lock. */
@@ -80,8 +89,9 @@ static int join(eb_subscription *sub, const eb_terms *terms)
     sub->slot = &roster->header->slots[slot];
     eb_slot_open(roster, sub->index, terms, sub->bus->pid, atomic_load(&sub->bus->ring.header->committed));
     sub->owner = atomic_load(&sub->slot->owner);
-    place(sub, terms->start);
-    return EB_OK;
+    int status = place(sub, terms->start);
+    if (status != EB_OK) eb_slot_free(roster, sub->index);
+    return status;
 }
 
 static int prepare(eb_subscription *sub)
@@ -311,6 +321,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
         if (verdict == HEARD) status = keep(sub, &record, position, *count, shared);
         kept = verdict == HEARD && status == EB_OK;
     }
+    EB_TEST_POINT(receive_read);
     if (shared && eb_ring_lapped(ring, position)) { /* [lap]: whatever we read may be another record's bytes */
         batch->json_length = json_length;
         batch->json_count = json_count;
@@ -364,6 +375,7 @@ static int scan(eb_subscription *sub, uint32_t limit)
         int advanced = advance(sub, committed);
         if (advanced != EB_OK) return advanced;
     }
+    sub->taken += count;
     return count > 0 ? (int)count : status;
 }
 
@@ -394,15 +406,29 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
             }
             eb_pause();
         }
+        sched_yield();
     } while (eb_now() < end);
     if (adaptive) sub->spin_budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
     return false;
+}
+
+/* Whether events come so fast that it pays to let some gather: looking after each one makes the publisher wait for the
+ * cache line and costs us a batch for an event. Several must have come since the last time, so a dialogue, in which each
+ * event waits for the answer to the one before, is never slowed down. */
+static bool busy(eb_subscription *sub)
+{
+    int64_t now = eb_now(), elapsed = now - sub->waited_at;
+    bool fast = sub->spin_ns < 0 && sub->taken >= NAP_EVENTS && elapsed < (int64_t)sub->taken * NAP_INTERVAL_NS;
+    sub->waited_at = now;
+    sub->taken = 0;
+    return fast;
 }
 
 /* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
  * flag is raised anew, in case a publisher died between lowering it and waking us. */
 static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
+    if (busy(sub)) return eb_nap(eb_sooner(deadline, NAP_NS));
     if (spin(sub, seen, deadline)) return EB_OK;
     eb_roster *roster = &sub->bus->roster;
     int status = EB_OK;
@@ -463,7 +489,8 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
     }
     while ((int64_t)(walk->stop - walk->position) > 0) {
         eb_record record;
-        if (walk->stop - walk->position > ring->capacity) return eb_damaged("the committed position is impossible");
+        if (walk->stop - walk->position > ring->capacity && !eb_ring_lapped(ring, walk->position))
+            return eb_damaged("the committed position is impossible");
         int status = eb_ring_read(ring, walk->position, walk->stop, &record);
         int names = read_names(sub, &record, walk->position, walk->names, &walk->system_length, &walk->kind_length);
         if (eb_ring_lapped(ring, walk->position)) { /* [lap]: begin again where the ring begins now */
@@ -473,7 +500,9 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
         }
         if (status != EB_OK) return status;
         if (names != EB_OK) return names;
-        int verdict = record.sequence < sub->start ? UNHEARD : verdict_of(sub, &record, walk->position);
+        int verdict = record.sequence < sub->start ? UNHEARD : UNKNOWN;
+        if (verdict == UNKNOWN && record.topic != EB_INLINE) /* an inline one's is the receiver's own */
+            verdict = verdict_of(sub, &record, walk->position);
         walk->undecided = record.topic;
         if (verdict == UNKNOWN && record.topic != EB_INLINE) return EB_UNDECIDED;
         walk->position += record.bytes;

@@ -40,6 +40,13 @@ void eb_pause(void)
 #endif
 }
 
+/* Sleeps without being woken by anybody; the kernel may add its timer slack, 50 microseconds by default. */
+int eb_nap(int64_t until)
+{
+    struct timespec at = {.tv_sec = until / NS_PER_SECOND, .tv_nsec = until % NS_PER_SECOND};
+    return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR ? EB_INTERRUPTED : EB_OK;
+}
+
 /* EB_OK when the word may have changed, EB_NOTHING when the time is up, EB_INTERRUPTED by a signal. */
 static int futex_wait(eb_u32 *word, uint32_t expected, int64_t until)
 {

@@ -43,6 +43,7 @@ LONGEST = 1e9  # seconds; a longer wait is for ever
 LOCK_SECONDS = 10.0  # what a lock that is held for microseconds may take before somebody must be stuck in it
 
 send_now: Callable[[Any, int, bytes, int], int] = lib.eb_send  # the hot path's own names
+receive_batch: Callable[[Any, int, int], int] = lib.eb_receive
 send_raw_now: Callable[[Any, int, bytes, int, bytes, int], int] = lib.eb_send_raw
 
 
@@ -237,12 +238,11 @@ class BusHandle:
         """In the child: lives on through its own descriptor."""
         lib.eb_fork_child(self.pointer, roster_fd)
 
-    def topic(self, system: bytes, kind: bytes) -> int:
-        """The topic's number, or INLINE when the table is full."""
-        deadline = deadline_after(LOCK_SECONDS)
+    def topic(self, system: bytes, kind: bytes, deadline: int) -> int:
+        """The topic's number, INLINE when the table is full, or a status."""
         names = system + kind
         found = until_done(lambda: int(lib.eb_topic(self.pointer, names, len(system), len(kind), deadline)))
-        return INLINE if found == TABLE_FULL else checked(found, self.what)
+        return INLINE if found == TABLE_FULL else found
 
     def topic_names(self, topic: int) -> tuple[str, str]:
         """System and kind of a topic."""
@@ -333,8 +333,8 @@ class Beside(NamedTuple):
     data: bytes
 
 
-def _column(column: Any, code: Literal["I", "Q"]) -> memoryview[int]:
-    return memoryview(ffi.buffer(column)).cast("B").cast(code)
+def _column(column: Any, code: Literal["I", "Q"], count: int = 1) -> memoryview[int]:
+    return memoryview(ffi.buffer(column, struct.calcsize(code) * count)).cast("B").cast(code)
 
 
 class SubscriptionHandle:
@@ -371,20 +371,25 @@ class SubscriptionHandle:
         self.pointer = ffi.gc(self.pointer, lib.eb_subscription_free)
         self.batch = lib.eb_batch_of(self.pointer)
         self._columns = (
-            _column(self.batch.sequence, "Q"),
-            _column(self.batch.time, "Q"),
-            _column(self.batch.sender, "I"),
-            _column(self.batch.topic, "I"),
+            _column(self.batch.sequence, "Q", BATCH_LIMIT),
+            _column(self.batch.time, "Q", BATCH_LIMIT),
+            _column(self.batch.sender, "I", BATCH_LIMIT),
+            _column(self.batch.topic, "I", BATCH_LIMIT),
         )
         self._rows = memoryview(ffi.buffer(self.batch.beside))
+        self._length = _column(ffi.addressof(self.batch, "json_length"), "Q")
+        self._counts = _column(ffi.addressof(self.batch, "json_count"), "I", 3)  # in the array, beside it, mixed
         self._map_buffer()
 
     def _map_buffer(self) -> None:
         self._buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
 
-    def receive(self, limit: int, deadline: int) -> int:
-        """The number of events now in the batch, or a status; interruptions are the caller's to repeat."""
-        return int(lib.eb_receive(self.pointer, limit, deadline))
+    def single(self) -> tuple[int, int, int, int] | None:
+        """Sequence, time, sender and topic of a batch of one event that stands in the array alone."""
+        if self._counts[1]:
+            return None
+        sequence, time_, sender, topic = self._columns
+        return sequence[0], time_[0], sender[0], topic[0]
 
     def numbers(self, count: int) -> tuple[list[int], list[int]]:
         """Sequences and times of the batch."""
@@ -392,8 +397,9 @@ class SubscriptionHandle:
         return sequence[:count].tolist(), time_[:count].tolist()
 
     def origin(self) -> tuple[int, int] | None:
-        """Topic and sender, if the whole batch is of one."""
-        return None if self.batch.mixed else (self.batch.topic[0], self.batch.sender[0])
+        """Topic and sender, if the whole batch is of one and stands in the array alone."""
+        _, _, sender, topic = self._columns
+        return None if self._counts[1] or self._counts[2] else (topic[0], sender[0])
 
     def origins(self, count: int) -> tuple[list[int], list[int]]:
         """Topics and senders of the batch."""
@@ -402,11 +408,11 @@ class SubscriptionHandle:
 
     def json(self) -> memoryview:
         """The batch's JSON array; valid until the next receive."""
-        return self._buffer[: self.batch.json_length]
+        return self._buffer[: self._length[0]]
 
     def beside(self) -> list[Beside]:
         """The batch's events that do not, or not only, stand in the array."""
-        count = self.batch.beside_count
+        count = self._counts[1]
         return [self._beside(*row) for row in _BESIDE.iter_unpack(self._rows[: count * _BESIDE.size])] if count else []
 
     def _beside(self, index: int, system: int, kind: int, path: int, data: int, start: int) -> Beside:

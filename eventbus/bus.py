@@ -140,8 +140,7 @@ class Bus:
 
     def _send_one(self, system: str, kind: str, path: str, data: Any, timeout: float | None) -> bool:
         """The same with all checks, names and patience."""
-        row, bytes_ = self._outgoing((system, kind, path, data))
-        self._publish(array("I", row), 1, bytes_, timeout)
+        self._publish([(system, kind, path, data)], timeout)
         return True
 
     def send_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
@@ -157,22 +156,14 @@ class Bus:
         Raises:
             As ``send``; also InvalidError when the events do not fit into the ring together.
         """
-        rows, parts = array("I"), []
-        for event in events:
-            row, bytes_ = self._outgoing(event)
-            rows.extend(row)
-            parts.append(bytes_)
-        if not parts:
-            return 0
-        self._publish(rows, len(parts), b"".join(parts), timeout)
-        return len(parts)
+        return self._publish(events, timeout)
 
-    def _outgoing(self, event: tuple[Any, ...]) -> tuple[tuple[int, ...], bytes]:
+    def _outgoing(self, event: tuple[Any, ...], deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
         if not isinstance(event, (tuple, list)) or len(event) not in (3, 4):
             raise InvalidError("each event must be (system, kind, path) or (system, kind, path, data)", event=event)
         system, kind, path, data = (*event, None)[:4]
-        topic = self._topic(system, kind, path)
+        topic = self._topic(system, kind, path, deadline)
         names = (system.encode(), kind.encode()) if topic == _ring.INLINE else (b"", b"")
         if isinstance(data, (bytes, bytearray, memoryview)):
             raw_path, body = path.encode(), bytes(data)
@@ -181,7 +172,7 @@ class Bus:
         parts = (*names, raw_path, body)
         return (topic, *map(len, parts)), b"".join(parts)
 
-    def _topic(self, system: str, kind: str, path: str) -> int:
+    def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
         handle = self._open_handle()
         patterns.check_name(system, "system")
@@ -196,22 +187,32 @@ class Bus:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
         if self._guard is not None:
             self._guard.check_send(system)
-        topic = handle.topic(system.encode(), kind.encode())
+        topic = handle.topic(system.encode(), kind.encode(), deadline)
+        if topic < 0:
+            self._refuse(handle, topic)
         if topic != _ring.INLINE:
             self._topics.setdefault(system, {})[kind] = topic
         elif len(self._untabled) < NAMES_KEPT:
             self._untabled.add((system, kind))
         return topic
 
-    def _publish(self, rows: array[int], count: int, blob: bytes, timeout: float | None) -> None:
-        """Sends with the patience that was asked for, and says what went wrong."""
-        handle = self._open_handle()
+    def _publish(self, events: Iterable[tuple[Any, ...]], timeout: float | None) -> int:
+        """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
-        status = handle.send_batch(rows, count, blob, deadline_after(seconds))
-        if status < 0:
-            self._refuse(handle, status, seconds, len(blob))
+        deadline = deadline_after(seconds)
+        rows, parts = array("I"), []
+        for event in events:
+            row, bytes_ = self._outgoing(event, deadline)
+            rows.extend(row)
+            parts.append(bytes_)
+        if parts:
+            handle, blob = self._open_handle(), b"".join(parts)
+            status = handle.send_batch(rows, len(parts), blob, deadline)
+            if status < 0:
+                self._refuse(handle, status, seconds, len(blob))
+        return len(parts)
 
-    def _refuse(self, handle: _ring.BusHandle, status: int, seconds: float | None, size: int) -> NoReturn:
+    def _refuse(self, handle: _ring.BusHandle, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == _ring.FULL:
             self._full(handle, seconds)
         if status == _ring.TOO_LARGE:

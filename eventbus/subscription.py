@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any, NoReturn
 
 from eventbus import _ring
+from eventbus._ring import receive_batch
 from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event, decode
 
@@ -73,11 +74,12 @@ class Subscription:
             ClosedError: in a process that was forked from the subscriber's.
             SegmentError: the shared memory is damaged.
         """
-        try:
-            return self._ready.popleft()
-        except IndexError:  # contextlib.suppress costs three times the rest of this
-            pass
-        return self._next(_ring.deadline_after(timeout))
+        if self._ready:
+            try:
+                return self._ready.popleft()
+            except IndexError:  # another thread was faster
+                pass
+        return self._next(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
         """The next 1 to ``limit`` events, without waiting for more than the first; [] as ``receive`` gives None."""
@@ -119,6 +121,7 @@ class Subscription:
         handle, self._handle = self._handle, None
         self._inherited = handle is not None or self._inherited
         self._ready.clear()
+        self._receiving = threading.RLock()  # the old one may be held by a thread that this process does not have
         if handle is not None:
             handle.abandon()
 
@@ -154,39 +157,38 @@ class Subscription:
         return self._handle
 
     def _next(self, deadline: int) -> Event | None:
-        if not self._receiving.acquire(timeout=_ring.seconds_left(deadline)):
+        lock = self._receiving
+        if not lock.acquire(False) and not lock.acquire(timeout=_ring.seconds_left(deadline)):
             return None
         try:
             while True:
                 if self._ready:
                     return self._ready.popleft()
-                if not self._fill(deadline):
+                handle = self._handle or self._live_handle()
+                if handle is None or self._ended:
+                    return None
+                count = receive_batch(handle.pointer, _ring.BATCH_LIMIT, deadline)
+                if count == 1 and (event := self._single(handle)) is not None:
+                    return event
+                if count > 0:
+                    self._ready.extend(self._events(handle, count))
+                elif not self._settle(handle, count):
                     return None
         finally:
             self._receiving.release()
 
-    def _fill(self, deadline: int) -> bool:
-        """Reads the next batch; False when the time is up or the end has come."""
-        while True:
-            handle = self._live_handle()
-            if handle is None or self._ended:
-                return False
-            count = handle.receive(_ring.BATCH_LIMIT, deadline)
-            if count > 0:
-                self._ready.extend(self._events(handle, count))
-                return True
-            if count == _ring.UNDECIDED:
-                topic, names = handle.undecided()
-                handle.decide(topic, self._verdict(topic, *names))
-            elif count == _ring.LARGE:
-                handle.reserve()
-            elif count == _ring.NOTHING:
-                return False
-            elif count == _ring.CLOSED:
-                self._ended = True
-                return False
-            elif count != _ring.INTERRUPTED:
-                _ring.fail(count, handle.bus.what)
+    def _settle(self, handle: _ring.SubscriptionHandle, status: int) -> bool:
+        """Does what C needs to go on; False when the time is up or the end has come."""
+        if status == _ring.UNDECIDED:
+            topic, names = handle.undecided()
+            handle.decide(topic, self._verdict(topic, *names))
+        elif status == _ring.LARGE:
+            handle.reserve()
+        elif status == _ring.CLOSED:
+            self._ended = True
+        elif status not in (_ring.NOTHING, _ring.INTERRUPTED):
+            _ring.fail(status, handle.bus.what)
+        return status not in (_ring.NOTHING, _ring.CLOSED)
 
     def _verdict(self, topic: int, system: str, kind: str) -> bool:
         """Whether it hears the topic, whose names it remembers if so."""
@@ -195,22 +197,34 @@ class Subscription:
             self._systems[topic], self._kinds[topic] = system, kind
         return heard
 
+    def _single(self, handle: _ring.SubscriptionHandle) -> Event | None:
+        """A batch of one, which is what a dialogue is made of; None where it needs more care."""
+        numbers = handle.single()
+        if numbers is None:
+            return None
+        sequence, time, sender, topic = numbers
+        values = decode(handle.json())
+        if len(values) != 2:
+            raise _misfit(len(values), 1)
+        row = (self._systems[topic], self._kinds[topic], values[0], values[1], sequence, time, sender, 1)
+        return _new_event(Event, row)
+
     def _events(self, handle: _ring.SubscriptionHandle, count: int) -> Iterator[Event]:
         sequences, times = handle.numbers(count)
         values = decode(handle.json())
-        beside, origin = handle.beside(), handle.origin()
+        origin = handle.origin()
         systems: Iterable[str]
         kinds: Iterable[str]
         senders: Iterable[int]
-        if origin is not None and not beside:
+        if origin is not None:
             topic, sender = origin
             systems, kinds, senders = repeat(self._systems[topic]), repeat(self._kinds[topic]), repeat(sender)
             paths, datas = values[::2], values[1::2]
         else:
             topics, senders = handle.origins(count)
-            systems, kinds, paths, datas = self._merge(topics, values, beside)
+            systems, kinds, paths, datas = self._merge(topics, values, handle.beside())
         if not len(paths) == len(datas) == count:
-            raise SegmentError(f"{len(values)} values came with {count} events: the ring does not hold what was sent")
+            raise _misfit(len(values), count)
         rows = zip(systems, kinds, paths, datas, sequences, times, senders, repeat(1))
         return map(_new_event, repeat(Event), rows)
 
@@ -241,6 +255,10 @@ class Subscription:
             [path for path, _ in contents],
             [data for _, data in contents],
         )
+
+
+def _misfit(values: int, events: int) -> SegmentError:
+    return SegmentError(f"{values} values came with {events} events: the ring does not hold what was sent")
 
 
 class Channel:
