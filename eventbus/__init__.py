@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 
 from eventbus import lifetime
-from eventbus.bus import SEND_TIMEOUT, Bus, BusStats, PolicyLike, SubscriberStats
+from eventbus.bus import SEND_TIMEOUT, Bus, PolicyLike
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -20,6 +20,7 @@ from eventbus.errors import (
 from eventbus.event import Event
 from eventbus.policy import Policy
 from eventbus.segment import unlink
+from eventbus.stats import BusStats, SubscriberStats
 from eventbus.subscription import Channel, Subscription
 
 __all__ = [

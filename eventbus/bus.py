@@ -7,15 +7,16 @@ import os
 import weakref
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
 from eventbus import _ring, lifetime, patterns, segment
+from eventbus._reader import SubscriptionHandle
 from eventbus._ring import deadline_after, send_now, send_raw_now
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
 from eventbus.policy import Guard, Policy, make_guard
-from eventbus.subscription import Subscription
+from eventbus.stats import BusStats, read_stats
+from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
 SEND_TIMEOUT = 5.0
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
@@ -26,38 +27,6 @@ _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
 
 PolicyLike = Policy | Callable[[str, str, str], bool] | str | os.PathLike[str] | dict[str, Any]
-
-
-@dataclass(frozen=True)
-class SubscriberStats:
-    """One live subscription: ``backlog`` counts sequences up to the committed position, heard or not."""
-
-    name: str
-    pid: int
-    backlog: int
-    lost: int
-    system: str
-    kind: str
-    overflow: str
-    sleeping: bool
-
-
-@dataclass(frozen=True)
-class BusStats:
-    """A bus at one moment. Sizes and positions in bytes; ``topics`` counts the events by (system, kind)."""
-
-    name: str
-    capacity: int
-    used: int
-    committed: int
-    sent: int
-    attached: int
-    max_subscribers: int
-    closed: bool
-    persist: bool
-    subscribers: tuple[SubscriberStats, ...]
-    topics: dict[tuple[str, str], int]
-    untabled: int  # events whose topic found the table full
 
 
 class Bus:
@@ -275,14 +244,14 @@ class Bus:
         wanted_kind = None if kind is None else patterns.compile(kind, "kind")
         if overflow not in _OVERFLOWS:
             raise InvalidError(f"overflow must be 'block' or 'drop', not {overflow!r}", overflow=overflow)
-        first, seconds, label = _start(start), _spin(spin), _label(name, system)
+        first, seconds, label = checked_start(start), checked_spin(spin), checked_name(name, system)
         if self._guard is not None:
             self._guard.check_subscribe(wanted)
         with lifetime.lock:
             bus = self._open_handle()
             if bus.closed:
                 raise ClosedError(f"the bus {self._name!r} was shut down")
-            handle = _ring.SubscriptionHandle(
+            handle = SubscriptionHandle(
                 bus, system, kind or "**", label, start=first, spin=seconds, blocking=overflow == "block"
             )
             made = Subscription(handle, label, self._hearing(wanted, wanted_kind))
@@ -348,22 +317,7 @@ class Bus:
         Raises:
             ClosedError: the bus is closed here.
         """
-        handle = self._open_handle()
-        seen = handle.stats()
-        return BusStats(
-            name=self._name,
-            capacity=seen.capacity,
-            used=seen.used,
-            committed=seen.committed,
-            sent=seen.sent,
-            attached=_ring.attached(handle.roster_fd) + 1,
-            max_subscribers=seen.max_subscribers,
-            closed=seen.closed,
-            persist=seen.persist,
-            subscribers=tuple(_subscriber_stats(one) for one in handle.occupants()),
-            topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
-            untabled=seen.inline_sent,
-        )
+        return read_stats(self._name, self._open_handle())
 
     def shutdown(self) -> None:
         """Closes the bus for all processes: subscribers drain what is left, then see the end."""
@@ -438,30 +392,6 @@ def _reopen(name: str, options: dict[str, Any]) -> Bus:
     return Bus(name, **options)
 
 
-def _start(start: object) -> int:
-    if start == "latest":
-        return _ring.LATEST
-    if start == "oldest":
-        return _ring.OLDEST
-    if isinstance(start, bool) or not isinstance(start, int) or not 1 <= start < 1 << 63:
-        raise InvalidError(f"start must be 'latest', 'oldest' or a sequence from 1, not {start!r}", start=start)
-    return start
-
-
-def _spin(spin: float | None) -> float | None:
-    if spin is not None and (isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1):
-        raise InvalidError(f"spin must be None or 0 to 1 seconds, not {spin!r}", spin=spin)
-    return spin
-
-
-def _label(name: object, system: str) -> str:
-    if name is None:
-        return f"{system}@{os.getpid()}".encode()[-_ring.LABEL_LIMIT :].decode(errors="ignore")
-    if not isinstance(name, str) or not name or len(name.encode(errors="replace")) > _ring.LABEL_LIMIT or "\0" in name:
-        raise InvalidError(f"name must be a str of 1 to {_ring.LABEL_LIMIT} bytes, not {name!r}", name=name)
-    return name
-
-
 @functools.lru_cache(maxsize=1024)
 def _would_hear(pattern: str, system: str) -> bool:
     """Whether a pattern found in the roster hears the system; text that is no pattern any more hears nothing."""
@@ -469,16 +399,3 @@ def _would_hear(pattern: str, system: str) -> bool:
         return patterns.compile(pattern).matches(system)
     except InvalidError:
         return False
-
-
-def _subscriber_stats(one: _ring.Occupant) -> SubscriberStats:
-    return SubscriberStats(
-        name=one.name,
-        pid=one.pid,
-        backlog=one.backlog,
-        lost=one.lost,
-        system=one.system,
-        kind=one.kind,
-        overflow="block" if one.blocking else "drop",
-        sleeping=one.sleeping,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +10,17 @@ from itertools import repeat
 from typing import Any, NoReturn
 
 from eventbus import _ring
-from eventbus._ring import receive_batch
+from eventbus._reader import (
+    BATCH_LIMIT,
+    LABEL_LIMIT,
+    LARGE,
+    LATEST,
+    OLDEST,
+    UNDECIDED,
+    Beside,
+    SubscriptionHandle,
+    receive_batch,
+)
 from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event, decode
 
@@ -23,8 +34,8 @@ class Subscription:
     and share the events.
     """
 
-    def __init__(self, handle: _ring.SubscriptionHandle, name: str, hears: Callable[[str, str], bool]) -> None:
-        self._handle: _ring.SubscriptionHandle | None = handle
+    def __init__(self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool]) -> None:
+        self._handle: SubscriptionHandle | None = handle
         self._name = name
         self._hears = hears
         self._ready: deque[Event] = deque()
@@ -148,7 +159,7 @@ class Subscription:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Subscription cannot be pickled: pass the Bus, and subscribe in the other process")
 
-    def _live_handle(self) -> _ring.SubscriptionHandle | None:
+    def _live_handle(self) -> SubscriptionHandle | None:
         if self._inherited:
             raise ClosedError(
                 f"the subscription {self._name!r} belongs to the process that this one was forked from; "
@@ -167,7 +178,7 @@ class Subscription:
                 handle = self._handle or self._live_handle()
                 if handle is None or self._ended:
                     return None
-                count = receive_batch(handle.pointer, _ring.BATCH_LIMIT, deadline)
+                count = receive_batch(handle.pointer, BATCH_LIMIT, deadline)
                 if count == 1 and (event := self._single(handle)) is not None:
                     return event
                 if count > 0:
@@ -177,12 +188,12 @@ class Subscription:
         finally:
             self._receiving.release()
 
-    def _settle(self, handle: _ring.SubscriptionHandle, status: int) -> bool:
+    def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the time is up or the end has come."""
-        if status == _ring.UNDECIDED:
+        if status == UNDECIDED:
             topic, names = handle.undecided()
             handle.decide(topic, self._verdict(topic, *names))
-        elif status == _ring.LARGE:
+        elif status == LARGE:
             handle.reserve()
         elif status == _ring.CLOSED:
             self._ended = True
@@ -197,7 +208,7 @@ class Subscription:
             self._systems[topic], self._kinds[topic] = system, kind
         return heard
 
-    def _single(self, handle: _ring.SubscriptionHandle) -> Event | None:
+    def _single(self, handle: SubscriptionHandle) -> Event | None:
         """A batch of one, which is what a dialogue is made of; None where it needs more care."""
         numbers = handle.single()
         if numbers is None:
@@ -209,7 +220,7 @@ class Subscription:
         row = (self._systems[topic], self._kinds[topic], values[0], values[1], sequence, time, sender, 1)
         return _new_event(Event, row)
 
-    def _events(self, handle: _ring.SubscriptionHandle, count: int) -> Iterator[Event]:
+    def _events(self, handle: SubscriptionHandle, count: int) -> Iterator[Event]:
         sequences, times = handle.numbers(count)
         values = decode(handle.json())
         origin = handle.origin()
@@ -229,7 +240,7 @@ class Subscription:
         return map(_new_event, repeat(Event), rows)
 
     def _merge(
-        self, topics: list[int], values: list[Any], beside: list[_ring.Beside]
+        self, topics: list[int], values: list[Any], beside: list[Beside]
     ) -> tuple[list[str], list[str], list[str], list[Any]]:
         """The columns of a batch of several topics, with raw data or names of its own."""
         if not beside:
@@ -285,3 +296,30 @@ class Channel:
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._subscription)
+
+
+def checked_start(start: object) -> int:
+    """``start`` as C has it."""
+    if start == "latest":
+        return LATEST
+    if start == "oldest":
+        return OLDEST
+    if isinstance(start, bool) or not isinstance(start, int) or not 1 <= start < 1 << 63:
+        raise InvalidError(f"start must be 'latest', 'oldest' or a sequence from 1, not {start!r}", start=start)
+    return start
+
+
+def checked_spin(spin: float | None) -> float | None:
+    """``spin`` if it can be one."""
+    if spin is not None and (isinstance(spin, bool) or not isinstance(spin, (int, float)) or not 0 <= spin <= 1):
+        raise InvalidError(f"spin must be None or 0 to 1 seconds, not {spin!r}", spin=spin)
+    return spin
+
+
+def checked_name(name: object, system: str) -> str:
+    """``name`` if it can be one; if None, one made of the pattern and the pid."""
+    if name is None:
+        return f"{system}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
+    if not isinstance(name, str) or not name or len(name.encode(errors="replace")) > LABEL_LIMIT or "\0" in name:
+        raise InvalidError(f"name must be a str of 1 to {LABEL_LIMIT} bytes, not {name!r}", name=name)
+    return name

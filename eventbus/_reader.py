@@ -1,0 +1,174 @@
+"""One subscriber slot, and the batches that C reads through it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from eventbus._ring import INLINE, LOCK_SECONDS, BusHandle, checked, deadline_after, decode_names, ffi, lib, until_done
+from eventbus.errors import SegmentError, SubscribersFullError
+
+LABEL_LIMIT: int = lib.EB_LABEL_LIMIT
+BATCH_LIMIT: int = lib.EB_BATCH_LIMIT
+LATEST: int = lib.EB_LATEST
+OLDEST: int = lib.EB_OLDEST
+ADAPTIVE: int = lib.EB_ADAPTIVE
+UNDECIDED: int = lib.EB_UNDECIDED
+LARGE: int = lib.EB_LARGE
+
+receive_batch: Callable[[Any, int, int], int] = lib.eb_receive  # the hot path's own name
+
+_BESIDE = struct.Struct("=IIIIQQ")  # eb_beside
+
+
+class Beside(NamedTuple):
+    """What stands beside the JSON array for one event of a batch."""
+
+    event: int
+    names: tuple[str, str] | None
+    path: str
+    data: bytes
+
+
+def _column(column: Any, code: Literal["I", "Q"], count: int = 1) -> memoryview[int]:
+    return memoryview(ffi.buffer(column, struct.calcsize(code) * count)).cast("B").cast(code)
+
+
+class SubscriptionHandle:
+    """One subscriber slot and the batch that is read through it."""
+
+    def __init__(
+        self, bus: BusHandle, system: str, kind: str, name: str, *, start: int, spin: float | None, blocking: bool
+    ) -> None:
+        """Joins; the cursor is fixed when this returns.
+
+        Raises:
+            SubscribersFullError: every slot is taken by a live subscription.
+            UnavailableError: another process keeps the roster's lock.
+        """
+        texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
+        spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
+        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking))
+        status = ffi.new("int *")
+        deadline = deadline_after(LOCK_SECONDS)
+
+        def join() -> int:
+            self.pointer = lib.eb_subscribe(bus.pointer, terms, deadline, status)
+            return int(status[0])
+
+        self.bus = bus
+        if until_done(join) == lib.EB_NO_SLOT:
+            limit = bus.stats().max_subscribers
+            raise SubscribersFullError(
+                f"all {limit} subscriber slots of {bus.what} are taken: close subscriptions that are not needed "
+                "(one may be leaking), or make the bus with a larger max_subscribers",
+                limit=limit,
+            )
+        checked(status[0], bus.what)
+        self.pointer = ffi.gc(self.pointer, lib.eb_subscription_free)
+        self.batch = lib.eb_batch_of(self.pointer)
+        self._columns = (
+            _column(self.batch.sequence, "Q", BATCH_LIMIT),
+            _column(self.batch.time, "Q", BATCH_LIMIT),
+            _column(self.batch.sender, "I", BATCH_LIMIT),
+            _column(self.batch.topic, "I", BATCH_LIMIT),
+        )
+        self._rows = memoryview(ffi.buffer(self.batch.beside))
+        self._length = _column(ffi.addressof(self.batch, "json_length"), "Q")
+        self._counts = _column(ffi.addressof(self.batch, "json_count"), "I", 3)  # in the array, beside it, mixed
+        self._map_buffer()
+
+    def _map_buffer(self) -> None:
+        self._buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
+
+    def single(self) -> tuple[int, int, int, int] | None:
+        """Sequence, time, sender and topic of a batch of one event that stands in the array alone."""
+        if self._counts[1]:
+            return None
+        sequence, time_, sender, topic = self._columns
+        return sequence[0], time_[0], sender[0], topic[0]
+
+    def numbers(self, count: int) -> tuple[list[int], list[int]]:
+        """Sequences and times of the batch."""
+        sequence, time_, _, _ = self._columns
+        return sequence[:count].tolist(), time_[:count].tolist()
+
+    def origin(self) -> tuple[int, int] | None:
+        """Topic and sender, if the whole batch is of one and stands in the array alone."""
+        _, _, sender, topic = self._columns
+        return None if self._counts[1] or self._counts[2] else (topic[0], sender[0])
+
+    def origins(self, count: int) -> tuple[list[int], list[int]]:
+        """Topics and senders of the batch."""
+        _, _, sender, topic = self._columns
+        return topic[:count].tolist(), sender[:count].tolist()
+
+    def json(self) -> memoryview:
+        """The batch's JSON array; valid until the next receive."""
+        return self._buffer[: self._length[0]]
+
+    def beside(self) -> list[Beside]:
+        """The batch's events that do not, or not only, stand in the array."""
+        count = self._counts[1]
+        return [self._beside(*row) for row in _BESIDE.iter_unpack(self._rows[: count * _BESIDE.size])] if count else []
+
+    def _beside(self, index: int, system: int, kind: int, path: int, data: int, start: int) -> Beside:
+        """From an eb_beside: lengths, and where the bytes begin."""
+        names = decode_names(self._buffer[start : start + system + kind], system, kind) if system or kind else None
+        start += system + kind
+        try:
+            text = str(self._buffer[start : start + path], "utf-8")
+        except UnicodeDecodeError as error:
+            raise SegmentError(f"a record's path is not UTF-8: {error}") from error
+        start += path
+        return Beside(index, names, text, bytes(self._buffer[start : start + data]))
+
+    def undecided(self) -> tuple[int, tuple[str, str]]:
+        """The topic that C asks about, and its names."""
+        batch = self.batch
+        return batch.undecided, decode_names(ffi.buffer(batch.names), batch.system_length, batch.kind_length)
+
+    def decide(self, topic: int, heard: bool) -> None:
+        """Answers it, for good; for INLINE, for this one record."""
+        checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
+
+    def reserve(self) -> None:
+        """Makes the buffer as large as the next record needs."""
+        checked(lib.eb_reserve(self.pointer, self.batch.needed), self.bus.what)
+        self._map_buffer()
+
+    def backlog(self, heard: Callable[[int, str, str], bool]) -> int:
+        """How many events whose topic ``heard`` accepts wait in the ring."""
+        walk = ffi.new("eb_walk *")
+        while (status := lib.eb_backlog(self.pointer, walk)) == UNDECIDED:
+            names = decode_names(ffi.buffer(walk.names), walk.system_length, walk.kind_length)
+            verdict = heard(walk.undecided, *names)
+            if walk.undecided == INLINE:
+                walk.count += verdict
+            else:
+                self.decide(walk.undecided, verdict)
+        checked(status, self.bus.what)
+        return int(walk.count)
+
+    @property
+    def lost(self) -> int:
+        """Events lost to lapping."""
+        return int(lib.eb_lost(self.pointer))
+
+    @property
+    def slot(self) -> int:
+        """The number of its slot."""
+        return int(lib.eb_slot(self.pointer))
+
+    def interrupt(self) -> None:
+        """Whoever waits in it returns at once, now and later."""
+        lib.eb_interrupt(self.pointer)
+
+    def leave(self) -> None:
+        """Gives the slot back."""
+        lib.eb_unsubscribe(self.pointer)
+
+    def abandon(self) -> None:
+        """In a forked child: lets go without a trace in the parent's slot."""
+        lib.eb_subscription_abandon(self.pointer)
