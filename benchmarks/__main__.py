@@ -8,13 +8,25 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from benchmarks import results
 from benchmarks.crew import CrewError
-from benchmarks.machine import facts
+from benchmarks.goals import PEERS as GOAL_PEERS
+from benchmarks.goals import SCENARIOS as GOAL_SCENARIOS
+from benchmarks.goals import judge
+from benchmarks.machine import described, facts
 from benchmarks.peers import peers
-from benchmarks.report import write_json
+from benchmarks.report import Report, document, write_json
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.session import Session, Settings
-from benchmarks.terminal import progress, show, show_machine
+from benchmarks.tables import table_of, table_of_goals
+from benchmarks.terminal import progress, show
+
+_OTHERS = {
+    "goals": "what the goals of the project need, and the goals with what was reached",
+    "all": "each of these and the goals; writes results.json, results.md and the pictures",
+    "pictures": "draw the pictures again from results.json",
+}
+_TOGETHER = "\n".join(f"  {name:11} {what}" for name, what in _OTHERS.items())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,22 +46,47 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(asked: argparse.Namespace) -> None:
+    if asked.name == "pictures":
+        _complain(results.redraw(asked.results))
+        return
     machine = facts()
-    show_machine(machine)
+    print("\n".join(described(machine)))
     settings = _settings(asked)
-    measured = [peer for peer in peers() if not asked.peer or peer.name in asked.peer]
-    reports = []
-    for name in SCENARIOS if asked.name == "all" else [asked.name]:
-        with progress() as told:
-            reports.append(SCENARIOS[name](Session(measured, settings, told)))
-        show(reports[-1])
+    reports = _measured(asked, settings)
+    tables = [table_of(report) for report in reports]
+    run = document(machine, vars(settings), reports)
+    if asked.name in ("all", "goals"):
+        verdicts = judge(reports)
+        tables.insert(0, table_of_goals(verdicts))
+        show(tables[0])
+        run["goals"] = [verdict.as_dict() for verdict in verdicts]
     if asked.json:
-        write_json(asked.json, machine, vars(settings), reports)
+        write_json(asked.json, run)
+    if asked.name == "all":
+        _complain(results.write(run, tables, asked.results))
+
+
+def _measured(asked: argparse.Namespace, settings: Settings) -> list[Report]:
+    measured = [peer for peer in peers() if not asked.peer or peer.name in asked.peer]
+    if asked.name == "goals":
+        measured = [peer for peer in measured if peer.name in GOAL_PEERS]
+    names = {"all": tuple(SCENARIOS), "goals": GOAL_SCENARIOS}.get(asked.name, (asked.name,))
+    reports = []
+    for place, name in enumerate(names):
+        with progress(f"{place + 1} of {len(names)}") as told:
+            reports.append(SCENARIOS[name](Session(measured, settings, told)))
+        show(table_of(reports[-1]))
+    return reports
+
+
+def _complain(missing: str | None) -> None:
+    if missing:
+        print(f"benchmarks: {missing}", file=sys.stderr)
 
 
 def _settings(asked: argparse.Namespace) -> Settings:
     repetitions = asked.repetitions or (1 if asked.quick else 3)
-    return Settings(repetitions, asked.events, 0.2 if asked.quick else 1.0, asked.quick, asked.spread)
+    return Settings(repetitions, asked.events, 0.1 if asked.quick else 0.4, asked.quick, asked.spread)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure eventbus beside what people use today, in real processes and in turns.",
-        epilog=f"benchmarks:\n{lines}\n  all         each of these",
+        epilog=f"benchmarks:\n{lines}\n{_TOGETHER}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=[*SCENARIOS, "all"], metavar="NAME", help="which benchmark, or all")
+    parser.add_argument("name", choices=[*SCENARIOS, *_OTHERS], metavar="NAME", help="which benchmark, or all")
     parser.add_argument("--quick", action="store_true", help="one short repetition of the first cases")
     parser.add_argument("--repetitions", type=_positive, metavar="N", help="how often each peer is measured (3)")
-    parser.add_argument("--events", type=_positive, metavar="N", help="events per repetition (what fills a second)")
+    parser.add_argument("--events", type=_positive, metavar="N", help="events per repetition (what fills 0.4 s)")
     parser.add_argument(
         "--peer",
         action="append",
@@ -73,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--spread", action="store_true", help="keep each process on one CPU, in turn")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--results", type=Path, default=results.DIRECTORY, metavar="DIR", help="where 'all' writes")
     return parser
 
 

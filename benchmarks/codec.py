@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -13,8 +12,11 @@ import orjson
 
 from benchmarks.crew import Control, Crew
 from benchmarks.load import KIND, PATH, SYSTEM, JsonLoad
+from benchmarks.stopwatch import each, held_memory, timed
 
 BATCH = 256
+_RING_EVENTS = 200_000
+"""More than a ring of the default size holds: its pages are all mapped before anything is timed."""
 
 
 def run(events: int, with_bus: bool) -> dict[str, float]:
@@ -31,9 +33,11 @@ def run(events: int, with_bus: bool) -> dict[str, float]:
 
 
 def _time_steps(_control: Control, events: int, with_bus: bool) -> dict[str, float]:
+    held = held_memory()
     times = dict(_orjson_steps(events))
     if with_bus:
         times.update(_bus_steps(events))
+    held.clear()
     return times
 
 
@@ -42,9 +46,9 @@ def _orjson_steps(events: int) -> Iterator[tuple[str, float]]:
     body = orjson.dumps(event)
     batch = b"[" + b",".join([body] * BATCH) + b"]"
     dumps, loads = orjson.dumps, orjson.loads
-    yield "orjson.dumps", _each(lambda: dumps(event), events)
-    yield "orjson.loads", _each(lambda: loads(body), events)
-    yield f"orjson.loads of {BATCH}", _each(lambda: loads(batch), events // BATCH) / BATCH
+    yield "orjson.dumps", each(lambda: dumps(event), events)
+    yield "orjson.loads", each(lambda: loads(body), events)
+    yield f"orjson.loads of {BATCH}", each(lambda: loads(batch), events // BATCH) / BATCH
 
 
 def _bus_steps(events: int) -> Iterator[tuple[str, float]]:
@@ -63,9 +67,10 @@ def _bus_steps(events: int) -> Iterator[tuple[str, float]]:
 def _send_and_receive(bus: Any, events: int) -> Iterator[tuple[str, float]]:
     data = next(JsonLoad().events(0, [123456]))
     send = bus.send
-    yield "send, no subscriber", _each(lambda: send(SYSTEM, KIND, PATH, data), events)
+    _fill(bus, data, _RING_EVENTS)
+    yield "send, no subscriber", each(lambda: send(SYSTEM, KIND, PATH, data), events)
     with bus.subscribe(SYSTEM) as subscription:
-        yield "send, backlog", _each(lambda: send(SYSTEM, KIND, PATH, data), events)
+        yield "send, backlog", each(lambda: send(SYSTEM, KIND, PATH, data), events)
         yield "receive, backlog, iterated", _drained(lambda: _count(islice(subscription, events)), events)
         _fill(bus, data, events)
         yield f"receive_many({BATCH}), backlog", _drained(lambda: _taken(subscription, events), events)
@@ -87,26 +92,9 @@ def _count(events: Iterator[Any]) -> int:
     return sum(1 for _ in events)
 
 
-def _each(step: Callable[[], object], times: int) -> float:
-    """Return CPU nanoseconds per call, without those of an empty call: what else the machine does is not in them."""
-    return _loop(step, times) - _loop(_nothing, times)
-
-
-def _loop(step: Callable[[], object], times: int) -> float:
-    start = time.thread_time_ns()
-    for _ in range(times):
-        step()
-    return (time.thread_time_ns() - start) / times
-
-
-def _nothing() -> None:
-    return None
-
-
 def _drained(step: Callable[[], int], due: int) -> float:
-    start = time.thread_time_ns()
-    taken = step()
-    spent = time.thread_time_ns() - start
+    with timed() as spent:
+        taken = step()
     if taken != due:
         raise AssertionError(f"{due} events were due and {taken} came: look for a loss in the bus")
-    return spent / due
+    return spent[0] / due

@@ -131,9 +131,13 @@ class Crew:
     def meet(self, stage: str, answer: Any = None) -> list[Any]:
         """Wait until every worker has reached ``stage``, then answer all; returns what each posted with it."""
         values = self.gather(stage)
+        self.answer(answer)
+        return values
+
+    def answer(self, answer: Any = None) -> None:
+        """Answer all, where they wait after what they have posted."""
         for worker in self._workers:
             worker.tell(answer)
-        return values
 
     def results(self) -> list[Any]:
         """Wait until every worker has finished; returns what each body returned."""
@@ -187,6 +191,14 @@ def cpu_seconds() -> float:
     """Return the CPU seconds of this process so far, all threads, user and system."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Return the CPU seconds of another process so far, all threads.
+
+    Its CPU clock has the number that clock_getcpuclockid(3) makes of the pid; /proc counts in ticks of 10 ms.
+    """
+    return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
 
 
 def _work(line: Connection, cpu: int | None, body: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

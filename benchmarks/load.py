@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -54,7 +55,11 @@ class Load(ABC):
 
     @abstractmethod
     def events(self, publisher: int, numbers: Iterable[int]) -> Iterator[Any]:
-        """Yield the same object again and again, with the next number in it: encode it before asking for more."""
+        """Yield what may be the same object again, with the next number in it: encode it before asking for more."""
+
+    def borne(self, number: int) -> int:
+        """Return what event ``number`` says that its number is."""
+        return number
 
     @abstractmethod
     def mark(self, data: Any) -> tuple[int, int]:
@@ -77,7 +82,7 @@ class Load(ABC):
         for _ in range(share.events * publishers):
             data = next(received)
             publisher, number = self.mark(data)
-            if number != due[publisher]:
+            if number != self.borne(due[publisher]):
                 raise wrong(due[publisher], number)
             due[publisher] = number + share.step
 
@@ -114,19 +119,27 @@ class JsonLoad(Load):
 
 
 class BytesLoad(Load):
-    """Raw bytes of one size: publisher and number in the first sixteen, no JSON on either side."""
+    """Raw bytes of one size, no JSON on either side.
+
+    Publisher and number stand in the first sixteen. The numbers come round again, because the same few objects are sent
+    again and again: to make one for each event would cost every peer as much as a copy into its own memory.
+    """
 
     raw = True
     _mark = struct.Struct("<qq")
+    _round = 16
 
     def __init__(self, size: int) -> None:
         self.size = max(size, self._mark.size)
 
-    def events(self, publisher: int, numbers: Iterable[int]) -> Iterator[bytearray]:
-        data = bytearray(self.size)
+    def events(self, publisher: int, numbers: Iterable[int]) -> Iterator[bytes]:
+        filler = bytes(self.size - self._mark.size)
+        kept = {number: self._mark.pack(publisher, number) + filler for number in (PROBE, SETTLED, *range(self._round))}
         for number in numbers:
-            self._mark.pack_into(data, 0, publisher, number)
-            yield data
+            yield kept[self.borne(number)]
+
+    def borne(self, number: int) -> int:
+        return number if number < 0 else number % self._round
 
     def mark(self, data: Any) -> tuple[int, int]:
         publisher, number = self._mark.unpack_from(data)
@@ -135,9 +148,24 @@ class BytesLoad(Load):
     def check_one(self, received: Iterator[Any], share: Share) -> None:
         due = share.before
         for due, data in zip(share.numbers, received, strict=False):
-            if self._mark.unpack_from(data)[1] != due or len(data) != self.size:
+            if self._mark.unpack_from(data)[1] != self.borne(due) or len(data) != self.size:
                 raise wrong(due, self._mark.unpack_from(data)[1])
         share.check_complete(due)
+
+
+class EmptyLoad(BytesLoad):
+    """No data at all: only the marks of the handshake have bytes, so only the number of events is checked."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def events(self, publisher: int, numbers: Iterable[int]) -> Iterator[bytes]:
+        for number in numbers:
+            yield b"" if number >= 0 else self._mark.pack(publisher, number)
+
+    def check_one(self, received: Iterator[Any], share: Share) -> None:
+        if any(map(len, islice(received, share.events))):
+            raise OrderError("an event without data came with some: look for a mix-up in this peer")
 
 
 def wrong(due: int, number: int) -> OrderError:

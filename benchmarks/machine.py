@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ _PACKAGES = ("eventbus", "orjson", "pyzmq", "faster-fifo", "iceoryx2", "redis")
 def facts() -> dict[str, Any]:
     """Return what to know about this machine, for the head of the table and the JSON."""
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
@@ -28,6 +28,16 @@ def facts() -> dict[str, Any]:
         "commit": _commit(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def described(facts: dict[str, Any]) -> list[str]:
+    """Return the facts as lines for people."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
+    return [
+        f"{facts['processor']}, {facts['cpus']} CPUs, {facts['memory_mib']} MiB, load {facts['load']}",
+        " ".join(["Linux", facts["kernel"], *facts["scheduler"]]) + f", {facts['libc']}, {facts['python']}",
+        f"{versions}; commit {facts['commit']}, {facts['time']}",
+    ]
 
 
 def _processor() -> str:

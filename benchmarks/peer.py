@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from benchmarks.load import Share
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -27,21 +29,35 @@ class Topology:
         systems: the system that each subscriber hears, in the order of the subscribers.
         size: bytes of an encoded event.
         raw: whether the data is bytes, to be carried without JSON.
+        sent: the systems that events are sent to, where every subscriber's system is a pattern that hears them all.
     """
 
     publishers: int
     systems: tuple[str, ...]
     size: int
     raw: bool = False
+    sent: tuple[str, ...] = ()
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Each system once."""
-        return tuple(dict.fromkeys(self.systems))
+        """Each system that events are sent to, once."""
+        return self.sent or tuple(dict.fromkeys(self.systems))
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Systems of which every subscriber hears exactly one: where the handshake goes."""
+        return self.sent[:1] or self.topics
 
     def listeners(self, system: str) -> list[int]:
         """Return the indexes of the subscribers that hear ``system``."""
-        return [index for index, heard in enumerate(self.systems) if heard == system]
+        return [index for index, heard in enumerate(self.systems) if self.sent or heard == system]
+
+    def share(self, subscriber: int, events: int) -> Share:
+        """Return what one subscriber hears of ``events`` that each publisher sends round robin to the topics."""
+        if self.sent:
+            return Share(0, 1, events)
+        topics = self.topics
+        return Share(topics.index(self.systems[subscriber]), len(topics), events // len(topics))
 
 
 class Endpoint:
@@ -63,7 +79,7 @@ class Publisher(Endpoint):
     """The sending end."""
 
     send: Callable[[str, str, str, Any], object]
-    """Send ``(system, kind, path, data)``; ``data`` may change once the call has returned."""
+    """Send ``(system, kind, path, data)``; ``data`` may change once the call has returned, if it is no ``bytes``."""
 
     def wait_for_subscribers(self) -> None:
         """Return once all subscribers are connected, where the peer can tell; the handshake proves it for all peers."""
@@ -117,6 +133,11 @@ class Medium:
         raise NotImplementedError
 
 
+def serves_all(_topology: Topology) -> str | None:
+    """The answer of a peer that can serve every topology."""
+    return None
+
+
 @dataclass(frozen=True)
 class Peer:
     """One way to carry events.
@@ -124,12 +145,14 @@ class Peer:
     Attributes:
         name: as shown in the tables.
         missing: why it cannot be measured here, or ``None``.
-        connect: makes its medium.
+        connect: makes its medium for a topology.
+        refuses: says why it cannot serve a topology, or ``None``.
     """
 
     name: str
     missing: str | None
-    connect: Callable[[Topology], Medium]
+    connect: Callable[..., Medium]
+    refuses: Callable[[Topology], str | None] = serves_all
 
 
 def encoder(raw: bool) -> Callable[[tuple[str, str, str, Any]], Any]:

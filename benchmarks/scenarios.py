@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 from benchmarks import codec as codec_steps
-from benchmarks import latency
+from benchmarks import growth, latency
+from benchmarks import idle as idling
+from benchmarks import layers as layer_steps
 from benchmarks.crew import places
+from benchmarks.floor import FLOOR
 from benchmarks.load import SYSTEM, BytesLoad, JsonLoad, Load
 from benchmarks.peer import Peer
-from benchmarks.report import Report, Row, figures_of
+from benchmarks.report import Report, Row
 from benchmarks.session import Session
 from benchmarks.throughput import Case
 
@@ -44,12 +49,20 @@ def sizes(session: Session) -> Report:
     for size in (2**10, 2**16):
         loads += [(f"{size >> 10} KiB JSON", JsonLoad(size)), (f"{size >> 10} KiB bytes", BytesLoad(size))]
     cases = [Case(title, load, 1, (SYSTEM,)) for title, load in loads]
-    return session.throughput("sizes", "1 → 1; JSON is filled up with one long string", cases)
+    return session.throughput("sizes", "1 → 1; JSON is filled up with one long string", cases, FLOOR)
+
+
+def scaling(session: Session) -> Report:
+    """1 publisher, 1 subscriber, events of 128 B to 1 MiB of JSON, measured once."""
+    powers = (7, 10) if session.settings.quick else (7, 10, 13, 16, 18, 20)
+    loads = [JsonLoad(2**power) for power in powers]
+    cases = [Case(f"{load.size} B", load, 1, (SYSTEM,)) for load in loads]
+    return session.once().throughput("scaling", "1 → 1; JSON filled up with one long string", cases)
 
 
 def pingpong(session: Session) -> Report:
     """Round trips between two processes, placed by the kernel, on one CPU and on two."""
-    trips = session.settings.events or (1_000 if session.settings.quick else 10_000)
+    trips = session.settings.events or (1_000 if session.settings.quick else 4_000)
     cpus = sorted(os.sched_getaffinity(0))
     cases: dict[str, Sequence[int | None]] = {"free": (None, None)}
     if not session.settings.quick:
@@ -66,25 +79,66 @@ def pingpong(session: Session) -> Report:
 def oneway(session: Session) -> Report:
     """From before send to after receive, at 1,000 and at 10,000 events/s."""
     cpus = places(2, session.settings.spread)
+    fewest = 100 if session.settings.quick else 1_000
     rates = {f"{rate:,}/s": rate for rate in (1_000, 10_000)}
 
     def measure(peer: Peer, title: str) -> latency.Timing:
-        events = session.settings.events or int(rates[title] * session.settings.seconds)
-        return latency.oneway(peer, max(events // 10, 1), events, rates[title], cpus)
+        rate = rates[title]
+        # Percentiles need events, not seconds.
+        events = session.settings.events or max(int(rate * session.settings.seconds), fewest)
+        return latency.oneway(peer, max(events // 10, 1), events, rate, cpus)
 
     return session.latency("oneway", "one-way latency, publisher sleeps between events", rates, measure)
 
 
+def idle(session: Session) -> Report:
+    """CPU of one subscriber, and of its server if there is one, while no event comes."""
+    seconds = 0.5 if session.settings.quick else 3.0
+    note = f"one subscriber that waits {seconds:g} s; CPU microseconds per second"
+
+    def measure(peer: Peer) -> dict[str, float]:
+        return {"CPU µs/s": idling.run(peer, seconds) / seconds * 1e6}
+
+    return session.once().each("idle", note, "idle", measure)
+
+
 def codec(session: Session) -> Report:
     """orjson alone, then a send and a receive of the bus, in one process."""
-    events = session.settings.events or (10_000 if session.settings.quick else 40_000)
-    with_bus = any(peer.name == "eventbus" and peer.missing is None for peer in session.peers)
-    samples = []
-    for repetition in range(session.settings.repetitions):
-        session.progress("codec", repetition, session.settings.repetitions)
-        samples.append(codec_steps.run(events, with_bus))
-    rows = [Row("one process", step, {"ns": figure}) for step, figure in figures_of(samples).items()]
-    return Report("codec", f"CPU nanoseconds per event of {JsonLoad().size} bytes", rows)
+    events = max(session.settings.events or (10_000 if session.settings.quick else 40_000), codec_steps.BATCH)
+    with_bus = subject(session.peers) is not None
+    note = f"CPU nanoseconds per event of {JsonLoad().size} bytes"
+    return session.alone("codec", note, lambda: _in("one process", codec_steps.run(events, with_bus)))
+
+
+def layers(session: Session) -> Report:
+    """Where the time of a send and of a delivery goes, inside the library."""
+    events = max(session.settings.events or (5_000 if session.settings.quick else 40_000), layer_steps.BATCH)
+    wakes = 50 if session.settings.quick else 500
+    note = f"CPU nanoseconds per event of {JsonLoad().size} bytes, in the thread that sends or receives"
+    if subject(session.peers) is None:
+        return Report("layers", note, [], "step")
+    return session.alone("layers", note, lambda: layer_steps.run(events, wakes))
+
+
+def growing(session: Session) -> Report:
+    """How the cost of eventbus grows with subscribers, topics, publishers, event size and ring size."""
+    note = f"1 → 1 where not said otherwise; '{growth.STEP}': CPU per delivery against the row above"
+    peer = subject(session.peers)
+    rows: list[tuple[str, Row]] = []
+    points = growth.points(peer, session.settings.quick) if peer else ()
+    for axis, group in groupby(points, attrgetter("axis")):
+        pairs = [(point.case, point.peer) for point in group]
+        rows += [(axis, row) for row in session.rows(axis, pairs)]
+    return Report("growth", note, growth.stepped(rows), "place")
+
+
+def subject(peers: list[Peer]) -> Peer | None:
+    """Return eventbus, if it is among the peers and can be measured."""
+    return next((peer for peer in peers if peer.name == growth.SUBJECT and peer.missing is None), None)
+
+
+def _in(case: str, times: dict[str, float]) -> dict[tuple[str, str], float]:
+    return {(case, step): spent for step, spent in times.items()}
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -92,7 +146,11 @@ SCENARIOS: dict[str, Scenario] = {
     "selective": selective,
     "publishers": publishers,
     "sizes": sizes,
+    "scaling": scaling,
     "pingpong": pingpong,
     "oneway": oneway,
+    "idle": idle,
     "codec": codec,
+    "layers": layers,
+    "growth": growing,
 }

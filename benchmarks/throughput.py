@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.crew import Control, Crew, cpu_seconds, places
 from benchmarks.handshake import introduce, lead, listen
-from benchmarks.load import KIND, PATH, Load, Share
+from benchmarks.load import KIND, PATH, Load
 from benchmarks.peer import Medium, Peer, Topology
 
 _FEWEST = 200
@@ -26,15 +26,20 @@ class Case:
         load: what is sent.
         publishers: how many send, each the same number of events.
         systems: what each subscriber hears; events go round robin over the different ones.
+        sent: the systems that events are sent to, where ``systems`` are patterns that hear all of them.
     """
 
     title: str
     load: Load
     publishers: int
     systems: tuple[str, ...]
+    sent: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.title
 
     def topology(self) -> Topology:
-        return Topology(self.publishers, self.systems, self.load.size, self.load.raw)
+        return Topology(self.publishers, self.systems, self.load.size, self.load.raw, self.sent)
 
     def whole(self, events: float) -> int:
         """Round a number of events so that each publisher sends the same to each topic, within what memory allows."""
@@ -113,7 +118,7 @@ def _round(crew: Crew, medium: Medium, case: Case, events: int) -> Outcome:
 def _publish(control: Control, medium: Medium, case: Case, index: int) -> None:
     topics = medium.topology.topics
     with medium.publisher(index) as publisher:
-        introduce(control, publisher, index, case.load, topics)
+        introduce(control, publisher, index, case.load, medium.topology.marked)
         for _ in ("warm-up", "measured"):
             events = control.meet("ready")
             before = cpu_seconds()
@@ -130,13 +135,11 @@ def _send_all(send: Any, topics: tuple[str, ...], events: Any) -> None:
 
 
 def _subscribe(control: Control, medium: Medium, case: Case, index: int) -> None:
-    topics = medium.topology.topics
-    first = topics.index(case.systems[index])
     with medium.subscriber(index) as subscriber:
         received = subscriber.received()
         listen(control, received, case.load, set(range(case.publishers)))
         for _ in ("warm-up", "measured"):
-            share = Share(first, len(topics), control.meet("ready") // len(topics))
+            share = medium.topology.share(index, control.meet("ready"))
             before = cpu_seconds()
             case.load.check(received, share, case.publishers)
             last, spent = time.monotonic_ns(), cpu_seconds() - before

@@ -92,6 +92,34 @@ struct eb_bus {
     _Atomic bool interrupted;
 };
 
+enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
+
+struct eb_subscription {
+    eb_bus *bus;
+    eb_slot_t *slot;
+    uint64_t owner;            /* the slot's owner word while it is ours */
+    uint64_t cursor;           /* what we last stored in the slot */
+    _Atomic uint64_t position; /* of the next record; before `joined` it is still catching up */
+    uint64_t sequence;         /* that record must have */
+    uint64_t joined;           /* from here on the gate protects what a gated subscription reads */
+    uint64_t start;            /* sequences before it are skipped */
+    uint64_t freed;            /* bytes since publishers were last told of room */
+    uint64_t decided_position; /* an inline record whose verdict is decided_verdict */
+    int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
+    int64_t spin_budget;       /* as adapted */
+    int64_t waited_at;         /* when it last had nothing to do */
+    uint64_t taken;            /* events handed out since then */
+    _Atomic uint64_t lost;
+    uint64_t beside_used; /* bytes at the buffer's end */
+    uint32_t index;
+    int fd;
+    bool gated;
+    uint8_t decided_verdict;
+    _Atomic bool interrupted;
+    _Atomic uint8_t verdicts[EB_TOPICS];
+    eb_batch batch;
+};
+
 /* status.c */
 int eb_damaged(const char *what);
 int eb_mismatch(const char *what);
@@ -149,8 +177,15 @@ uint32_t eb_event_prepare(eb_event_count *count);
 int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
 
-/* bus.c, for subscription.c */
+/* subscription.c, for receive.c */
+int eb_verdict(const eb_subscription *sub, const eb_record *record, uint64_t position);
+int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
+
+/* bus.c */
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_roster(eb_bus *bus);
+int eb_bus_lock_publish(eb_bus *bus, int64_t deadline);
+void eb_bus_unlock_publish(eb_bus *bus);
+int eb_bus_reap(eb_bus *bus);
 
 #endif

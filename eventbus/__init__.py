@@ -6,7 +6,7 @@ import os
 from typing import Any, Literal
 
 from eventbus import lifetime
-from eventbus.bus import SEND_TIMEOUT, Bus, PolicyLike
+from eventbus.bus import SEND_TIMEOUT, Bus
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -18,7 +18,7 @@ from eventbus.errors import (
     UnavailableError,
 )
 from eventbus.event import Event
-from eventbus.policy import Policy
+from eventbus.policy import Policy, PolicyLike
 from eventbus.segment import unlink
 from eventbus.stats import BusStats, SubscriberStats
 from eventbus.subscription import Channel, Subscription

@@ -115,6 +115,11 @@ def enter_door(roster_fd: int, what: str) -> None:
     checked(until_done(lambda: int(lib.eb_door_enter(roster_fd, deadline))), what)
 
 
+def detach(roster_fd: int) -> None:
+    """Gives back all locks that were taken through this descriptor: the attachment and the door."""
+    checked(lib.eb_detach(roster_fd), "the roster")
+
+
 def leave_door(roster_fd: int) -> None:
     """Lets the next one in."""
     checked(lib.eb_door_leave(roster_fd), "the door")

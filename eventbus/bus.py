@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import weakref
 from array import array
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from eventbus._reader import SubscriptionHandle
 from eventbus._ring import deadline_after, send_now, send_raw_now
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
-from eventbus.policy import Guard, Policy, make_guard
+from eventbus.policy import Guard, PolicyLike, make_guard
 from eventbus.stats import BusStats, read_stats
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
@@ -25,8 +24,6 @@ _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"
 _SAFE_PATH = 1024  # characters that are at most 4096 bytes whatever they are
 _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
-
-PolicyLike = Policy | Callable[[str, str, str], bool] | str | os.PathLike[str] | dict[str, Any]
 
 
 class Bus:

@@ -28,6 +28,7 @@ SUBSCRIBE: Final = "events.subscribe"
 SEND: Final = "events.send"
 
 Decider = Callable[[str, str, str], bool]
+PolicyLike = Decider | str | os.PathLike[str] | Mapping[str, Any]
 """What serves as a policy: ``(actor, action, system) -> bool``."""
 
 _ACTIONS: Final = {
@@ -209,9 +210,7 @@ class Guard:
         return PolicyDeniedError(message, actor=self.actor, action=action, system=system, allowed=allowed)
 
 
-def make_guard(
-    policy: Decider | str | os.PathLike[str] | Mapping[str, Any] | None, actor: str | None = None
-) -> Guard | None:
+def make_guard(policy: PolicyLike | None, actor: str | None = None) -> Guard | None:
     """Make the guard of a bus, or None where there is no policy.
 
     Args:
@@ -231,7 +230,7 @@ def make_guard(
     return Guard(_decider(chosen), actor or os.environ.get("EVENTBUS_ACTOR") or f"user:{_login()}")
 
 
-def _decider(policy: Decider | str | os.PathLike[str] | Mapping[str, Any]) -> Decider:
+def _decider(policy: PolicyLike) -> Decider:
     if isinstance(policy, (str, os.PathLike)):
         return Policy.load(policy)
     if isinstance(policy, Mapping):

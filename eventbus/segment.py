@@ -8,13 +8,15 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import posix_ipc
 
 from eventbus import _ring
-from eventbus.errors import InvalidError, SegmentError
+from eventbus.errors import InvalidError, SegmentError, UnavailableError
+from eventbus.stats import BusStats, read_stats
 
 CAPACITY = 16 * 1024 * 1024
 MAX_SUBSCRIBERS = 64
@@ -23,7 +25,7 @@ NAME_LIMIT = 200
 SHARED_MEMORY = Path("/dev/shm")  # where glibc's shm_open keeps segments; only list_names looks there
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_ROSTER = re.compile(r"eventbus\.(.+)\.roster\Z")
+_ROSTER = re.compile(r"eventbus\.([A-Za-z0-9][A-Za-z0-9._-]{0,199})\.roster\Z")
 
 
 class Terms(NamedTuple):
@@ -70,6 +72,82 @@ def list_names() -> list[str]:
     """The names of the buses on this host, those that this process may not open included."""
     found = (_ROSTER.match(entry.name) for entry in SHARED_MEMORY.iterdir())
     return sorted(match[1] for match in found if match)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be told of a bus without attaching to it.
+
+    Attributes:
+        uid, mode, size: of its files; the ring's mode, the bytes of both.
+        state: "live", "closed" (shut down), "abandoned" (a crash left it, the next open replaces it), "persistent"
+            (nobody is attached and it was told to stay), "in the making" (and its maker is stopped), "damaged",
+            "other version", "not trusted" or "no permission".
+        reason: a sentence that says why there are no stats; empty if there are.
+    """
+
+    name: str
+    uid: int
+    mode: int
+    size: int
+    state: str
+    reason: str = ""
+    attached: int | None = None
+    stats: BusStats | None = None
+
+
+def inspect_bus(name: str) -> Inspection | None:
+    """Looks at a bus; neither attaches to it nor changes, repairs or removes anything. None if there is none.
+
+    Raises:
+        InvalidError: a bad name.
+    """
+    ring, roster = (SHARED_MEMORY / segment[1:] for segment in _names(check_name(name)))
+    try:
+        about = _inspect_files(name, ring, roster)
+        with _closing(_open_segment(name, _names(name)[1])) as roster_fd:
+            found = _inspect_roster(about, roster_fd)
+            return found if _is_current(name, _names(name)[1], roster_fd) else None
+    except (FileNotFoundError, posix_ipc.ExistentialError):
+        return None
+    except PermissionError as error:
+        return replace(about, state="no permission", reason=str(error.strerror))
+    except OSError as error:
+        return replace(about, state="damaged", reason=f"the bus {name!r} cannot be opened: {error.strerror}")
+
+
+def _inspect_files(name: str, ring: Path, roster: Path) -> Inspection:
+    status = roster.lstat()
+    mode, size = status.st_mode, status.st_size
+    with contextlib.suppress(FileNotFoundError):
+        mode, size = ring.lstat().st_mode, size + ring.lstat().st_size
+    return Inspection(name, status.st_uid, stat.S_IMODE(mode), size, "live")
+
+
+def _inspect_roster(about: Inspection, roster_fd: int) -> Inspection:
+    try:
+        return _inspect_trusted(about, roster_fd)
+    except UnavailableError as error:
+        return replace(about, state="in the making", reason=error.message)
+    except SegmentError as error:
+        version, trusted = error.details.get("version"), "uid" not in error.details
+        state = "other version" if version else "damaged" if trusted else "not trusted"
+        return replace(about, state=state, reason=error.message)
+
+
+def _inspect_trusted(about: Inspection, roster_fd: int) -> Inspection:
+    _check_trust(about.name, roster_fd)
+    if not _ring.is_signed(roster_fd):
+        _ring.enter_door(roster_fd, f"the bus {about.name!r}")  # whoever is making it has finished or died by then
+    attached = _ring.attached(roster_fd)
+    if attached == 0 and not (_ring.is_signed(roster_fd) and _ring.persists(roster_fd)):
+        reason = f"the bus {about.name!r} is abandoned: the next to open it replaces it, 'eventbus unlink' removes it"
+        return replace(about, state="abandoned", attached=0, reason=reason)
+    with _closing(_open_ring(about.name, read_only=True)) as ring_fd:
+        handle = _ring.BusHandle(ring_fd, roster_fd, False, f"the bus {about.name!r}")
+    stats = replace(read_stats(about.name, handle), attached=attached)  # which counts the asker in
+    state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
+    return replace(about, state=state, attached=attached, stats=stats)
 
 
 def _names(name: str) -> tuple[str, str]:
@@ -165,7 +243,11 @@ def open_bus(name: str, terms: Terms) -> _ring.BusHandle:
             _ring.enter_door(roster_fd, f"the bus {name!r}")
             if not _is_current(name, roster, roster_fd):
                 continue
-            handle = _settle(name, terms, roster_fd, created)
+            try:
+                handle = _settle(name, terms, roster_fd, created)
+            except BaseException:
+                _ring.detach(roster_fd)  # a handle that the traceback keeps alive shares these locks
+                raise
             if handle is not None:
                 return handle
 

@@ -186,7 +186,7 @@ class Subscription:
                 elif not self._settle(handle, count):
                     return None
         finally:
-            self._receiving.release()
+            lock.release()
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the time is up or the end has come."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from benchmarks.peer import Medium, Peer, Topology
+from benchmarks.peer import Medium, Peer, Topology, serves_all
 
 _MODULES = {
     "eventbus": "bus",
@@ -14,8 +14,12 @@ _MODULES = {
     "SEQPACKET": "seqpacket",
     "mp.Queue": "queues",
     "faster-fifo": "fifo",
+    "iceoryx2": "iceoryx",
+    "redis pub/sub": "redis_pubsub",
+    "redis streams": "redis_streams",
 }
-"""Name of the peer: the module of this package that imports what it needs, and has ``connect`` or what a colon names."""
+"""Name of the peer: the module of this package that imports what it needs. It has ``connect``, or what a colon names,
+and ``refuses`` if there are topologies that it cannot serve."""
 
 
 def peers() -> list[Peer]:
@@ -26,9 +30,10 @@ def peers() -> list[Peer]:
 def _peer(name: str, module: str) -> Peer:
     module, _, connect = module.partition(":")
     try:
-        return Peer(name, None, getattr(import_module(f"{__name__}.{module}"), connect or "connect"))
+        found = import_module(f"{__name__}.{module}")
     except ImportError as error:
         return Peer(name, str(error), _absent)
+    return Peer(name, None, getattr(found, connect or "connect"), getattr(found, "refuses", serves_all))
 
 
 def _absent(_topology: Topology) -> Medium:

@@ -17,13 +17,13 @@ _numbers = count(1)
 
 
 class BusPublisher(Publisher):
-    def __init__(self, name: str, topology: Topology) -> None:
-        self._bus = open_bus(name)
+    def __init__(self, name: str, topology: Topology, capacity: int | None) -> None:
+        self._bus = open_bus(name, capacity=capacity)
         self._topology = topology
         self.send = self._bus.send
 
     def wait_for_subscribers(self) -> None:
-        for system in self._topology.topics:
+        for system in self._topology.marked:
             self._bus.wait_for_subscribers(len(self._topology.listeners(system)), system)
 
     def close(self) -> None:
@@ -31,8 +31,8 @@ class BusPublisher(Publisher):
 
 
 class BusSubscriber(Subscriber):
-    def __init__(self, name: str, system: str) -> None:
-        self._bus = open_bus(name)
+    def __init__(self, name: str, system: str, capacity: int | None) -> None:
+        self._bus = open_bus(name, capacity=capacity)
         self._subscription = self._bus.subscribe(system)
 
     def received(self) -> Iterator[Any]:
@@ -44,15 +44,19 @@ class BusSubscriber(Subscriber):
 
 
 class BusMedium(Medium):
+    def __init__(self, topology: Topology, capacity: int | None = None) -> None:
+        super().__init__(topology)
+        self._capacity = capacity
+
     def open(self, leftovers: ExitStack) -> None:
         self._name = f"benchmark-{os.getpid()}-{next(_numbers)}"
         leftovers.callback(_remove, self._name)
 
     def publisher(self, _index: int, /) -> BusPublisher:
-        return BusPublisher(self._name, self.topology)
+        return BusPublisher(self._name, self.topology, self._capacity)
 
     def subscriber(self, index: int, /) -> BusSubscriber:
-        return BusSubscriber(self._name, self.topology.systems[index])
+        return BusSubscriber(self._name, self.topology.systems[index], self._capacity)
 
 
 def _remove(name: str) -> None:

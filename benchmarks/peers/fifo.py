@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from faster_fifo import Queue  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from faster_fifo import Queue
 
 from benchmarks.crew import DEADLINE_SECONDS
 from benchmarks.peer import Medium, Publisher, Subscriber, Topology, decoded, encoder

@@ -21,7 +21,7 @@ class PushPublisher(Publisher):
         }
         self.send = self._send
 
-    def _push(self, address: str) -> zmq.Socket[bytes]:
+    def _push(self, address: str) -> zmq.Socket:
         push = self._context.socket(zmq.PUSH)
         push.set_hwm(0)
         push.connect(address)

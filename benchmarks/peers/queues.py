@@ -13,8 +13,7 @@ from benchmarks.peer import Medium, Publisher, Subscriber, Topology, decoded, en
 
 class QueuePublisher(Publisher):
     def __init__(self, topology: Topology, queues: list[Queue[Any]]) -> None:
-        # The queue's own thread pickles later, so raw data is copied before the caller changes it.
-        self._encode = _copied if topology.raw else encoder(raw=False)
+        self._encode = encoder(topology.raw)
         self._queues = queues
         self._puts = {system: [queues[index].put for index in topology.listeners(system)] for system in topology.topics}
         self.send = self._send
@@ -51,10 +50,6 @@ class QueueMedium(Medium):
 
     def subscriber(self, index: int, /) -> QueueSubscriber:
         return QueueSubscriber(self.topology, self._queues[index])
-
-
-def _copied(event: tuple[str, str, str, Any]) -> bytes:
-    return bytes(event[3])
 
 
 connect = QueueMedium

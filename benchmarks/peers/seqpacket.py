@@ -9,6 +9,10 @@ from typing import Any
 
 from benchmarks.peer import Medium, Publisher, Subscriber, Topology, decoded, encoder
 
+_PACKET_OVERHEAD = 32
+_NUMBERS = 256
+"""Numbers in an event grow while it is sent: so many bytes more than its size it may have."""
+
 
 class PacketPublisher(Publisher):
     def __init__(self, topology: Topology, outlets: list[socket.socket]) -> None:
@@ -33,7 +37,7 @@ class PacketSubscriber(Subscriber):
         return decoded(self._bodies(), self._topology.raw)
 
     def _bodies(self) -> Iterator[Any]:
-        buffer = bytearray(self._topology.size + 256)
+        buffer = bytearray(self._topology.size + _NUMBERS)
         view = memoryview(buffer)
         receive = self._inlet.recv_into
         if self._topology.raw:
@@ -55,6 +59,14 @@ class PacketMedium(Medium):
 
     def subscriber(self, index: int, /) -> PacketSubscriber:
         return PacketSubscriber(self.topology, self._pairs[index][1])
+
+
+def refuses(topology: Topology) -> str | None:
+    """The kernel takes no packet that is larger than the sender's buffer."""
+    outlet, inlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with outlet, inlet:
+        limit = outlet.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _PACKET_OVERHEAD
+    return f"a packet of this socket has at most {limit} bytes" if topology.size + _NUMBERS > limit else None
 
 
 connect = PacketMedium

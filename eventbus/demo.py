@@ -1,0 +1,177 @@
+"""A real job over the bus: index Python's standard library, or any other directory of Python files.
+
+A scanner publishes an event per file, workers that share out the packages by pattern parse the files and publish what
+they found, and a collector, this process, shows the progress and counts. Each is a process of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import multiprocessing
+import os
+import re
+import signal
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess, parent_process
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import eventbus
+from eventbus.errors import EventBusError, InvalidError
+
+SKIPPED = {"site-packages", "dist-packages", "__pycache__"}
+PATTERN_ROOM = 255 - len("files.()")  # bytes that a pattern has for packages
+FIGURES = ("files", "lines", "functions", "classes", "unparsable")
+
+
+def run(root: Path, workers: int, console: Console) -> bool:
+    """Indexes the files below ``root``; whether every file was counted exactly once."""
+    files = sources(root)
+    patterns = share_out(files, workers)
+    started = time.monotonic()
+    with eventbus.open(f"demo-{os.getpid()}") as bus, bus.subscribe("index.**") as results:
+        with crew(bus, root, files, patterns) as processes:
+            totals, counted = collect(results, len(files), processes, console)
+        events, seconds = bus.stats().sent, time.monotonic() - started
+    show(totals, console)
+    console.print(f"{events} events in {seconds:.1f} s, {events / seconds:.0f} events per second")
+    once = counted == dict.fromkeys(files, 1)
+    console.print("every file was counted exactly once" if once else "not every file was counted exactly once")
+    return once
+
+
+def sources(root: Path) -> dict[str, int]:
+    """The sizes of the Python files below ``root``, by path; without those whose names a terminal could not show."""
+    found = {}
+    for directory, subdirectories, names in os.walk(root):
+        subdirectories[:] = sorted(set(subdirectories) - SKIPPED)
+        for file in (Path(directory, name) for name in sorted(names) if name.endswith(".py")):
+            if file.is_file() and (path := file.relative_to(root).as_posix()).isprintable():
+                found[path] = file.stat().st_size
+    if not found:
+        raise InvalidError(f"there are no Python files in {str(root)!r}: name another directory with --root")
+    return found
+
+
+def package(path: str) -> str:
+    """The top-level package of a file as a segment of a system; the modules outside of packages count as one."""
+    top, _, rest = path.partition("/")
+    return re.sub(r"[^A-Za-z0-9_-]", "_", top)[:64] if rest else "modules"
+
+
+def share_out(files: dict[str, int], workers: int) -> list[str]:
+    """A pattern for each worker: each package has one worker, and all have as much to read as packages allow."""
+    loads: Counter[str] = Counter()
+    for path, size in files.items():
+        loads[package(path)] += size
+    shares: list[list[str]] = [[] for _ in range(min(workers, len(loads)))]
+    for name, _ in loads.most_common():
+        fitting = [share for share in shares if len("|".join([*share, name])) <= PATTERN_ROOM]
+        if not fitting:
+            raise InvalidError(f"{workers} workers are too few for {len(loads)} packages: ask for more with --workers")
+        min(fitting, key=lambda share: sum(loads[one] for one in share)).append(name)
+    return [f"files.({'|'.join(share)})" for share in shares]
+
+
+@contextmanager
+def crew(bus: eventbus.Bus, root: Path, files: dict[str, int], patterns: list[str]) -> Iterator[list[BaseProcess]]:
+    """The other processes; none is left afterwards, whatever happens."""
+    fork = multiprocessing.get_context("fork")
+    processes: list[BaseProcess] = [fork.Process(target=work, args=(bus, root, one)) for one in patterns]
+    processes.append(fork.Process(target=scan, args=(bus, files, len(patterns))))
+    try:
+        start(processes)
+        yield processes
+        bus.shutdown()
+    except BaseException:
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+        raise
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.join()
+
+
+def start(processes: list[BaseProcess]) -> None:
+    """Forks them with Ctrl-C blocked: it reaches every process of a terminal, but this one stops the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for process in processes:
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def scan(bus: eventbus.Bus, files: dict[str, int], workers: int) -> None:
+    """The scanner: an event per file, once the workers listen; the collector does already."""
+    bus.wait_for_subscribers(workers + 1)
+    for path, size in files.items():
+        bus.send(f"files.{package(path)}", "file.found", path, {"size": size}, timeout=None)
+
+
+def work(bus: eventbus.Bus, root: Path, wanted: str) -> None:
+    """A worker: parses the files of its packages until the bus is shut down or the collector is gone."""
+    warnings.simplefilter("ignore")
+    collector = parent_process()
+    with bus.subscribe(wanted) as found:
+        while not found.closed and collector is not None and collector.is_alive():
+            if (event := found.receive(timeout=1.0)) is not None:
+                index = event.system.replace("files", "index", 1)
+                bus.send(index, "file.indexed", event.path, measure(root / event.path), timeout=None)
+
+
+def measure(file: Path) -> dict[str, int]:
+    """Counts lines and definitions; the standard library has test files that cannot be parsed on purpose."""
+    try:
+        text = file.read_bytes()
+        kinds = Counter(type(statement) for statement in statements(ast.parse(text)))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return {"files": 1, "unparsable": 1}
+    functions = kinds[ast.FunctionDef] + kinds[ast.AsyncFunctionDef]
+    return {"files": 1, "lines": len(text.splitlines()), "functions": functions, "classes": kinds[ast.ClassDef]}
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node: definitions stand among them, and expressions hold none."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield child
+            yield from statements(child)
+
+
+def collect(
+    results: eventbus.Subscription, expected: int, processes: list[BaseProcess], console: Console
+) -> tuple[dict[int, Counter[str]], Counter[str]]:
+    """The collector: what each worker found, and how often each path was counted."""
+    totals: dict[int, Counter[str]] = defaultdict(Counter)
+    counted: Counter[str] = Counter()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("indexing", total=expected)
+        while (done := counted.total()) < expected:
+            progress.update(task, completed=done)
+            for event in results.receive_many(256, timeout=1.0):
+                totals[event.sender].update(event.data)
+                counted[event.path] += 1
+            if results.closed or any(process.exitcode for process in processes):
+                raise EventBusError(f"another process of the demo ended early, after {done} of {expected} files")
+    return totals, counted
+
+
+def show(totals: dict[int, Counter[str]], console: Console) -> None:
+    """The table: a line for each worker, by its pid, and one for all."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("worker", *FIGURES):
+        table.add_column(column, justify="right")
+    for worker, figures in sorted(totals.items()):
+        table.add_row(str(worker), *(str(figures[name]) for name in FIGURES))
+    table.add_row("all", *(str(sum(figures[name] for figures in totals.values())) for name in FIGURES), style="bold")
+    console.print(table)

@@ -1,0 +1,72 @@
+"""``tail``: what a subscription hears, as lines for people or as JSON objects."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+
+from rich.text import Text
+
+from eventbus.event import Event
+from eventbus.subscription import Subscription
+from eventbus.tables import printable
+
+BATCH = 256
+
+
+def follow(
+    subscription: Subscription,
+    show: Callable[[list[Event]], None],
+    warn: Callable[[str], None],
+    count: int | None,
+    patience: float | None,
+) -> int:
+    """Shows events until ``count`` came, none came for ``patience`` seconds, or the bus is shut down and drained.
+
+    Returns:
+        The number of events shown.
+    """
+    heard = lost = 0
+    try:
+        while heard != count:
+            limit = BATCH if count is None else min(BATCH, count - heard)
+            events = subscription.receive_many(limit, patience)
+            if subscription.lost > lost:
+                warn(f"lost {subscription.lost - lost} events")
+                lost = subscription.lost
+            if not events:
+                break
+            show(events)
+            heard += len(events)
+    finally:
+        if lost:
+            warn(f"lost {lost} events in all")
+    return heard
+
+
+def as_json(event: Event) -> str:
+    """The event as a JSON object; raw bytes are its ``base64`` instead of its ``data``."""
+    fields = event._asdict()
+    if isinstance(event.data, bytes):
+        fields["base64"] = base64.b64encode(fields.pop("data")).decode()
+    return json.dumps(fields)
+
+
+def as_line(event: Event) -> Text:
+    """The event as a line: sequence, time of day, system, kind, path, data; raw bytes as Python writes them."""
+    styles = ("dim", "dim", "cyan", "green", "bold", "")
+    texts = (str(event.sequence), _time_of_day(event.time), event.system, event.kind, event.path, _data(event.data))
+    return Text(" ").join(Text(printable(text), style) for text, style in zip(texts, styles, strict=True) if text)
+
+
+def _time_of_day(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest // 1000:06d}"
+
+
+def _data(data: object) -> str:
+    if data is None:
+        return ""
+    return repr(data) if isinstance(data, bytes) else json.dumps(data, ensure_ascii=False)

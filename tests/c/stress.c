@@ -1,0 +1,327 @@
+/* One bus, many threads on one mapping, as a race detector needs it: publishers, gated and dropping subscribers,
+ * joiners and leavers, readers of the figures.
+ *
+ *   stress [SECONDS [SEED]] */
+#include "payload.h"
+
+#include <sched.h>
+#include <time.h>
+
+#define RING_BYTES (64u * 1024u)
+#define SLOTS 16u
+#define PATIENCE 60 /* seconds past the time asked for, then it hangs */
+
+enum { GATED = 2, DROPPING = 2, JOINERS = 2, BATCH = 6 };
+
+static scene it;
+static uint64_t seed;
+static _Atomic bool stopping, figures_stopping;
+static _Atomic uint64_t sent_by[PUBLISHERS];
+static eb_subscription *gated[GATED], *deaf;
+
+#ifdef __SANITIZE_THREAD__
+/* This compiler's race detector knows pthread_mutex_timedlock but not pthread_mutex_clocklock, and would see a lock
+ * that was never taken. In this program the one is made of the other; the core is compiled as it is. */
+int pthread_mutex_clocklock(pthread_mutex_t *lock, clockid_t clock, const struct timespec *until)
+{
+    struct timespec now, wall;
+    clock_gettime(clock, &now);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    int64_t left = (until->tv_sec - now.tv_sec) * 1000000000ll + until->tv_nsec - now.tv_nsec;
+    int64_t at = wall.tv_sec * 1000000000ll + wall.tv_nsec + (left > 0 ? left : 0);
+    struct timespec deadline = {.tv_sec = at / 1000000000ll, .tv_nsec = at % 1000000000ll};
+    return pthread_mutex_timedlock(lock, &deadline);
+}
+#endif
+
+static uint64_t chance_of(unsigned thread)
+{
+    uint64_t state = seed + thread * 0x1234567ull;
+    return draw(&state);
+}
+
+/* --- send --- */
+
+static void send_one(const eb_outgoing *event, const char *bytes, size_t length)
+{
+    int status = EB_FULL;
+    if (event->topic != EB_INLINE && event->path_length == 0) status = eb_send(it.bus, event->topic, bytes, length);
+    if (event->path_length > 0)
+        status = eb_send_raw(it.bus, event->topic, bytes, event->path_length, bytes + event->path_length,
+                             event->body_length);
+    while (status == EB_FULL || status == EB_BUSY || status == EB_INTERRUPTED)
+        status = eb_send_batch(it.bus, event, 1, bytes, length, EB_FOREVER);
+    EQUAL("a single event is sent", status, EB_OK);
+}
+
+static void *publish(void *with)
+{
+    unsigned publisher = (unsigned)(uintptr_t)with;
+    uint64_t state = chance_of(publisher), counter = 0;
+    eb_outgoing events[BATCH];
+    char *bytes = malloc(BATCH * EVENT_ROOM);
+    while (!atomic_load(&stopping)) {
+        int count = draw(&state) % 3 == 0 ? 1 + (int)(draw(&state) % BATCH) : 1, status;
+        char *end = bytes;
+        for (int i = 0; i < count; i++)
+            end = compose(&events[i], end, publisher, counter++);
+        if (count == 1) {
+            send_one(events, bytes, (size_t)(end - bytes));
+            continue;
+        }
+        do
+            status = eb_send_batch(it.bus, events, count, bytes, (size_t)(end - bytes), EB_FOREVER);
+        while (status == EB_INTERRUPTED);
+        EQUAL("a batch is sent", status, EB_OK);
+    }
+    atomic_store(&sent_by[publisher], counter);
+    free(bytes);
+    return NULL;
+}
+
+/* --- receive --- */
+
+/* One batch, or why there is none. */
+static int hear(listener *me, int limit, int64_t deadline, bool gapless)
+{
+    for (;;) {
+        int status = eb_receive(me->sub, limit, deadline);
+        if (status == EB_UNDECIDED) eb_decide(me->sub, eb_batch_of(me->sub)->undecided, 1);
+        else if (status == EB_LARGE) EQUAL("memory", eb_reserve(me->sub, eb_batch_of(me->sub)->needed), EB_OK);
+        else if (status != EB_INTERRUPTED) {
+            CHECK("events, nothing or the end", status > 0 || status == EB_NOTHING || status == EB_CLOSED);
+            if (status > 0) check_batch(me, (uint32_t)status, gapless);
+            return status;
+        }
+    }
+}
+
+/* With nothing left to read, what was received and what was lost are all there was. */
+static void expect_account(const listener *me)
+{
+    uint64_t next = atomic_load(&slot_of(it.bus, me->sub)->sequence);
+    EQUAL("received and lost are all that passed", me->received + eb_lost(me->sub), next - me->from);
+}
+
+static listener listen_from(int64_t start, bool holds, int64_t spin)
+{
+    eb_terms terms = {.system = "**", .kind = "**", .name = "stress", .start = start, .spin_ns = spin, .gated = holds};
+    int status;
+    listener me = {.sub = NULL};
+    do
+        me.sub = eb_subscribe(it.bus, &terms, EB_FOREVER, &status);
+    while (!me.sub && (status == EB_INTERRUPTED || status == EB_BUSY));
+    EQUAL("a subscription can be made", status, EB_OK);
+    me.from = start > 0 ? (uint64_t)start : atomic_load(&slot_of(it.bus, me.sub)->sequence);
+    return me;
+}
+
+static int64_t soon(uint64_t *state)
+{
+    return eb_now() + (int64_t)(draw(state) % 2000000);
+}
+
+static void *receive_gated(void *with)
+{
+    unsigned number = (unsigned)(uintptr_t)with;
+    uint64_t state = chance_of(100 + number);
+    listener me = {.sub = gated[number], .from = 1};
+    while (hear(&me, 1 + (int)(draw(&state) % EB_BATCH_LIMIT), soon(&state), true) != EB_CLOSED)
+        CHECK("a gated subscriber loses nothing", eb_lost(me.sub) == 0);
+    EQUAL("it heard the last event", me.last, sent(it.bus));
+    for (int i = 0; i < PUBLISHERS; i++)
+        EQUAL("and all of each publisher's", me.next[i], atomic_load(&sent_by[i]));
+    expect_account(&me);
+    return NULL;
+}
+
+/* Looks away until the ring has gone round: laps are made, not waited for. */
+static void look_away(void)
+{
+    const eb_ring_header *header = it.bus->ring.header;
+    uint64_t mark = atomic_load(&header->committed);
+    while (atomic_load(&header->committed) - mark < 2 * RING_BYTES && !atomic_load(&stopping))
+        sched_yield();
+}
+
+static void *receive_dropping(void *with)
+{
+    uint64_t state = chance_of(200 + (unsigned)(uintptr_t)with);
+    listener me = listen_from(EB_LATEST, false, with ? 0 : EB_ADAPTIVE);
+    int status;
+    while ((status = hear(&me, 1 + (int)(draw(&state) % 64), soon(&state), false)) != EB_CLOSED) {
+        if (status == EB_NOTHING) expect_account(&me);
+        if (draw(&state) % 16 == 0) look_away();
+    }
+    expect_account(&me);
+    CHECK("it was lapped", eb_lost(me.sub) > 0);
+    printf("dropping: %llu received, %llu lost\n", (unsigned long long)me.received,
+           (unsigned long long)eb_lost(me.sub));
+    leave(me.sub);
+    return NULL;
+}
+
+static void *join_and_leave(void *with)
+{
+    uint64_t state = chance_of(300 + (unsigned)(uintptr_t)with), joined = 0;
+    int status = EB_NOTHING;
+    for (; status != EB_CLOSED; joined++) {
+        int64_t start = (int64_t[]){EB_LATEST, EB_OLDEST, 1 + (int64_t)sent(it.bus)}[draw(&state) % 3];
+        listener me = listen_from(start, draw(&state) & 1, draw(&state) & 1 ? 0 : EB_ADAPTIVE);
+        bool gapless = start == EB_LATEST && (atomic_load(&slot_of(it.bus, me.sub)->owner) & EB_SLOT_GATED);
+        for (uint64_t batches = draw(&state) % 20; batches > 0 && status != EB_CLOSED; batches--) {
+            status = hear(&me, 1 + (int)(draw(&state) % 32), soon(&state), gapless);
+            if (status == EB_NOTHING || status == EB_CLOSED) expect_account(&me);
+        }
+        leave(me.sub);
+    }
+    printf("joined and left %llu times\n", (unsigned long long)joined);
+    return NULL;
+}
+
+/* Hears nothing, holds nobody up, and ends when it is told. */
+static void *sleep_deaf(void *with)
+{
+    (void)with;
+    int status;
+    do {
+        status = eb_receive(deaf, 1, EB_FOREVER);
+        if (status == EB_UNDECIDED) eb_decide(deaf, eb_batch_of(deaf)->undecided, 0);
+    } while (status == EB_INTERRUPTED || status == EB_UNDECIDED);
+    EQUAL("a deaf subscriber hears only the end", status, EB_CLOSED);
+    return NULL;
+}
+
+/* --- figures --- */
+
+static void read_backlog(eb_subscription *sub)
+{
+    eb_walk walk = {.count = 0};
+    int status;
+    while ((status = eb_backlog(sub, &walk)) == EB_UNDECIDED)
+        walk.count += walk.undecided == EB_INLINE;
+    EQUAL("what waits can be counted beside its receiver", status, EB_OK);
+    CHECK("it is no more than the ring holds", walk.count <= RING_BYTES / EB_HEADER_BYTES);
+}
+
+static void read_roster(void)
+{
+    eb_subscriber_info info;
+    for (uint32_t slot = 0; slot <= SLOTS; slot++)
+        if (eb_subscriber(it.bus, slot, &info) == 1)
+            CHECK("who is there says who it is", !strcmp(info.name, "stress") && !strcmp(info.system, "**"));
+    int slowest = eb_slowest(it.bus);
+    CHECK("the slowest is one of them", slowest >= -1 && slowest < (int)SLOTS);
+}
+
+static void add_topic(uint32_t number)
+{
+    char names[16];
+    int length = snprintf(names, sizeof names, "zk%u", number), status;
+    do
+        status = eb_topic(it.bus, names, 1, (size_t)length - 1, EB_FOREVER);
+    while (status == EB_INTERRUPTED);
+    EQUAL("a topic is added while others send", status, number);
+}
+
+static void *read_figures(void *with)
+{
+    uint64_t state = chance_of(400), before = 0;
+    uint32_t topics = TOPICS;
+    (void)with;
+    while (!atomic_load(&figures_stopping)) {
+        eb_stats stats;
+        EQUAL("the statistics can be read at any time", eb_stats_read(it.bus, &stats), EB_OK);
+        CHECK("they add up", stats.used <= RING_BYTES && stats.sent >= before && stats.topics == topics);
+        before = stats.sent;
+        read_roster();
+        read_backlog(gated[draw(&state) % GATED]);
+        if (topics < 1000) add_topic(topics++);
+        sched_yield();
+    }
+    return NULL;
+}
+
+/* --- the whole --- */
+
+static void out_of_time(int number)
+{
+    static const char message[] = "the deadline is over: somebody hangs\n";
+    (void)number;
+    ssize_t written = write(STDOUT_FILENO, message, sizeof message - 1);
+    _exit(written < 0 ? 3 : 2);
+}
+
+static pthread_t start(void *(*body)(void *), int number)
+{
+    pthread_t thread;
+    EQUAL("a thread can be made", pthread_create(&thread, NULL, body, (void *)(uintptr_t)number), 0);
+    return thread;
+}
+
+static void run(unsigned seconds)
+{
+    pthread_t publishers[PUBLISHERS], others[GATED + DROPPING + JOINERS];
+    int count = 0;
+    for (int i = 0; i < GATED; i++)
+        gated[i] = listen_from(EB_LATEST, true, i ? 0 : EB_ADAPTIVE).sub;
+    deaf = listen_from(EB_LATEST, true, 0).sub;
+    pthread_t deaf_thread = start(sleep_deaf, 0), figures = start(read_figures, 0);
+    for (int i = 0; i < GATED; i++)
+        others[count++] = start(receive_gated, i);
+    for (int i = 0; i < DROPPING; i++)
+        others[count++] = start(receive_dropping, i);
+    for (int i = 0; i < JOINERS; i++)
+        others[count++] = start(join_and_leave, i);
+    for (int i = 0; i < PUBLISHERS; i++)
+        publishers[i] = start(publish, i);
+    struct timespec duration = {.tv_sec = seconds};
+    nanosleep(&duration, NULL);
+    atomic_store(&stopping, true);
+    for (int i = 0; i < PUBLISHERS; i++)
+        pthread_join(publishers[i], NULL);
+    eb_interrupt(deaf);
+    pthread_join(deaf_thread, NULL);
+    int status;
+    do
+        status = eb_shutdown(it.bus, EB_FOREVER);
+    while (status == EB_INTERRUPTED);
+    EQUAL("the bus is closed", status, EB_OK);
+    for (int i = 0; i < count; i++)
+        pthread_join(others[i], NULL);
+    atomic_store(&figures_stopping, true);
+    pthread_join(figures, NULL);
+}
+
+static void expect_whole(void)
+{
+    uint64_t all = 0;
+    for (int i = 0; i < PUBLISHERS; i++)
+        all += atomic_load(&sent_by[i]);
+    EQUAL("all that was sent has a sequence", sent(it.bus), all);
+    EQUAL("and is counted", counted_events(it.bus), all);
+    EQUAL("the records can be walked", eb_ring_verify(&it.bus->ring), EB_OK);
+    for (int i = 0; i < GATED; i++)
+        leave(gated[i]);
+    leave(deaf);
+    eb_subscriber_info info;
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        EQUAL("every slot was given back", eb_subscriber(it.bus, slot, &info), 0);
+    printf("%llu events\n", (unsigned long long)all);
+}
+
+int main(int count, char **arguments)
+{
+    unsigned seconds = count > 1 ? (unsigned)strtoul(arguments[1], NULL, 10) : 20;
+    seed = count > 2 ? strtoull(arguments[2], NULL, 10) : (uint64_t)eb_now();
+    printf("stress %u %llu\n", seconds, (unsigned long long)seed);
+    fflush(stdout);
+    signal(SIGALRM, out_of_time);
+    alarm(seconds + PATIENCE);
+    it = scene_of(RING_BYTES, SLOTS, (uint64_t)-RING_BYTES, 1);
+    make_topics(it.bus, TOPICS);
+    run(seconds);
+    expect_whole();
+    scene_end(&it);
+    return 0;
+}

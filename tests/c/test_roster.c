@@ -1,0 +1,277 @@
+/* Slots, generations, liveness, reaping, attachments, the door; and a roster over which somebody scribbled. */
+#include "scene.h"
+
+#include <fcntl.h>
+
+static uint64_t owner(const scene *it, uint32_t slot)
+{
+    return atomic_load(&it->bus->roster.header->slots[slot].owner);
+}
+
+static uint64_t generation(const scene *it, uint32_t slot)
+{
+    return owner(it, slot) >> 8;
+}
+
+static int reap(const scene *it)
+{
+    EQUAL("the roster lock is free", eb_bus_lock_roster(it->peer, EB_POLL), EB_OK);
+    int reaped = eb_roster_reap(&it->peer->roster);
+    eb_bus_unlock_roster(it->peer);
+    return reaped;
+}
+
+static void a_slot_has_a_new_generation_at_every_claim_and_end(void)
+{
+    scene it = scene_small();
+    for (uint64_t round = 0; round < 3; round++) {
+        EQUAL("it is free", owner(&it, 0) & EB_SLOT_STATE, EB_SLOT_FREE);
+        eb_subscription *sub = join(it.bus, EB_LATEST, true);
+        EQUAL("the lowest free slot is taken", eb_slot(sub), 0);
+        EQUAL("it is open and gated", owner(&it, 0) & 0xFF, EB_SLOT_OPEN | EB_SLOT_GATED);
+        EQUAL("claimed, its generation moved", generation(&it, 0), 2 * round + 1);
+        leave(sub);
+        EQUAL("ended, it moved again", generation(&it, 0), 2 * round + 2);
+    }
+    scene_end(&it);
+}
+
+static void the_slots_are_counted(void)
+{
+    scene it = scene_of(CAPACITY, 3, 0, 1);
+    eb_subscription *subs[3];
+    eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST};
+    int status;
+    for (uint32_t i = 0; i < 3; i++) {
+        subs[i] = join(i % 2 ? it.peer : it.bus, EB_LATEST, false);
+        EQUAL("each has its own", eb_slot(subs[i]), i);
+    }
+    CHECK("a fourth has none", !eb_subscribe(it.bus, &terms, EB_POLL, &status));
+    EQUAL("and is told so", status, EB_NO_SLOT);
+    leave(subs[1]);
+    subs[1] = join(it.bus, EB_LATEST, false);
+    EQUAL("one given back is taken again", eb_slot(subs[1]), 1);
+    for (int i = 0; i < 3; i++)
+        leave(subs[i]);
+    EQUAL("the roster lock was given back each time", eb_bus_lock_roster(it.peer, EB_POLL), EB_OK);
+    eb_bus_unlock_roster(it.peer);
+    scene_end(&it);
+}
+
+static void what_a_subscriber_says_of_itself_can_be_read(void)
+{
+    scene it = scene_small();
+    eb_subscription *sub = join_as(it.bus, EB_LATEST, true, "worker-1");
+    eb_subscriber_info info;
+    put(it.peer, 0, 1);
+    put(it.peer, 0, 2);
+    EQUAL("a live one is there", eb_subscriber(it.peer, 0, &info), 1);
+    CHECK("with its words", !strcmp(info.name, "worker-1") && !strcmp(info.system, "a.*") && !strcmp(info.kind, "**"));
+    CHECK("and numbers", info.backlog == 2 && info.lost == 0 && info.pid == (uint32_t)getpid() && info.gated == 1);
+    EQUAL("awake", info.sleeping, 0);
+    eb_waiter_raise(&it.bus->roster, 0);
+    EQUAL("its slot is read again", eb_subscriber(it.peer, 0, &info), 1);
+    EQUAL("asleep", info.sleeping, 1);
+    EQUAL("a slot never taken has nobody", eb_subscriber(it.peer, 1, &info), 0);
+    EQUAL("nor has one that does not exist", eb_subscriber(it.peer, 4096, &info), 0);
+    eb_slot_t *slot = slot_of(it.bus, sub);
+    memset((void *)slot->name, 'x', sizeof slot->name + sizeof slot->system + sizeof slot->kind);
+    slot->name_length = slot->system_length = slot->kind_length = 255;
+    EQUAL("lengths that cannot be are bounded", eb_subscriber(it.peer, 0, &info), 1);
+    EQUAL("to a name's limit", strlen(info.name), EB_LABEL_LIMIT);
+    EQUAL("and to a pattern's", strlen(info.system) + strlen(info.kind), 2 * EB_NAME_LIMIT);
+    atomic_store(&slot->sequence, UINT64_MAX);
+    EQUAL("a sequence ahead of all", eb_subscriber(it.peer, 0, &info), 1);
+    EQUAL("is no backlog", info.backlog, 0);
+    leave(sub);
+    EQUAL("who left is not there", eb_subscriber(it.peer, 0, &info), 0);
+    scene_end(&it);
+}
+
+static void only_the_dead_are_reaped(void)
+{
+    scene it = scene_small();
+    eb_subscription *alive = join(it.bus, EB_LATEST, true), *dead = join(it.bus, EB_LATEST, true);
+    eb_waiter_raise(&it.bus->roster, eb_slot(dead));
+    EQUAL("while both live there is nobody", reap(&it), 0);
+    uint64_t before = generation(&it, 1);
+    eb_subscription_abandon(dead); /* the kernel drops its lock, as at its death */
+    EQUAL("the dead one is", reap(&it), 1);
+    EQUAL("its generation moved on", generation(&it, 1), before + 1);
+    EQUAL("its slot is free", owner(&it, 1) & EB_SLOT_STATE, EB_SLOT_FREE);
+    CHECK("it waits no more", !eb_waiter_lower(&it.bus->roster, 1));
+    EQUAL("once", reap(&it), 0);
+    CHECK("the other lives", eb_slot_alive(&it.peer->roster, 0));
+    eb_subscription_free(dead);
+    leave(alive);
+    scene_end(&it);
+}
+
+static void whoever_was_reaped_leaves_its_heir_alone(void)
+{
+    scene it = scene_small();
+    eb_subscription *first = join(it.bus, EB_LATEST, true);
+    eb_slot_free(&it.peer->roster, 0); /* as if it had been thought dead */
+    uint64_t freed = owner(&it, 0);
+    EQUAL("an event is sent", put(it.peer, 0, 1), EB_OK);
+    EQUAL("it notices before it gives its cursor back", next(first), EB_DAMAGED);
+    leave(first);
+    EQUAL("and does not touch the slot when it leaves", owner(&it, 0), freed);
+    scene_end(&it);
+}
+
+/* Own locks: those of an inherited descriptor would be the parent's. */
+static void join_in_child(void *with)
+{
+    eb_bus *bus = with;
+    eb_fork_child(bus, eb_fork_prepare(bus));
+    leave(join(bus, EB_LATEST, true));
+}
+
+static void a_slot_whose_owner_died_half_way_is_taken_again(void)
+{
+    const int points[] = {EB_POINT_slot_locked, EB_POINT_slot_claimed, EB_POINT_slot_cursor, EB_POINT_slot_open,
+                          EB_POINT_slot_freed};
+    for (int i = 0; i < 5; i++) {
+        scene it = scene_small();
+        die_at(points[i], 1, join_in_child, it.bus);
+        CHECK("nobody lives there", !eb_slot_alive(&it.bus->roster, 0));
+        eb_subscription *heir = join(it.peer, EB_LATEST, true);
+        EQUAL("the next one takes it without a reaper", eb_slot(heir), 0);
+        EQUAL("an event is sent", put(it.bus, 0, 7), EB_OK);
+        EQUAL("and heard", next(heir), 7);
+        leave(heir);
+        scene_end(&it);
+    }
+}
+
+static void reap_in_child(void *with)
+{
+    eb_bus *bus = with;
+    eb_fork_child(bus, eb_fork_prepare(bus));
+    eb_bus_lock_roster(bus, EB_POLL);
+    eb_roster_reap(&bus->roster);
+}
+
+static void a_reaper_that_dies_leaves_its_work_to_the_next(void)
+{
+    for (int i = 0; i < 2; i++) {
+        scene it = scene_small();
+        eb_subscription *dead = join(it.bus, EB_LATEST, true);
+        eb_subscription_abandon(dead);
+        die_at(i ? EB_POINT_reap_freed : EB_POINT_reap_found, 1, reap_in_child, it.peer);
+        EQUAL("what it did not free the next one frees", reap(&it), i ? 0 : 1);
+        eb_subscription_free(dead);
+        scene_end(&it);
+    }
+}
+
+static void a_cursor_that_cannot_be_holds_nobody_up(void)
+{
+    scene it = scene_small();
+    for (uint64_t n = 0; n < 200; n++)
+        put(it.peer, 0, n);
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    uint64_t committed = atomic_load(&it.bus->ring.header->committed);
+    const uint64_t cursors[] = {committed + 8, committed - CAPACITY - 8, 0, UINT64_MAX, 1ull << 63};
+    for (int i = 0; i < 5; i++) {
+        int slowest;
+        atomic_store(&slot_of(it.bus, sub)->cursor, cursors[i]);
+        EQUAL("it is no gate", eb_roster_gate(&it.bus->roster, committed, CAPACITY, &slowest), committed);
+        EQUAL("and names nobody", slowest, -1);
+    }
+    for (uint64_t n = 0; n < 200; n++)
+        EQUAL("publishers go on", put(it.peer, 0, n), EB_OK);
+    EQUAL("the subscriber is told", next(sub), EB_DAMAGED);
+    leave(sub);
+    scene_end(&it);
+}
+
+static void a_number_of_used_slots_that_cannot_be_is_bounded(void)
+{
+    scene it = scene_small();
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    atomic_store(&it.bus->roster.header->used_slots, 0xFFFFFFFF);
+    EQUAL("there are no more than the roster has", eb_roster_used(&it.bus->roster), 4);
+    EQUAL("publishers go on", put(it.peer, 0, 1), EB_OK);
+    EQUAL("nobody is reaped that lives", reap(&it), 0);
+    for (int i = 0; i < EB_WAITER_WORDS; i++)
+        atomic_store(&it.bus->roster.header->waiters[i].bits, UINT64_MAX);
+    EQUAL("waiters without a slot are passed over", put(it.peer, 0, 2), EB_OK);
+    atomic_store(&it.bus->roster.header->used_slots, 0);
+    for (uint64_t n = 0; n < 200; n++)
+        EQUAL("with none in use nobody holds publishers up", put(it.peer, 0, n), EB_OK);
+    EQUAL("whoever was overrun so is told", next(sub), EB_DAMAGED);
+    leave(sub);
+    scene_end(&it);
+}
+
+static void attachments_are_counted_exactly(void)
+{
+    enum { MANY = 200 };
+    scene it = scene_small();
+    int fds[MANY];
+    EQUAL("at first there is none", eb_attached(it.roster_fd), 0);
+    for (int i = 0; i < MANY; i++) {
+        fds[i] = eb_reopen(it.roster_fd);
+        EQUAL("each can attach", eb_attach(fds[i]), EB_OK);
+        EQUAL("and is counted", eb_attached(it.roster_fd), i + 1);
+        EQUAL("by others, not by itself", eb_attached(fds[i]), i);
+    }
+    for (int i = 0; i < MANY; i++) {
+        if (i % 2) eb_detach(fds[i]);
+        close(fds[i]);
+        EQUAL("detached or dead, it is not", eb_attached(it.roster_fd), MANY - i - 1);
+    }
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    EQUAL("a slot's lock is no attachment", eb_attached(it.peer_fd), 0);
+    EQUAL("nor is the door's", eb_door_enter(it.roster_fd, EB_POLL), EB_OK);
+    EQUAL("there is none", eb_attached(it.peer_fd), 0);
+    leave(sub);
+    scene_end(&it);
+}
+
+static void one_at_a_time_passes_the_door(void)
+{
+    scene it = scene_small();
+    EQUAL("the first enters", eb_door_enter(it.roster_fd, EB_POLL), EB_OK);
+    EQUAL("the second does not", eb_door_enter(it.peer_fd, EB_POLL), EB_BUSY);
+    EQUAL("until its deadline", eb_door_enter(it.peer_fd, eb_now() + EB_MILLISECOND), EB_BUSY);
+    EQUAL("the first leaves", eb_door_leave(it.roster_fd), EB_OK);
+    EQUAL("the second enters", eb_door_enter(it.peer_fd, EB_POLL), EB_OK);
+    eb_bus_free(it.peer); /* it shares the description, so its locks go */
+    it.peer = NULL;
+    EQUAL("whoever leaves the bus leaves the door", eb_door_enter(it.roster_fd, EB_POLL), EB_OK);
+    scene_end(&it);
+}
+
+static void the_roster_lock_is_waited_for_until_the_deadline(void)
+{
+    scene it = scene_small();
+    eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST};
+    int status;
+    EQUAL("one holds it", eb_bus_lock_roster(it.bus, EB_POLL), EB_OK);
+    CHECK("no other joins", !eb_subscribe(it.peer, &terms, EB_POLL, &status));
+    EQUAL("and is told why", status, EB_BUSY);
+    EQUAL("nor in another thread of the same process", eb_bus_lock_roster(it.bus, EB_POLL), EB_BUSY);
+    eb_bus_unlock_roster(it.bus);
+    leave(join(it.peer, EB_LATEST, true));
+    scene_end(&it);
+}
+
+int main(void)
+{
+    RUN(a_slot_has_a_new_generation_at_every_claim_and_end);
+    RUN(the_slots_are_counted);
+    RUN(what_a_subscriber_says_of_itself_can_be_read);
+    RUN(only_the_dead_are_reaped);
+    RUN(whoever_was_reaped_leaves_its_heir_alone);
+    RUN(a_slot_whose_owner_died_half_way_is_taken_again);
+    RUN(a_reaper_that_dies_leaves_its_work_to_the_next);
+    RUN(a_cursor_that_cannot_be_holds_nobody_up);
+    RUN(a_number_of_used_slots_that_cannot_be_is_bounded);
+    RUN(attachments_are_counted_exactly);
+    RUN(one_at_a_time_passes_the_door);
+    RUN(the_roster_lock_is_waited_for_until_the_deadline);
+    return checked();
+}

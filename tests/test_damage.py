@@ -1,0 +1,215 @@
+"""Segments that were scribbled over, flipped, cut short, half-made or mixed up: errors, never a crash or a hang."""
+
+from __future__ import annotations
+
+import mmap
+import random
+import struct
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from harness import Fork, Line, ring_of, roster_of
+
+import eventbus
+from eventbus import Bus, EventBusError, SegmentError
+
+SIGNATURE = 64  # bytes, at the beginning of each segment; its words in csrc/layout.h
+CLOSED = range(264, 268)  # the ring's word that ends every subscription at once, which would be too easy
+CAPACITY = 8192
+RING_HOT = [range(256, 640), range(4096, 4160), range(-CAPACITY, 0)]
+ROSTER_HOT = [range(512), range(4096, 4096 + 2 * 1280)]
+WRITES = 3000
+
+
+def scribble(path: Path, seed: int, hot: list[range], spared: range) -> None:
+    """Writes random bytes, words and runs over a segment that others use; half of them where it is read most."""
+    dice = random.Random(seed)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        kept = memory[spared.start : spared.stop]
+        for _ in range(WRITES):
+            length = dice.choice((1, 4, 8, 8, 64, 512))
+            where = dice.choice(hot) if dice.random() < 0.5 else range(len(memory))
+            at = min(dice.choice(where) % len(memory) // min(length, 8) * min(length, 8), len(memory) - length)
+            memory[at : at + length] = dice.choice((dice.randbytes(length), b"\xff" * length, b"\0" * length))
+            memory[spared.start : spared.stop] = kept
+
+
+def publish_until_told(line: Line, name: str) -> Counter[str]:
+    """Sends, whatever comes of it, until the test says that it is enough."""
+    seen: Counter[str] = Counter()
+    with eventbus.open(name) as bus:
+        line.say("open")
+        while not line.told():
+            try:
+                bus.send("load", "event", "/load", {"text": "x" * 50}, timeout=0.01)
+                bus.stats()
+                seen["sent"] += 1
+            except (EventBusError, OSError) as error:
+                seen[type(error).__name__] += 1
+    return seen
+
+
+def receive_until_told(line: Line, name: str) -> Counter[str]:
+    """Receives, and subscribes anew, whatever comes of it, until the test says that it is enough."""
+    seen: Counter[str] = Counter()
+    with eventbus.open(name, role="subscriber") as bus:
+        bus.subscribe("load", "event").close()
+        line.say("open")
+        while not line.told():
+            for overflow, start in (("block", "oldest"), ("drop", "oldest"), ("block", "latest")):
+                try:
+                    with bus.subscribe("load.*", overflow=overflow, start=start, spin=0) as sub:  # type: ignore[arg-type]
+                        seen["received"] += len(sub.receive_many(100, timeout=0.001))
+                        assert sub.backlog >= 0
+                        bus.stats()
+                except (EventBusError, OSError) as error:
+                    seen[type(error).__name__] += 1
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_over_the_roster(fork: Fork, name: str, seed: int) -> None:
+    """Whatever is written over the roster, a publisher neither dies of a signal nor hangs."""
+    with eventbus.open(name, capacity=CAPACITY) as bus:
+        bus.subscribe("**", overflow="drop")
+        publisher = fork(publish_until_told, name)
+        publisher.hear()
+        scribble(roster_of(name), seed, ROSTER_HOT, range(0))
+        publisher.say("enough")
+        assert sum(publisher.result().values()) > 0
+    unlink_if_there(name)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_over_the_ring(fork: Fork, name: str, seed: int) -> None:
+    """Whatever is written over the ring, a process that may only subscribe neither dies of a signal nor hangs."""
+    with eventbus.open(name, capacity=CAPACITY) as bus:
+        for number in range(100):
+            bus.send("load", "event", f"/{number}", {"number": number})
+            bus.send("load", "event", f"/{number}", b"raw")
+        receiver = fork(receive_until_told, name)
+        receiver.hear()
+        scribble(ring_of(name), seed, RING_HOT, CLOSED)
+        receiver.say("enough")
+        seen = receiver.result()
+        assert seen["SegmentError"] > 0, seen
+
+
+def unlink_if_there(name: str) -> None:
+    """The last one out may have found a roster that it could not trust any more."""
+    if ring_of(name).exists() or roster_of(name).exists():
+        eventbus.unlink(name)
+
+
+def flip(path: Path, at: int) -> None:
+    """Turns one byte of a segment into another one."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0x5A]))
+
+
+@pytest.mark.parametrize("which", [ring_of, roster_of])
+def test_a_flipped_byte_of_a_signature(bus: Bus, which: object) -> None:
+    """Any byte of either signature that is not what was written there makes the bus one that nobody may open."""
+    path = which(bus.name)  # type: ignore[operator]
+    for at in range(SIGNATURE):
+        flip(path, at)
+        with pytest.raises(SegmentError, match="unlink"):
+            eventbus.open(bus.name)
+        flip(path, at)
+    eventbus.open(bus.name).close()
+
+
+def test_a_segment_of_another_version(bus: Bus) -> None:
+    """A segment of another format is told from a damaged one."""
+    with roster_of(bus.name).open("r+b") as file:
+        file.seek(8)
+        file.write(struct.pack("<I", 2))
+    with pytest.raises(SegmentError, match="version") as caught:
+        eventbus.open(bus.name)
+    assert caught.value.details["version"] is True
+    assert not caught.value.retryable
+
+
+def test_a_foreign_file_is_not_replaced(name: str) -> None:
+    """A file that was never a bus, abandoned or not, is an error and stays as it is."""
+    roster_of(name).write_bytes(b"something else" * 1000)
+    roster_of(name).chmod(0o600)
+    with pytest.raises(SegmentError, match="mark of an eventbus segment"):
+        eventbus.open(name)
+    assert roster_of(name).read_bytes() == b"something else" * 1000
+    eventbus.unlink(name)
+
+
+@pytest.mark.parametrize("which", [ring_of, roster_of])
+@pytest.mark.parametrize("size", [0, 32, 64, 4096, 5000])
+def test_a_segment_cut_short(fork: Fork, name: str, which: object, size: int) -> None:
+    """A segment that is shorter than its header says is refused, or replaced once nobody is attached."""
+    child = fork(open_and_wait, name)
+    child.hear()
+    path = which(name)  # type: ignore[operator]
+    with path.open("r+b") as file:
+        file.truncate(size)
+    if path == ring_of(name) or size > 0:
+        with pytest.raises(SegmentError):
+            eventbus.open(name)
+    child.kill()
+    unlink_if_there(name)
+
+
+def open_and_wait(line: Line, name: str) -> None:
+    """Is attached until it is killed."""
+    with eventbus.open(name, persist=True):
+        line.say("open")
+        line.hear()
+
+
+def test_a_ring_cut_short_that_was_abandoned(name: str) -> None:
+    """What a crash left without its roster is in nobody's way."""
+    ring_of(name).write_bytes(b"half of a ring")
+    with eventbus.open(name) as bus:
+        assert bus.send("a", "b", "/c")
+    assert not ring_of(name).exists()
+
+
+def test_an_empty_roster(name: str) -> None:
+    """A creator that died before it wrote anything left an empty roster, which is replaced."""
+    roster_of(name).touch(0o600)
+    with eventbus.open(name) as bus:
+        assert bus.send("a", "b", "/c")
+
+
+def test_ring_and_roster_of_different_buses(bus: Bus, name: str) -> None:
+    """The ring of one bus and the roster of another are not one bus."""
+    other = name + "-other"
+    with eventbus.open(other, capacity=64 * 1024):
+        ring_of(bus.name).rename(ring_of(name + "-aside"))
+        ring_of(other).rename(ring_of(bus.name))
+        with pytest.raises(SegmentError, match="different buses"):
+            eventbus.open(bus.name)
+        ring_of(bus.name).rename(ring_of(other))
+        ring_of(name + "-aside").rename(ring_of(bus.name))
+    eventbus.open(bus.name).close()
+
+
+def test_a_ring_that_is_gone(bus: Bus) -> None:
+    """Without its ring a bus in use cannot be joined, and the error says what to remove."""
+    aside = ring_of(bus.name + "-aside")
+    ring_of(bus.name).rename(aside)
+    with pytest.raises(SegmentError, match=r"ring .* is gone"):
+        eventbus.open(bus.name)
+    aside.rename(ring_of(bus.name))
+
+
+def test_a_slot_that_was_overwritten(bus: Bus) -> None:
+    """A subscriber whose slot was scribbled over says so instead of receiving from somewhere else."""
+    with bus.subscribe("**") as sub:
+        bus.send("a", "b", "/c")
+        with roster_of(bus.name).open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 1280)
+        with pytest.raises(SegmentError, match="slot was overwritten"):
+            sub.receive(1)

@@ -1,0 +1,142 @@
+"""The demo: small trees for its rules, and once the standard library."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from eventbus import demo, patterns
+from eventbus.errors import InvalidError
+from eventbus.segment import list_names
+
+pytestmark = pytest.mark.release
+
+SECONDS = 240  # a deadline that fails; the standard library takes a few seconds
+DEMO = [sys.executable, "-m", "eventbus", "demo"]
+
+HELD = """
+import os, sys
+from eventbus import cli, demo
+
+measure = demo.measure
+
+def held(file):
+    os.write(1, b"%d\\n" % os.getpid())  # in one piece, beside the other worker's
+    os.read(0, 1)
+    return measure(file)
+
+demo.measure = held
+sys.exit(cli.run(["demo", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three packages and a module; among them a file that cannot be parsed and things to be passed over."""
+    contents = {
+        "top.py": "def f(): pass\n",
+        "a/__init__.py": "",
+        "a/deep/one.py": "class A:\n    def f(self): pass\n    async def g(self):\n        def h(): pass\n",
+        "b.c-d/two.py": "try:\n    class B: pass\nfinally:\n    def f(): pass\n",
+        "bad/three.py": "def (:\n",
+        "bad/null.py": "\0",
+        "site-packages/four.py": "class C: pass\n",
+        "a/notes.txt": "class D: pass\n",
+    }
+    for path, text in contents.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (tmp_path / "a" / "dangling.py").symlink_to("nowhere")
+    return tmp_path
+
+
+def test_a_small_tree_is_counted(tree: Path) -> None:
+    """Files, lines and definitions are those of the tree; what cannot be parsed is counted as such; no bus is left."""
+    done = subprocess.run(
+        [*DEMO, "--root", str(tree), "--workers", "2"], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["worker", "files", "lines", "functions", "classes", "unparsable"]
+    assert next(line.split() for line in lines if line.lstrip().startswith("all")) == ["all", "6", "9", "5", "2", "2"]
+    assert lines[-2].startswith("12 events in ")
+    assert lines[-1] == "every file was counted exactly once"
+    assert not [name for name in list_names() if name.startswith("demo-")]
+
+
+def test_the_standard_library_is_counted_once() -> None:
+    """The job that ``make demo`` shows, as it is."""
+    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("every file was counted exactly once\n")
+
+
+@contextmanager
+def held(tree: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A demo of two workers, in a session of its own, and the pid of a worker that holds a file until input ends."""
+    pipe = subprocess.PIPE
+    arguments = [sys.executable, "-c", HELD, "--root", str(tree), "--workers", "2"]
+    with subprocess.Popen(
+        arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_ctrl_c_leaves_nothing(tree: Path) -> None:
+    """Ctrl-C reaches every process of the demo; it ends without a word, and without a process or a bus left."""
+    with held(tree) as (process, worker):
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+        assert (process.returncode, errors) == (130, "")
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    assert f"demo-{process.pid}" not in list_names()
+
+
+def test_a_killed_worker_ends_the_demo(tree: Path) -> None:
+    """A count that cannot be complete is one line and exit code 1, not a wait for ever."""
+    with held(tree) as (process, worker):
+        os.kill(worker, signal.SIGKILL)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert errors.startswith("eventbus: another process of the demo ended early, after ")
+    assert errors.count("\n") == 1
+    assert f"demo-{process.pid}" not in list_names()
+
+
+def test_workers_do_not_outlive_the_collector(tree: Path) -> None:
+    """When the collector is killed, the workers and the scanner end by themselves, and the last one removes the bus."""
+    with held(tree) as (process, _):
+        process.kill()
+        process.communicate(timeout=SECONDS)  # returns when the last process that holds standard output has ended
+    assert f"demo-{process.pid}" not in list_names()
+
+
+def test_the_packages_are_shared_out() -> None:
+    """Each package has one worker, no pattern is too long, and the largest package is alone if the rest is smaller."""
+    files = {f"package-{i:02}/m.py": 10 for i in range(30)} | {"large/m.py": 1000, "top.py": 5}
+    shares = [patterns.compile(one) for one in demo.share_out(files, 3)]
+    for path in files:
+        assert sum(share.matches(f"files.{demo.package(path)}") for share in shares) == 1
+    assert demo.share_out(files, 3)[0] == "files.(large)"
+
+
+def test_too_few_workers_are_an_error() -> None:
+    """Where the patterns have no room for all packages, the error asks for more workers."""
+    files = {f"{'p' * 60}-{i}/m.py": 10 for i in range(10)}
+    with pytest.raises(InvalidError, match="--workers"):
+        demo.share_out(files, 2)
+    assert len(demo.share_out(files, 4)) == 4

@@ -1,0 +1,49 @@
+"""The README's examples are run as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_example(example: str, tmp_path: Path) -> None:
+    """Each Python example ends without an error and prints what its comments say."""
+    script = tmp_path / "example.py"
+    script.write_text(example)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for expected in RESULT.findall(example):
+        assert expected in done.stdout.splitlines()
+
+
+def test_policy_example(tmp_path: Path) -> None:
+    """The policy that the README shows is a valid one and says what the text says."""
+    from eventbus import Policy
+
+    example = re.search(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    path = tmp_path / "policy.toml"
+    path.write_text(example[1])
+    policy = Policy.load(path)
+    assert policy.allows("service:billing", "events.send", "orders.eu")
+    assert not policy.allows("service:billing", "events.send", "stock")
+
+
+def test_make_targets() -> None:
+    """Every make target that the README names exists."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"`make (\w+)`|^make (\w+)", README, re.MULTILINE))
+    assert targets
+    for target in (first or second for first, second in targets):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
