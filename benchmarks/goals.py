@@ -43,7 +43,9 @@ class Goal:
     @property
     def scenario(self) -> str:
         """The benchmark, its case and the figure, for people."""
-        return f"{self.report} {self.case}, {self.figure}" if self.subject == SUBJECT else f"{self.subject}, CPU"
+        if self.subject != SUBJECT:
+            return f"{self.subject}, CPU"
+        return f"{' '.join(dict.fromkeys((self.report, self.case)))}, {self.figure}"
 
     @property
     def wanted(self) -> str:

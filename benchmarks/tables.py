@@ -10,12 +10,13 @@ from benchmarks.report import Figure, Report, Row
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows: the first ``words`` columns hold words, the others numbers."""
+    """Rows of text: the first ``words`` columns hold words, the others numbers; ``cases``: the first groups them."""
 
     title: str
     head: list[str]
     lines: list[list[str]]
     words: int = 2
+    cases: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -30,7 +31,7 @@ def table_of_goals(verdicts: list[Verdict]) -> Table:
     """Return each goal with what was reached."""
     lines = [[v.goal.scenario, v.goal.wanted, v.against or "-", _cell(v.reached), v.said] for v in verdicts]
     title = "goals: ratios within one repetition, their median and spread"
-    return Table(title, ["scenario", "goal", "measured against", "reached", ""], lines, words=3)
+    return Table(title, ["scenario", "goal", "measured against", "reached", ""], lines, words=3, cases=False)
 
 
 def _notes(rows: list[Row]) -> tuple[str, ...]:

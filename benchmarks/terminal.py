@@ -63,8 +63,8 @@ def _show_rich(table: Table) -> None:
     for place, name in enumerate(table.head):
         shown.add_column(name, justify="left" if place < table.words else "right")
     for number, line in enumerate(table.lines):
-        last = number + 1 == len(table.lines) or table.lines[number + 1][0] != line[0]
-        shown.add_row(*line, end_section=last)
+        following = table.lines[number + 1 : number + 2]
+        shown.add_row(*line, end_section=table.cases and any(other[0] != line[0] for other in following))
     # A table in a file or a pipe is not cut to the eighty columns that rich assumes there.
     Console(width=None if sys.stdout.isatty() else 160).print(shown)
 

@@ -79,9 +79,9 @@ typedef struct {
 } eb_event_count;
 
 typedef struct {
-    uint32_t name_offset;
-    uint8_t system_length;
-    uint8_t kind_length;
+    eb_u32 name_offset;
+    _Atomic uint8_t system_length;
+    _Atomic uint8_t kind_length;
     uint16_t unused;
     eb_u64 count;
 } eb_topic_entry;

@@ -80,6 +80,8 @@ static int measure(const eb_bus *bus, eb_publication *what)
     for (int i = 0; i < what->count; i++) {
         const eb_outgoing *event = &what->events[i];
         if (event->path_length == 0 && event->body_length < 2) return EB_TOO_LARGE;
+        if (event->path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
+        if (event->system_length > EB_NAME_LIMIT || event->kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
         uint64_t bytes = eb_ring_record_bytes(event);
         if (bytes > bus->ring.capacity / 4) return EB_TOO_LARGE;
         what->bytes += bytes;

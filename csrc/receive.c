@@ -8,7 +8,9 @@
 #define SPIN_MIN_NS 1000ll
 #define SPIN_TRIAL_NS 20000ll
 #define SPIN_SLEPT_NS 100000ll
-#define NAP_NS 30000ll
+#define NAP_MIN_NS 30000ll
+#define NAP_MAX_NS 200000ll
+#define NAP_GATHER 24
 #define NAP_EVENTS 3
 #define NAP_INTERVAL_NS 20000ll
 
@@ -205,23 +207,25 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
     return false;
 }
 
-/* Whether events come so fast that it pays to let some gather: looking after each one makes the publisher wait for the
- * cache line and costs us a batch for an event. Several must have come since the last time, so a dialogue, in which
- * each event waits for the answer to the one before, is never slowed down. */
-static bool busy(eb_subscription *sub)
+/* How long to nap, when events come so fast that it pays to let some gather, else 0: looking after each one makes the
+ * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, so a
+ * dialogue, in which each event waits for the answer to the one before, is never slowed down. */
+static int64_t nap_ns(eb_subscription *sub)
 {
-    int64_t now = eb_now(), elapsed = now - sub->waited_at;
-    bool fast = sub->spin_ns < 0 && sub->taken >= NAP_EVENTS && elapsed < (int64_t)sub->taken * NAP_INTERVAL_NS;
+    int64_t now = eb_now(), elapsed = now - sub->waited_at, taken = (int64_t)sub->taken;
     sub->waited_at = now;
     sub->taken = 0;
-    return fast;
+    if (sub->spin_ns >= 0 || taken < NAP_EVENTS || elapsed > taken * NAP_INTERVAL_NS) return 0;
+    int64_t gather = NAP_GATHER * elapsed / taken;
+    return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
 
 /* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
  * flag is raised anew, in case a publisher died between lowering it and waking us. */
 static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
-    if (busy(sub)) return eb_nap(eb_sooner(deadline, NAP_NS));
+    int64_t nap = nap_ns(sub);
+    if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
     if (spin(sub, seen, deadline)) return EB_OK;
     eb_roster *roster = &sub->bus->roster;
     int status = EB_OK;

@@ -235,8 +235,8 @@ static const char *topic_text(const eb_ring *ring, uint32_t topic, size_t *syste
     const eb_topic_entry *entry = &ring->header->topics[topic];
     *system_length = entry->system_length;
     *kind_length = entry->kind_length;
-    if (entry->name_offset > EB_HEAP_BYTES - *system_length - *kind_length) return NULL;
-    return ring->header->heap + entry->name_offset;
+    uint32_t offset = entry->name_offset; /* once: what is checked is what is used */
+    return offset <= EB_HEAP_BYTES - *system_length - *kind_length ? ring->header->heap + offset : NULL;
 }
 
 /* The number of the topic, or EB_NOTHING. Entries before `from` are known not to be it. */

@@ -207,17 +207,18 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
         if (walk->stop - walk->position > ring->capacity && !eb_ring_lapped(ring, walk->position))
             return eb_damaged("the committed position is impossible");
         int status = eb_ring_read(ring, walk->position, walk->stop, &record);
-        int names = read_names(sub, &record, walk->position, walk->names, &walk->system_length, &walk->kind_length);
+        int verdict = record.sequence < sub->start ? EB_UNHEARD : EB_UNKNOWN;
+        if (status == EB_OK && verdict == EB_UNKNOWN &&
+            record.topic != EB_INLINE) /* an inline one's is the receiver's own */
+            verdict = eb_verdict(sub, &record, walk->position);
+        if (status == EB_OK && verdict == EB_UNKNOWN)
+            status = read_names(sub, &record, walk->position, walk->names, &walk->system_length, &walk->kind_length);
         if (eb_ring_lapped(ring, walk->position)) { /* [lap]: begin again where the ring begins now */
             eb_ring_oldest(ring, &walk->position, &(uint64_t){0});
             walk->count = 0;
             continue;
         }
         if (status != EB_OK) return status;
-        if (names != EB_OK) return names;
-        int verdict = record.sequence < sub->start ? EB_UNHEARD : EB_UNKNOWN;
-        if (verdict == EB_UNKNOWN && record.topic != EB_INLINE) /* an inline one's is the receiver's own */
-            verdict = eb_verdict(sub, &record, walk->position);
         walk->undecided = record.topic;
         if (verdict == EB_UNKNOWN && record.topic != EB_INLINE) return EB_UNDECIDED;
         walk->position += record.bytes;

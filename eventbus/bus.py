@@ -100,6 +100,8 @@ class Bus:
             try:
                 body = dumps((path, data), None, OPTIONS)
             except TypeError:  # what cannot be encoded, and raw data of other types
+                if isinstance(data, (bytearray, memoryview)):
+                    return self.send(system, kind, path, bytes(data), timeout=timeout)
                 return self._send_one(system, kind, path, data, timeout)
             status = send_now(pointer, topic, body, len(body))
         return status == 0 or self._send_one(system, kind, path, data, timeout)

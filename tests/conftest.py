@@ -34,10 +34,9 @@ def _load_core() -> None:
 _load_core()
 sys.path.insert(0, str(TESTS))
 
-from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
-
 import eventbus  # noqa: E402  after the core is in place
 from eventbus import Bus  # noqa: E402
+from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

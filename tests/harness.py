@@ -18,7 +18,7 @@ from eventbus._eventbus import ffi, lib
 
 from eventbus import Event
 
-DEADLINE = 20.0  # seconds; nobody waits that long unless something hangs
+DEADLINE = 60.0  # seconds; nobody waits that long unless something hangs
 SHARED_MEMORY = Path("/dev/shm")
 
 Job = Callable[..., Any]

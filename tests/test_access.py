@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
-from harness import Fork, Line, ring_of, roster_of
 
 import eventbus
 from eventbus import Bus, SegmentError
+from harness import Fork, Line, ring_of, roster_of
 
 OTHER, GROUP = 12_345, 23_456  # a user and a group that own nothing
 

@@ -8,10 +8,10 @@ import time
 from collections import Counter
 
 import pytest
-from harness import Fork, Line, arm, sealed, unsealed
 
 import eventbus
 from eventbus import Bus, FullError, UnavailableError
+from harness import Fork, Line, arm, sealed, unsealed
 
 PUBLISHERS = 40
 FILLER = "x" * 200

@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from harness import Fork, Line, until
 
 import eventbus
 from eventbus import Bus, ClosedError
+from harness import Fork, Line, until
 
 MULTIPROCESSING = """
 import multiprocessing, sys, eventbus

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from harness import Fork, Line, arm, points, sealed, unsealed, until
 
 import eventbus
 from eventbus import ClosedError
+from harness import Fork, Line, arm, points, sealed, unsealed, until
 
 CAPACITY = 8 * 1024
 PATIENCE = 5.0  # seconds that a survivor may be held up before it counts as blocked

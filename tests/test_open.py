@@ -7,10 +7,10 @@ import pickle
 from typing import Any
 
 import pytest
-from harness import ring_of, roster_of
 
 import eventbus
 from eventbus import Bus, BusStats, ClosedError, InvalidError, SubscribersFullError, errors
+from harness import ring_of, roster_of
 
 PAGE = os.sysconf("SC_PAGESIZE")
 

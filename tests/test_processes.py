@@ -6,10 +6,10 @@ import resource
 from collections.abc import Iterator
 
 import pytest
-from harness import Fork, Line, arm, ring_of, roster_of, sealed, unsealed
 
 import eventbus
 from eventbus import Bus
+from harness import Fork, Line, arm, ring_of, roster_of, sealed, unsealed
 
 EVENTS = 50_000
 

@@ -8,9 +8,9 @@ import os
 import re
 
 import pytest
-from harness import SHARED_MEMORY, Fork, Line
 
 import eventbus
+from harness import SHARED_MEMORY, Fork, Line
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 

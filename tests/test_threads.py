@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 import pytest
-from harness import sealed, unsealed, until
 
 import eventbus
 from eventbus import Bus, ClosedError, Event, FullError
+from harness import sealed, unsealed, until
 
 PATIENCE = 30.0
 
