@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _segments() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.glob("eventbus.*")}
+    """Those that this run made: the pid is in their names, so another run beside it is left alone."""
+    return {path.name for path in SHARED_MEMORY.glob(f"eventbus.*-{os.getpid()}-*")}
 
 
 def _descriptors() -> dict[int, str]:
@@ -66,19 +67,6 @@ def _has_children() -> bool:
     return True
 
 
-def _used_elsewhere(segment: str) -> bool:
-    """Whether a process that is not of this test maps the segment: somebody uses buses beside the tests."""
-    needle = f"{SHARED_MEMORY / segment}\n"
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        if maps.parent.name != str(os.getpid()):
-            try:
-                if needle in maps.read_text():
-                    return True
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it has just ended, or is nobody of ours
-    return False
-
-
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """After each test: no segment, no descriptor and no process that was not there before."""
@@ -88,7 +76,7 @@ def nothing_left() -> Iterator[None]:
     if set(_descriptors()) - set(descriptors):
         gc.collect()
     opened = {fd: target for fd, target in _descriptors().items() if fd not in descriptors}
-    left = {segment for segment in _segments() - segments if not _used_elsewhere(segment)}
+    left = _segments() - segments
     for segment in left:
         (SHARED_MEMORY / segment).unlink(missing_ok=True)
     assert not children, "a child process is left"
