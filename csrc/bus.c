@@ -149,7 +149,7 @@ void eb_fork_child(eb_bus *bus, int roster_fd)
 
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline)
 {
-    struct timespec until = to_timespec(eb_sooner(deadline, EB_SLICE_NS));
+    struct timespec until = to_timespec(eb_sooner(deadline, LOCK_SLICE_NS));
     if (pthread_mutex_clocklock(&bus->roster_mutex, CLOCK_MONOTONIC, &until) != 0)
         return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
     int status = eb_roster_lock(bus->roster.fd, deadline);

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define EB_SLICE_NS 500000000ll      /* how long a sleeper sleeps before it looks again by itself */
+#define EB_SLICE_NS 4000000000ll     /* how long a sleeper sleeps before it looks again by itself */
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
 

@@ -17,17 +17,19 @@
  *   step                          killed right after it, the others see
  *   1 publish lock taken          nothing; the next owner repairs (EOWNERDEAD)
  *   2 oldest moved forward        fewer old records, which no gated cursor still needed; `oldest` is a record's start
- *   3 header, body, next sequence nothing: all of it lies at or past `committed`. The sequence word at `committed`
- * itself was written by the commit before and is not touched 4 committed stored            the whole event 5 topic
- * counter raised        the whole event; a counter that step 5 did not reach is caught up by the repair, which compares
- * the counters' sum with the sequence and recounts the last records 6 publish lock released       the whole event; who
- * sleeps is woken by the next publisher, or looks again by itself 7 waiter's bit cleared        within EB_SLICE_NS: a
- * sleeper raises its bit again each time it looks 8 sleeper woken               - A new topic is written behind the
- * last entry and becomes visible with `topic_count`; before that nobody looks there.
+ *   3 header, body, next sequence nothing: all of it lies at or past `committed`. The sequence word at `committed` itself
+ *                                 was written by the commit before and is not touched
+ *   4 committed stored            the whole event
+ *   5 topic counter raised        the whole event; a counter that step 5 did not reach is caught up by the repair, which
+ *                                 compares the counters' sum with the sequence and recounts the last records
+ *   6 publish lock released       the whole event; who sleeps is woken by the next publisher, or looks again by itself
+ *   7 waiter's bit cleared        within EB_SLICE_NS: a sleeper looks by itself and raises its bit again
+ *   8 sleeper woken               -
+ *   A new topic is written behind the last entry and becomes visible with `topic_count`; before that nobody looks there.
  *
  * LIFE OF A SLOT
- *   FREE -> CLAIMED (byte locked, roster lock held) -> OPEN -> FREE. Its owner word carries a generation, which moves
- * on at every step to FREE and to CLAIMED. Whoever dies with it in hand leaves the word as it is and the byte unlocked:
+ *   FREE -> CLAIMED (byte locked, roster lock held) -> OPEN -> FREE. Its owner word carries a generation, which moves on
+ *   at every step to FREE and to CLAIMED. Whoever dies with it in hand leaves the word as it is and the byte unlocked:
  *   a reaper takes the roster lock, looks at the byte again, and frees it.
  *
  * LABELS of the ordered operations, each named on both sides:

@@ -4,10 +4,11 @@
 #include <sched.h>
 
 #define SPIN_LOOKS 4
-#define SPIN_MAX_NS 50000ll
+#define SPIN_MAX_NS 120000ll
 #define SPIN_MIN_NS 1000ll
-#define SPIN_TRIAL_NS 20000ll
-#define SPIN_SLEPT_NS 100000ll
+#define SPIN_TRIAL_NS 120000ll
+#define SPIN_SLEPT_NS 120000ll
+#define SPIN_CROWDED_NS 4000ll
 #define NAP_MIN_NS 30000ll
 #define NAP_MAX_NS 200000ll
 #define NAP_GATHER 24
@@ -186,13 +187,14 @@ static bool moved(const eb_subscription *sub, uint64_t seen)
     return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || ended(sub); /* [wake] */
 }
 
-/* Looks for as long as looking has paid lately: doubled when something came, halved when nothing did. */
+/* Looks for as long as looking has paid lately: doubled when something came, halved when nothing did. Between looks it
+ * lets others run on this CPU; when somebody did and still nothing came, looking takes that somebody's time. */
 static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
     bool adaptive = sub->spin_ns < 0;
     int64_t budget = adaptive ? sub->spin_budget : sub->spin_ns;
     if (budget <= 0) return false;
-    int64_t end = eb_sooner(deadline, budget);
+    int64_t end = eb_sooner(deadline, budget), now = eb_now(), before;
     do {
         for (int i = 0; i < SPIN_LOOKS; i++) {
             if (moved(sub, seen)) {
@@ -201,8 +203,11 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
             }
             eb_pause();
         }
+        before = now;
         sched_yield();
-    } while (eb_now() < end);
+        now = eb_now();
+        if (adaptive && now - before > SPIN_CROWDED_NS && !moved(sub, seen)) break;
+    } while (now < end);
     if (adaptive) sub->spin_budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
     return false;
 }
