@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from benchmarks.growth import SUBJECT
 from benchmarks.report import Figure, Report, Row
 
-SCENARIOS = ("fanout", "selective", "publishers", "sizes", "pingpong", "oneway", "idle", "codec")
+SCENARIOS = (
+    *("fanout", "selective", "publishers", "sizes", "pingpong", "oneway"),
+    *("workers", "redelivery", "idle", "codec"),
+)
 """The benchmarks that hold all figures of the goals."""
 
 _RATE = "events/s"
 _CPU = "CPU s/M"
 _P50 = "p50 µs"
+_P99 = "p99 µs"
 _PUBSUB = ("zmq PUB/SUB", "zmq PUB/SUB, 1 frame")
 _PUSH = ("zmq PUSH/PULL",)
 _PACKET = ("SEQPACKET",)
@@ -96,6 +100,10 @@ GOALS = [
     Goal("pingpong", "two CPUs", _P50, _PACKET, 1, False),
     Goal("oneway", "1,000/s", _P50, _PACKET, 1, False),
     Goal("oneway", "10,000/s", _P50, _PACKET, 0.5, False),
+    Goal("workers", "prefetch 1", _RATE, _PUSH, 1, True),
+    Goal("workers", "prefetch 64", _RATE, _PUSH, 2, True),
+    Goal("redelivery", "idle", _P99, (), 50_000, False),
+    Goal("redelivery", "busy", _P99, (), 50_000, False),
     Goal("idle", "idle", "CPU µs/s", (), 0, False),
     Goal("codec", "one process", "ns", ("orjson.dumps",), 2.5, False, "send, backlog"),
     Goal("codec", "one process", "ns", ("orjson.loads of 256",), 1.5, False, "receive, backlog, iterated"),

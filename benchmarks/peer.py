@@ -30,6 +30,7 @@ class Topology:
         size: bytes of an encoded event.
         raw: whether the data is bytes, to be carried without JSON.
         sent: the systems that events are sent to, where every subscriber's system is a pattern that hears them all.
+        prefetch: how many events one of the workers who share a system's events may fetch at once.
     """
 
     publishers: int
@@ -37,6 +38,7 @@ class Topology:
     size: int
     raw: bool = False
     sent: tuple[str, ...] = ()
+    prefetch: int = 1
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from benchmarks import codec as codec_steps
 from benchmarks import growth, latency
 from benchmarks import idle as idling
 from benchmarks import layers as layer_steps
+from benchmarks import workers as working
 from benchmarks.crew import places
 from benchmarks.floor import FLOOR
 from benchmarks.load import SYSTEM, BytesLoad, JsonLoad, Load
 from benchmarks.peer import Peer
+from benchmarks.peers import sharing
+from benchmarks.peers.pools import POOLS
 from benchmarks.report import Report, Row
 from benchmarks.session import Session
 from benchmarks.throughput import Case
@@ -91,6 +97,35 @@ def oneway(session: Session) -> Report:
     return session.latency("oneway", "one-way latency, publisher sleeps between events", rates, measure)
 
 
+def workers(session: Session) -> Report:
+    """1 publisher, 4 workers that share its events, fetching 1 or up to 64 at once; pools take them in such chunks."""
+    load, settings, rows = JsonLoad(), session.settings, list[Row]()
+    how: dict[str, Any] = {"events": settings.events, "seconds": settings.seconds, "spread": settings.spread}
+    names = {peer.name for peer in session.peers}
+    # Python's pools are measured with its queue.
+    chosen = [peer for peer in sharing() if peer.name in names] + (POOLS if "mp.Queue" in names else [])
+    for prefetch in working.PREFETCHES:
+        case = f"prefetch {prefetch}"
+        refused = {peer.name: peer.refuses(working.topology(load, prefetch)) for peer in chosen}
+        served = replace(session, peers=[peer for peer in chosen if not refused[peer.name]])
+        measure = partial(working.measure, load=load, prefetch=prefetch, **how)
+        rows += served.each("workers", "", case, measure).rows
+        rows += [Row(case, name, refused=why) for name, why in refused.items() if why]
+    return Report("workers", f"1 → {working.WORKERS}, each event of {load.size} bytes of JSON to one worker", rows)
+
+
+def redelivery(session: Session) -> Report:
+    """From the SIGKILL of a worker with an event in hand until another worker has that event."""
+    kills = 10 if session.settings.quick else 100
+    peer = subject(session.peers)
+    alone = replace(session, peers=[peer] if peer else [])
+
+    def measure(_peer: Peer, place: str) -> latency.Timing:
+        return working.redelivery(kills, working.PLACES[place])
+
+    return alone.latency("redelivery", f"to a worker that waits, or is busy; {kills} kills", working.PLACES, measure)
+
+
 def idle(session: Session) -> Report:
     """CPU of one subscriber, and of its server if there is one, while no event comes."""
     seconds = 0.5 if session.settings.quick else 3.0
@@ -149,6 +184,8 @@ SCENARIOS: dict[str, Scenario] = {
     "scaling": scaling,
     "pingpong": pingpong,
     "oneway": oneway,
+    "workers": workers,
+    "redelivery": redelivery,
     "idle": idle,
     "codec": codec,
     "layers": layers,

@@ -26,6 +26,7 @@ from benchmarks.scenarios import SCENARIOS  # noqa: E402
 from benchmarks.session import Session, Settings  # noqa: E402
 from benchmarks.tables import table_of, table_of_goals  # noqa: E402
 from benchmarks.throughput import Case  # noqa: E402
+from benchmarks.workers import check_once  # noqa: E402
 
 EVENTS = 256
 OTHERS = {"zmq": ("pubsub", "pushpull"), "faster_fifo": ("fifo",), "iceoryx2": ("iceoryx",)}
@@ -67,6 +68,14 @@ def test_data_where_none_was_sent_is_noticed() -> None:
     """An event without data that arrives with some is an error."""
     with pytest.raises(OrderError):
         EmptyLoad().check(iter([b"", b"x"]), Share(0, 1, 2), 1)
+
+
+def test_shared_events_are_handled_exactly_once() -> None:
+    """Workers may share events out in any way; one that none or two of them handled is an error of the run."""
+    check_once([[0, 2], [], [1]], 3)
+    for numbers in ([[0], [2]], [[0, 2], [1, 2]], [[0, 1], [1]], [[1, 2], [3]]):
+        with pytest.raises(OrderError, match="3 events were sent"):
+            check_once(numbers, 3)
 
 
 @pytest.mark.parametrize("size", [200, 1024, 65536])

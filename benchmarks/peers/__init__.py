@@ -21,10 +21,18 @@ _MODULES = {
 """Name of the peer: the module of this package that imports what it needs. It has ``connect``, or what a colon names,
 and ``refuses`` if there are topologies that it cannot serve."""
 
+_SHARING = ("eventbus", "zmq PUSH/PULL", "mp.Queue", "faster-fifo", "redis streams")
+"""Peers whose module also has ``share``: a medium that hands each event to one of its subscribers."""
+
 
 def peers() -> list[Peer]:
     """Return every known peer, the absent ones with the reason."""
     return [_peer(name, module) for name, module in _MODULES.items()]
+
+
+def sharing() -> list[Peer]:
+    """Return every peer that can share events out among workers; their subscribers are those workers."""
+    return [_peer(name, f"{_MODULES[name]}:share") for name in _SHARING]
 
 
 def _peer(name: str, module: str) -> Peer:

@@ -31,9 +31,9 @@ class BusPublisher(Publisher):
 
 
 class BusSubscriber(Subscriber):
-    def __init__(self, name: str, system: str, capacity: int | None) -> None:
+    def __init__(self, name: str, system: str, capacity: int | None, **terms: Any) -> None:
         self._bus = open_bus(name, capacity=capacity)
-        self._subscription = self._bus.subscribe(system)
+        self._subscription = self._bus.subscribe(system, **terms)
 
     def received(self) -> Iterator[Any]:
         return map(attrgetter("data"), self._subscription)
@@ -59,6 +59,14 @@ class BusMedium(Medium):
         return BusSubscriber(self._name, self.topology.systems[index], self._capacity)
 
 
+class GroupMedium(BusMedium):
+    """Every subscriber is a member of one group."""
+
+    def subscriber(self, _index: int, /) -> BusSubscriber:
+        terms = {"group": "workers", "prefetch": self.topology.prefetch}
+        return BusSubscriber(self._name, self.topology.systems[0], self._capacity, **terms)
+
+
 def _remove(name: str) -> None:
     # The last worker that left in order has removed the bus already; killed ones leave it to this line.
     with suppress(FileNotFoundError):
@@ -66,3 +74,4 @@ def _remove(name: str) -> None:
 
 
 connect = BusMedium
+share = GroupMedium

@@ -1,4 +1,7 @@
-"""faster-fifo, one queue in shared memory per subscriber, drained in batches, carrying bodies encoded with orjson."""
+"""faster-fifo, one queue in shared memory per subscriber, drained in batches, carrying bodies encoded with orjson.
+
+Workers who share the events have one queue together and take no more than they may fetch at once.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,17 @@ class FifoPublisher(Publisher):
 
 
 class FifoSubscriber(Subscriber):
-    def __init__(self, topology: Topology, queue: Any) -> None:
+    def __init__(self, topology: Topology, queue: Any, **limits: int) -> None:
         self._topology = topology
         self._queue = queue
+        self._limits = limits
 
     def received(self) -> Iterator[Any]:
         return decoded(self._bodies(), self._topology.raw)
 
     def _bodies(self) -> Iterator[Any]:
         while True:
-            yield from self._queue.get_many(timeout=DEADLINE_SECONDS)
+            yield from self._queue.get_many(timeout=DEADLINE_SECONDS, **self._limits)
 
 
 class FifoMedium(Medium):
@@ -54,4 +58,10 @@ class FifoMedium(Medium):
         return FifoSubscriber(self.topology, self._queues[index])
 
 
+class SharedFifoMedium(FifoMedium):
+    def subscriber(self, _index: int, /) -> FifoSubscriber:
+        return FifoSubscriber(self.topology, self._queues[0], max_messages_to_get=self.topology.prefetch)
+
+
 connect = FifoMedium
+share = SharedFifoMedium

@@ -1,4 +1,7 @@
-"""pyzmq PUSH/PULL over unix sockets: each subscriber binds a PULL, each publisher has one PUSH per subscriber."""
+"""pyzmq PUSH/PULL over unix sockets: each subscriber binds a PULL, each publisher has one PUSH per subscriber.
+
+Workers who share the events connect their PULLs to the only PUSH instead, which deals the events out in turn.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,9 @@ class PullSubscriber(Subscriber):
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL)
         self._socket.set_hwm(0)
+        self._attach(address)
+
+    def _attach(self, address: str) -> None:
         self._socket.bind(address)
 
     def received(self) -> Iterator[Any]:
@@ -59,8 +65,38 @@ class PushPullMedium(Medium):
         return PullSubscriber(self.topology, _address(self.files, index))
 
 
+class DealingPublisher(Publisher):
+    def __init__(self, topology: Topology, address: str) -> None:
+        self._context = zmq.Context()
+        self._encode = encoder(topology.raw)
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.set_hwm(0)
+        self._socket.bind(address)
+        self.send = self._send
+
+    def _send(self, system: str, kind: str, path: str, data: Any) -> None:
+        self._socket.send(self._encode((system, kind, path, data)))
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+class Worker(PullSubscriber):
+    def _attach(self, address: str) -> None:
+        self._socket.connect(address)
+
+
+class DealingMedium(Medium):
+    def publisher(self, _index: int, /) -> DealingPublisher:
+        return DealingPublisher(self.topology, _address(self.files, 0))
+
+    def subscriber(self, _index: int, /) -> Worker:
+        return Worker(self.topology, _address(self.files, 0))
+
+
 def _address(files: Path, subscriber: int) -> str:
     return f"ipc://{files}/subscriber-{subscriber}"
 
 
 connect = PushPullMedium
+share = DealingMedium

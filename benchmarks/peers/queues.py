@@ -1,4 +1,4 @@
-"""`multiprocessing.Queue`, one per subscriber, carrying bodies encoded with orjson."""
+"""`multiprocessing.Queue`, one per subscriber, or one that workers share, carrying bodies encoded with orjson."""
 
 from __future__ import annotations
 
@@ -52,4 +52,15 @@ class QueueMedium(Medium):
         return QueueSubscriber(self.topology, self._queues[index])
 
 
+class SharedQueueMedium(QueueMedium):
+    def subscriber(self, _index: int, /) -> QueueSubscriber:
+        return super().subscriber(0)
+
+
+def refuses(topology: Topology) -> str | None:
+    """There is no way to take several at once."""
+    return "it hands out one event at a time" if topology.prefetch > 1 else None
+
+
 connect = QueueMedium
+share = SharedQueueMedium
