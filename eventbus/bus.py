@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NoReturn
 
 from eventbus import _ring, lifetime, patterns, segment
-from eventbus._reader import SubscriptionHandle
+from eventbus._reader import LATEST, SubscriptionHandle
 from eventbus._ring import deadline_after, send_now, send_raw_now
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
+from eventbus.group import DEAD_KIND, DEAD_SYSTEM, MAX_DELIVERIES, Member, make_group
 from eventbus.policy import Guard, Policy, make_guard
 from eventbus.stats import BusStats, read_stats
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
@@ -132,14 +133,7 @@ class Bus:
         if not isinstance(event, (tuple, list)) or len(event) not in (3, 4):
             raise InvalidError("each event must be (system, kind, path) or (system, kind, path, data)", event=event)
         system, kind, path, data = (*event, None)[:4]
-        topic = self._topic(system, kind, path, deadline)
-        names = (system.encode(), kind.encode()) if topic == _ring.INLINE else (b"", b"")
-        if isinstance(data, (bytes, bytearray, memoryview)):
-            raw_path, body = path.encode(), bytes(data)
-        else:
-            raw_path, body = b"", encode(path, data)
-        parts = (*names, raw_path, body)
-        return (topic, *map(len, parts)), b"".join(parts)
+        return _row(self._topic(system, kind, path, deadline), system, kind, path, data)
 
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
@@ -201,6 +195,17 @@ class Bus:
 
     def _full(self, handle: _ring.BusHandle, seconds: float | None) -> NoReturn:
         slowest = handle.slowest()
+        if isinstance(slowest, _ring.Group):
+            holders = [handle.occupant(claim.slot) for claim in slowest.claims if claim.slot is not None]
+            pids = sorted(one.pid for one in holders if one is not None)
+            raise FullError(
+                f"the bus {self._name!r} stayed full for {seconds} s: the group {slowest.name!r} has {slowest.backlog} "
+                f"events that no member took, and processes {pids} hold others; add members, or a larger capacity",
+                group=slowest.name,
+                pids=pids,
+                backlog=slowest.backlog,
+                timeout=seconds,
+            )
         if slowest is None:
             raise FullError(f"the bus {self._name!r} was full for {seconds} s; it has room now, try again")
         raise FullError(
@@ -221,6 +226,8 @@ class Bus:
         *,
         overflow: Literal["block", "drop"] = "block",
         start: Literal["latest", "oldest"] | int = "latest",
+        group: str | None = None,
+        prefetch: int = 1,
         name: str | None = None,
         spin: float | None = None,
     ) -> Subscription:
@@ -230,7 +237,9 @@ class Bus:
             system, kind: patterns; no kind hears every kind.
             overflow: "block" is lossless and holds publishers back when it falls a whole ring behind; "drop" is
                 lapped instead and counts what it lost.
-            start: "latest", "oldest", or the sequence to begin at.
+            start: "latest", "oldest", or the sequence to begin at; of a group, when this call makes it.
+            group: be a member of the group of this name, whose members share its events; it is made if there is none.
+            prefetch: how many events a member claims at once, up to 256.
             name: up to 63 bytes, for people.
             spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.
 
@@ -247,16 +256,82 @@ class Bus:
         first, seconds, label = checked_start(start), checked_spin(spin), checked_name(name, system)
         if self._guard is not None:
             self._guard.check_subscribe(wanted)
+        hears = self._hearing(wanted, wanted_kind)
         with lifetime.lock:
-            bus = self._open_handle()
-            if bus.closed:
-                raise ClosedError(f"the bus {self._name!r} was shut down")
-            handle = SubscriptionHandle(
-                bus, system, kind or "**", label, start=first, spin=seconds, blocking=overflow == "block"
-            )
-            made = Subscription(handle, label, self._hearing(wanted, wanted_kind))
+            bus = self._live_handle()
+            texts = (system, kind or "**", label)
+            made: Subscription
+            if group is None:
+                blocking = overflow == "block"
+                handle = SubscriptionHandle(bus, *texts, start=first, spin=seconds, blocking=blocking)
+                made = Subscription(handle, label, hears)
+            else:
+                fetch = self._check_member(group, overflow, prefetch)
+                number = make_group(bus, group, system, kind or "**", first, None)
+                handle = SubscriptionHandle(bus, *texts, start=LATEST, spin=seconds, blocking=False, group=number)
+                made = Member(handle, label, hears, group=group, prefetch=fetch, bury=self._send_dead)
             self._subscriptions.add(made)
         return made
+
+    def group(
+        self,
+        name: str,
+        system: str,
+        kind: str | None = None,
+        *,
+        start: Literal["latest", "oldest"] | int = "latest",
+        max_deliveries: int = MAX_DELIVERIES,
+    ) -> None:
+        """Makes a group before it has members, so nothing sent from now on is missed. Made already, it stays as it is.
+
+        Args:
+            name: up to 63 bytes.
+            system, kind, start: as in ``subscribe``.
+            max_deliveries: how often an event is handed out before it is sent as ``eventbus.dead`` / ``exhausted``.
+
+        Raises:
+            InvalidError: a bad argument, or a group of this name with other terms.
+            PolicyDeniedError: the policy does not allow the whole of the pattern.
+            SubscribersFullError: no slot or no group is left.
+            ClosedError: the bus is closed.
+        """
+        wanted = patterns.compile(system, "system")
+        if kind is not None:
+            patterns.compile(kind, "kind")
+        if isinstance(max_deliveries, bool) or not isinstance(max_deliveries, int) or not 1 <= max_deliveries < 1 << 31:
+            raise InvalidError(f"max_deliveries must be an int from 1, not {max_deliveries!r}", max=max_deliveries)
+        first = checked_start(start)
+        self._check_member(name, "block", 1)
+        if self._guard is not None:
+            self._guard.check_subscribe(wanted)
+        with lifetime.lock:
+            make_group(self._live_handle(), name, system, kind or "**", first, max_deliveries)
+
+    def _check_member(self, group: str, overflow: str, prefetch: int) -> int:
+        checked_name(group, "")
+        if overflow != "block":
+            raise InvalidError("a group is lossless: leave overflow out", overflow=overflow)
+        if isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch < 1:
+            raise InvalidError(f"prefetch must be an int of at least 1, not {prefetch!r}", prefetch=prefetch)
+        if self._role != "member":
+            raise InvalidError(f"a group sends dead letters: open the bus {self._name!r} with role='member'")
+        return prefetch
+
+    def _send_dead(self, path: str, letter: dict[str, Any]) -> None:
+        """The bus's own message, so no policy is asked."""
+        handle = self._open_handle()
+        deadline = deadline_after(self._send_timeout)
+        topic = handle.topic(DEAD_SYSTEM.encode(), DEAD_KIND.encode(), deadline)
+        row, blob = _row(max(topic, 0), DEAD_SYSTEM, DEAD_KIND, path, letter)
+        status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
+        if status < 0:
+            self._refuse(handle, status, self._send_timeout, len(blob))
+
+    def _live_handle(self) -> _ring.BusHandle:
+        handle = self._open_handle()
+        if handle.closed:
+            raise ClosedError(f"the bus {self._name!r} was shut down")
+        return handle
 
     def _hearing(self, wanted: patterns.Pattern, wanted_kind: patterns.Pattern | None) -> Callable[[str, str], bool]:
         guard = self._guard
@@ -386,6 +461,16 @@ class Bus:
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle
+
+
+def _row(topic: int, system: str, kind: str, path: str, data: Any) -> tuple[tuple[int, ...], bytes]:
+    names = (system.encode(), kind.encode()) if topic == _ring.INLINE else (b"", b"")
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        raw_path, body = path.encode(), bytes(data)
+    else:
+        raw_path, body = b"", encode(path, data)
+    parts = (*names, raw_path, body)
+    return (topic, *map(len, parts)), b"".join(parts)
 
 
 def _reopen(name: str, options: dict[str, Any]) -> Bus:

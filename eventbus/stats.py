@@ -22,6 +22,32 @@ class SubscriberStats:
 
 
 @dataclass(frozen=True)
+class MemberStats:
+    """What a member of a group holds: ``held`` seconds since it was handed the first of its ``events``."""
+
+    name: str
+    pid: int
+    events: int
+    deliveries: int
+    held: float
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """One group: ``backlog`` counts the sequences that no member has claimed, ``returned`` the claims given back."""
+
+    name: str
+    system: str
+    kind: str
+    max_deliveries: int
+    backlog: int
+    redelivered: int
+    dead: int
+    returned: int
+    members: tuple[MemberStats, ...]
+
+
+@dataclass(frozen=True)
 class BusStats:
     """A bus at one moment. Sizes and positions in bytes; ``topics`` counts the events by (system, kind)."""
 
@@ -35,6 +61,7 @@ class BusStats:
     closed: bool
     persist: bool
     subscribers: tuple[SubscriberStats, ...]
+    groups: tuple[GroupStats, ...]
     topics: dict[tuple[str, str], int]
     untabled: int  # events whose topic found the table full
 
@@ -53,6 +80,7 @@ def read_stats(name: str, handle: _ring.BusHandle) -> BusStats:
         closed=seen.closed,
         persist=seen.persist,
         subscribers=tuple(_subscriber_stats(one) for one in handle.occupants()),
+        groups=tuple(_group_stats(handle, group) for group in handle.groups()),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
     )
@@ -68,4 +96,23 @@ def _subscriber_stats(one: _ring.Occupant) -> SubscriberStats:
         kind=one.kind,
         overflow="block" if one.blocking else "drop",
         sleeping=one.sleeping,
+    )
+
+
+def _group_stats(handle: _ring.BusHandle, group: _ring.Group) -> GroupStats:
+    members = []
+    for claim in group.claims:
+        holder = None if claim.slot is None else handle.occupant(claim.slot)
+        if holder is not None:
+            members.append(MemberStats(holder.name, holder.pid, claim.events, claim.deliveries, claim.held))
+    return GroupStats(
+        name=group.name,
+        system=group.system,
+        kind=group.kind,
+        max_deliveries=group.max_deliveries,
+        backlog=group.backlog,
+        redelivered=group.redelivered,
+        dead=group.dead,
+        returned=sum(claim.slot is None for claim in group.claims),
+        members=tuple(members),
     )

@@ -109,6 +109,25 @@ class Subscription:
                 events.append(event)
         return events
 
+    def ack(self) -> None:
+        """Acknowledges the event in hand at once, without asking for the next one.
+
+        Raises:
+            InvalidError: the subscription is not a member of a group.
+        """
+        raise self._no_member()
+
+    def reject(self) -> None:
+        """Gives the event in hand back at once; it is delivered again, counted, to whoever asks first.
+
+        Raises:
+            InvalidError: the subscription is not a member of a group.
+        """
+        raise self._no_member()
+
+    def _no_member(self) -> InvalidError:
+        return InvalidError(f"{self._name!r} is not a member of a group: subscribe with group=")
+
     def channel(self) -> Channel:
         """The channel form of this subscription, the same object each time."""
         return self._channel

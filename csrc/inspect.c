@@ -1,0 +1,106 @@
+/* What a bus looks like from outside: counters, topics, who is there. */
+#include "internal.h"
+
+int eb_lock_holder(const eb_bus *bus)
+{
+    return (int)atomic_load_explicit(&bus->ring.header->holder, memory_order_relaxed);
+}
+
+int eb_closed(const eb_bus *bus)
+{
+    return atomic_load(&bus->ring.header->closed) != 0;
+}
+
+int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths)
+{
+    return eb_ring_topic_names(&bus->ring, topic, names, lengths);
+}
+
+int64_t eb_topic_count(const eb_bus *bus, uint32_t topic)
+{
+    if (topic >= EB_TOPICS) return EB_NOTHING;
+    return (int64_t)atomic_load_explicit(&bus->ring.header->topics[topic].count, memory_order_relaxed);
+}
+
+int eb_slowest(eb_bus *bus)
+{
+    int slowest;
+    eb_roster_gate(&bus->roster, atomic_load(&bus->ring.header->committed), bus->ring.capacity, &slowest);
+    return slowest;
+}
+
+int eb_stats_read(const eb_bus *bus, eb_stats *out)
+{
+    const eb_ring_header *header = bus->ring.header;
+    uint64_t oldest = 0, committed = 0, next = 0;
+    do { /* until no publisher moved the oldest position in between */
+        oldest = atomic_load(&header->oldest);
+        committed = atomic_load(&header->committed);
+        next = eb_ring_sequence_at(&bus->ring, committed);
+    } while (eb_ring_lapped(&bus->ring, oldest));
+    if (committed - oldest > bus->ring.capacity) return eb_damaged("the positions are impossible");
+    uint32_t topics = atomic_load(&header->topic_count);
+    *out = (eb_stats){.capacity = bus->ring.capacity,
+                      .used = committed - oldest,
+                      .committed = committed,
+                      .sent = next - 1,
+                      .inline_sent = atomic_load(&header->inline_count),
+                      .topics = topics < EB_TOPICS ? topics : EB_TOPICS,
+                      .max_subscribers = bus->roster.max_subscribers,
+                      .closed = eb_closed(bus),
+                      .persist = atomic_load(&bus->roster.header->persist) == 1};
+    return EB_OK;
+}
+
+/* Whoever sees a byte of the slot's next owner also sees that the owner word has moved on. [owner] */
+static void copy_text(char *to, const _Atomic char *from, size_t length, size_t limit)
+{
+    length = length < limit ? length : limit;
+    for (size_t i = 0; i < length; i++)
+        to[i] = atomic_load_explicit(&from[i], memory_order_acquire);
+    to[length] = 0;
+}
+
+static uint64_t next_sequence(const eb_ring *ring)
+{
+    uint64_t oldest, committed, next;
+    do {
+        oldest = atomic_load(&ring->header->oldest); /* before the committed position, so never ahead of it */
+        committed = atomic_load(&ring->header->committed);
+        next = eb_ring_sequence_at(ring, committed);
+    } while (eb_ring_lapped(ring, committed) && (int64_t)(committed - oldest) >= 0); /* else damaged: any number */
+    return next;
+}
+
+int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
+{
+    if (slot >= eb_roster_used(&bus->roster)) return 0;
+    const eb_slot_t *from = &bus->roster.header->slots[slot];
+    uint64_t owner = atomic_load(&from->owner);
+    if (!eb_slot_alive(&bus->roster, slot)) return 0;
+    uint64_t next = next_sequence(&bus->ring);
+    uint64_t sequence = atomic_load(&from->sequence);
+    *out = (eb_subscriber_info){.backlog = next > sequence ? next - sequence : 0,
+                                .lost = atomic_load(&from->lost),
+                                .pid = atomic_load(&from->pid),
+                                .gated = (owner & EB_SLOT_GATED) != 0,
+                                .sleeping =
+                                    (atomic_load(&bus->roster.header->waiters[slot / 64].bits) >> (slot % 64)) & 1};
+    copy_text(out->name, from->name, from->name_length, EB_LABEL_LIMIT);
+    copy_text(out->system, from->system, from->system_length, EB_NAME_LIMIT);
+    copy_text(out->kind, from->kind, from->kind_length, EB_NAME_LIMIT);
+    return atomic_load(&from->owner) == owner; /* else what was copied may be of two owners */
+}
+
+uint32_t eb_roster_epoch(eb_bus *bus)
+{
+    return eb_event_prepare(&bus->roster.header->changed);
+}
+
+int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline)
+{
+    if (atomic_load(&bus->interrupted)) return EB_CLOSED;
+    int status = eb_event_wait(&bus->roster.header->changed, epoch, eb_sooner(deadline, EB_SLICE_NS));
+    if (atomic_load(&bus->interrupted)) return EB_CLOSED;
+    return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
+}

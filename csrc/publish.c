@@ -1,0 +1,238 @@
+/* The send flow: claim, copy, commit, wake; and the end of a bus for everybody. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <time.h>
+
+#define NS_PER_SECOND 1000000000ll
+
+/* --- wake --- */
+
+typedef bool wakes(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count);
+
+static uint64_t lag_of(const eb_bus *bus, uint32_t slot)
+{
+    return atomic_load(&bus->ring.header->committed) - atomic_load(&bus->roster.header->slots[slot].cursor);
+}
+
+/* Whoever may hear one of the events; and a deaf one that lags by half a ring, whose cursor stands in the way. */
+static bool may_hear(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!eb_slot_deaf(&bus->roster, slot, events[i].topic)) return true;
+    return lag_of(bus, slot) > bus->ring.capacity / 2;
+}
+
+static bool lags(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
+{
+    (void)events, (void)count;
+    return lag_of(bus, slot) > 0;
+}
+
+static bool anybody(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
+{
+    (void)bus, (void)slot, (void)events, (void)count;
+    return true;
+}
+
+static void wake(eb_bus *bus, wakes *chosen, const eb_outgoing *events, int count)
+{
+    uint32_t used = eb_roster_used(&bus->roster);
+    for (uint32_t base = 0; base < used; base += 64) {
+        uint64_t bits = atomic_load(&bus->roster.header->waiters[base / 64].bits); /* [wake] */
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t slot = base + (uint32_t)__builtin_ctzll(bits);
+            if (slot >= used || !chosen(bus, slot, events, count)) continue;
+            if (!eb_waiter_lower(&bus->roster, slot)) continue;
+            EB_TEST_POINT(wake_lowered);
+            eb_semaphore_post(&bus->roster.header->slots[slot].semaphore);
+            EB_TEST_POINT(wake_posted);
+        }
+    }
+}
+
+/* --- publish --- */
+
+int64_t eb_event_limit(const eb_bus *bus)
+{
+    return (int64_t)(bus->ring.capacity / 4);
+}
+
+/* What is published at once. Each event's bytes follow those of the one before; only a single one may have its body
+ * apart from what stands before it. */
+typedef struct {
+    const eb_outgoing *events;
+    int count;
+    const char *head;
+    const char *body;
+    uint64_t bytes; /* of all records */
+} eb_publication;
+
+static uint64_t head_bytes(const eb_outgoing *event)
+{
+    return (uint64_t)event->system_length + event->kind_length + event->path_length;
+}
+
+/* Adds the records up; EB_TOO_LARGE when they cannot be in the ring at once. */
+static int measure(const eb_bus *bus, eb_publication *what)
+{
+    what->bytes = 0;
+    for (int i = 0; i < what->count; i++) {
+        const eb_outgoing *event = &what->events[i];
+        if (event->path_length == 0 && event->body_length < 2) return EB_TOO_LARGE;
+        uint64_t bytes = eb_ring_record_bytes(event);
+        if (bytes > bus->ring.capacity / 4) return EB_TOO_LARGE;
+        what->bytes += bytes;
+    }
+    return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
+}
+
+static bool fits(const eb_bus *bus, uint64_t gate, uint64_t need)
+{
+    return atomic_load(&bus->ring.header->committed) + need - gate <= bus->ring.capacity;
+}
+
+/* Room for `need` bytes as far as the gate goes: the cached one first, the cursors only when it does not suffice. */
+static int claim(eb_bus *bus, uint64_t need)
+{
+    eb_ring_header *header = bus->ring.header;
+    uint64_t committed = atomic_load(&header->committed);
+    if (!fits(bus, atomic_load_explicit(&header->gate, memory_order_relaxed), need)) {
+        int slowest;
+        uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
+        atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
+        if (!fits(bus, gate, need)) return EB_FULL;
+    }
+    return eb_ring_room(&bus->ring, committed, need);
+}
+
+static uint64_t wall_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time)
+{
+    eb_ring *ring = &bus->ring;
+    if (atomic_load(&ring->header->closed)) return EB_CLOSED;
+    int status = claim(bus, what->bytes + 8);
+    if (status != EB_OK) return status;
+    EB_TEST_POINT(publish_claimed);
+    uint64_t position = atomic_load(&ring->header->committed);
+    uint64_t sequence = eb_ring_sequence_at(ring, position);
+    const char *head = what->head;
+    for (int i = 0; i < what->count; i++) {
+        const eb_outgoing *event = &what->events[i];
+        const char *body = what->body ? what->body : head + head_bytes(event);
+        eb_ring_write(ring, position, sequence + (uint64_t)i, time, bus->pid, event, head, body);
+        position += eb_ring_record_bytes(event);
+        head = body + event->body_length;
+    }
+    eb_ring_commit(ring, position, sequence + (uint64_t)what->count);
+    EB_TEST_POINT(publish_committed);
+    for (int i = 0; i < what->count; i++)
+        eb_ring_count(ring, what->events[i].topic);
+    EB_TEST_POINT(publish_counted);
+    return EB_OK;
+}
+
+static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline)
+{
+    uint64_t time = wall_clock();
+    int status = eb_bus_lock_publish(bus, deadline);
+    if (status != EB_OK) return status;
+    status = publish_locked(bus, what, time);
+    eb_bus_unlock_publish(bus);
+    if (status != EB_OK) return status;
+    EB_TEST_POINT(publish_unlocked);
+    wake(bus, may_hear, what->events, what->count);
+    return EB_OK;
+}
+
+/* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. */
+static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
+{
+    eb_event_count *space = &bus->roster.header->space;
+    int slowest;
+    wake(bus, lags, NULL, 0);
+    uint32_t epoch = eb_event_prepare(space);
+    EB_TEST_POINT(space_flagged);
+    uint64_t committed = atomic_load(&bus->ring.header->committed);
+    if (fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need)) return; /* [space] */
+    if (eb_event_wait(space, epoch, eb_sooner(deadline, EB_SPACE_SLICE_NS)) == EB_NOTHING) eb_bus_reap(bus);
+}
+
+/* After each wait the caller gets EB_INTERRUPTED: a signal that came between two waits must not wait for the third. */
+static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
+{
+    int status = measure(bus, what);
+    if (status == EB_OK) status = try_publish(bus, what, deadline);
+    if (status != EB_FULL) return status;
+    if (atomic_load(&bus->interrupted)) return EB_CLOSED;
+    if (eb_over(deadline)) return eb_bus_reap(bus) > 0 ? try_publish(bus, what, deadline) : EB_FULL;
+    await_room(bus, what->bytes + 8, deadline);
+    return EB_INTERRUPTED;
+}
+
+static int publish_one(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body)
+{
+    eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
+    if (event->topic >= EB_TOPICS) return eb_damaged("a topic number that the table has not");
+    return publish(bus, &what, EB_POLL);
+}
+
+int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length)
+{
+    eb_outgoing event = {.topic = topic, .body_length = (uint32_t)length};
+    return length > bus->ring.capacity ? EB_TOO_LARGE : publish_one(bus, &event, json, json);
+}
+
+int eb_send_raw(eb_bus *bus, uint32_t topic, const char *path, size_t path_length, const char *data, size_t length)
+{
+    eb_outgoing event = {.topic = topic, .path_length = (uint32_t)path_length, .body_length = (uint32_t)length};
+    if (length > bus->ring.capacity || path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
+    return publish_one(bus, &event, path, data);
+}
+
+int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
+{
+    eb_publication what = {.events = events, .count = count, .head = bytes};
+    uint64_t sum = 0;
+    for (int i = 0; i < count; i++) {
+        if (events[i].topic >= EB_TOPICS && events[i].topic != EB_INLINE)
+            return eb_damaged("a topic number that the table has not");
+        sum += head_bytes(&events[i]) + events[i].body_length;
+    }
+    return sum != length ? EB_TOO_LARGE : publish(bus, &what, deadline);
+}
+
+int eb_shutdown(eb_bus *bus, int64_t deadline)
+{
+    int status = eb_bus_lock_publish(bus, deadline);
+    if (status != EB_OK) return status;
+    atomic_store(&bus->ring.header->closed, 1); /* [wake] */
+    EB_TEST_POINT(shutdown_stored);
+    eb_bus_unlock_publish(bus);
+    wake(bus, anybody, NULL, 0);
+    eb_event_post(&bus->roster.header->space);
+    eb_event_post(&bus->roster.header->changed);
+    return EB_OK;
+}
+
+/* --- topics --- */
+
+/* Its number; looked for without the lock first, because a topic is met by every process and added by one. */
+int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_length, int64_t deadline)
+{
+    if (system_length > EB_NAME_LIMIT || kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
+    int found = eb_ring_topic_find(&bus->ring, 0, names, system_length, kind_length);
+    if (found != EB_NOTHING) return found;
+    int status = eb_bus_lock_publish(bus, deadline);
+    if (status != EB_OK) return status;
+    found = eb_ring_topic_find(&bus->ring, 0, names, system_length, kind_length);
+    if (found == EB_NOTHING) found = eb_ring_topic_add(&bus->ring, names, system_length, kind_length);
+    eb_bus_unlock_publish(bus);
+    return found;
+}

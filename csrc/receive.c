@@ -1,0 +1,280 @@
+/* The receive flow: take records one by one into a batch, advance the cursor, wait for more. */
+#include "internal.h"
+
+#include <sched.h>
+
+#define SPIN_LOOKS 4
+#define SPIN_MAX_NS 50000ll
+#define SPIN_MIN_NS 1000ll
+#define SPIN_TRIAL_NS 20000ll
+#define SPIN_SLEPT_NS 100000ll
+#define NAP_NS 30000ll
+#define NAP_EVENTS 3
+#define NAP_INTERVAL_NS 20000ll
+
+void eb_batch_begin(eb_subscription *sub)
+{
+    eb_batch *batch = &sub->batch;
+    batch->buffer[0] = '[';
+    batch->json_length = 1;
+    batch->json_count = batch->beside_count = batch->mixed = 0;
+    batch->deliveries = 1;
+    sub->beside_used = 0;
+}
+
+void eb_batch_end(eb_batch *batch)
+{
+    uint64_t last = batch->json_count > 0 ? batch->json_length - 1 : 1;
+    batch->buffer[last] = ']';
+    batch->json_length = last + 1;
+}
+
+/* What of a record goes into the array and what beside it. */
+typedef struct {
+    uint64_t beside; /* names, path and raw data: the first bytes of the body */
+    uint64_t text;   /* the JSON text: the last bytes of the body */
+} eb_parts;
+
+static eb_parts parts_of(const eb_record *record)
+{
+    uint64_t names = (uint64_t)record->system_length + record->kind_length;
+    if (record->path_length > 0) return (eb_parts){.beside = record->stored};
+    uint64_t before = names > 0 ? names + 1 : 0; /* an inline record keeps its bracket */
+    return (eb_parts){.beside = names, .text = record->stored > before ? record->stored - before : 0};
+}
+
+/* Copies the record as event number `index` of the batch; the caller counts it in. */
+int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
+{
+    eb_batch *batch = &sub->batch;
+    const eb_ring *ring = &sub->bus->ring;
+    eb_parts parts = parts_of(record);
+    if (batch->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
+        batch->needed = parts.text + parts.beside + 16;
+        return EB_LARGE;
+    }
+    batch->sequence[index] = record->sequence;
+    batch->time[index] = record->time;
+    batch->sender[index] = record->sender;
+    batch->topic[index] = record->topic;
+    if (record->topic != batch->topic[0] || record->sender != batch->sender[0]) batch->mixed = 1;
+    if (record->path_length == 0) {
+        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + batch->json_length, parts.text,
+                     shared);
+        batch->json_length += parts.text;
+        batch->buffer[batch->json_length++] = ',';
+        batch->json_count++;
+    }
+    if (parts.beside > 0) {
+        sub->beside_used += parts.beside;
+        uint64_t offset = batch->size - sub->beside_used;
+        uint64_t names = (uint64_t)record->system_length + record->kind_length;
+        batch->beside[batch->beside_count++] = (eb_beside){.index = index,
+                                                           .system_length = record->system_length,
+                                                           .kind_length = record->kind_length,
+                                                           .path_length = record->path_length,
+                                                           .data_length = parts.beside - names - record->path_length,
+                                                           .offset = offset};
+        eb_ring_copy(ring, position, 0, batch->buffer + offset, parts.beside, shared);
+    }
+    return EB_OK;
+}
+
+/* Goes on at the oldest record kept and counts what was skipped. */
+static int go_on_after_lap(eb_subscription *sub)
+{
+    uint64_t position, sequence;
+    eb_ring_oldest(&sub->bus->ring, &position, &sequence);
+    if (sequence < sub->sequence) return eb_damaged("the sequence of the records went back");
+    uint64_t from = sub->sequence > sub->start ? sub->sequence : sub->start;
+    if (sequence > from) atomic_fetch_add(&sub->lost, sequence - from);
+    atomic_store(&sub->position, position);
+    sub->sequence = sequence;
+    return EB_OK;
+}
+
+/* One record: kept as event number *count, skipped, or given up because it was overwritten while we looked. */
+static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
+{
+    const eb_ring *ring = &sub->bus->ring;
+    eb_batch *batch = &sub->batch;
+    uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed); /* only written by us */
+    bool shared = !sub->gated || (int64_t)(position - sub->joined) < 0;
+    eb_record record;
+    if (shared && eb_ring_lapped(ring, position)) return go_on_after_lap(sub);
+    if (committed - position > ring->capacity) return eb_damaged("the committed position is impossible");
+    int status = eb_ring_read(ring, position, committed, &record);
+    if (status == EB_OK && record.sequence != sub->sequence)
+        status = eb_damaged("the sequence of the records is broken");
+    uint64_t json_length = batch->json_length, beside_used = sub->beside_used;
+    uint32_t json_count = batch->json_count, beside_count = batch->beside_count;
+    bool kept = false;
+    if (status == EB_OK && record.sequence >= sub->start) {
+        int verdict = eb_verdict(sub, &record, position);
+        if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
+        if (verdict == EB_HEARD) status = eb_batch_keep(sub, &record, position, *count, shared);
+        kept = verdict == EB_HEARD && status == EB_OK;
+    }
+    EB_TEST_POINT(receive_read);
+    if (shared && eb_ring_lapped(ring, position)) { /* [lap]: whatever we read may be another record's bytes */
+        batch->json_length = json_length;
+        batch->json_count = json_count;
+        batch->beside_count = beside_count;
+        sub->beside_used = beside_used;
+        return go_on_after_lap(sub);
+    }
+    if (status != EB_OK) return status;
+    atomic_store_explicit(&sub->position, position + record.bytes, memory_order_relaxed);
+    sub->sequence++;
+    *count += kept;
+    return EB_OK;
+}
+
+/* After a cursor was stored: tells publishers that wait for room, when an eighth of the ring, or all, is free. [space]
+ */
+void eb_freed(eb_subscription *sub, bool all)
+{
+    eb_event_count *space = &sub->bus->roster.header->space;
+    if (atomic_load(&space->waiters) == 0) return;
+    if (!all && sub->freed < sub->bus->ring.capacity / 8) return;
+    sub->freed = 0;
+    eb_event_post(space);
+}
+
+/* Gives what was read back to the publishers. */
+static int advance(eb_subscription *sub, uint64_t committed)
+{
+    uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
+    eb_slot_t *slot = sub->slot;
+    if (atomic_load(&slot->owner) != sub->owner || atomic_load(&slot->cursor) != sub->cursor)
+        return eb_damaged("the subscriber slot was overwritten");
+    EB_TEST_POINT(receive_copied);
+    atomic_store_explicit(&slot->sequence, sub->sequence, memory_order_relaxed);
+    atomic_store_explicit(&slot->lost, atomic_load(&sub->lost), memory_order_relaxed);
+    if ((int64_t)(position - sub->joined) < 0) return EB_OK;
+    sub->freed += position - sub->cursor;
+    sub->cursor = position;
+    atomic_store(&slot->cursor, position); /* [cursor] [space] */
+    EB_TEST_POINT(receive_advanced);
+    eb_freed(sub, position == committed);
+    return EB_OK;
+}
+
+/* The number of events taken, or why there is none yet. What was read before a difficulty is handed out first. */
+static int scan(eb_subscription *sub, uint32_t limit)
+{
+    uint64_t committed = atomic_load(&sub->bus->ring.header->committed); /* [commit] */
+    uint64_t before = atomic_load_explicit(&sub->position, memory_order_relaxed);
+    uint32_t count = 0;
+    int status = EB_OK;
+    eb_batch_begin(sub);
+    while (status == EB_OK && count < limit &&
+           (int64_t)(committed - atomic_load_explicit(&sub->position, memory_order_relaxed)) > 0)
+        status = take(sub, committed, &count);
+    eb_batch_end(&sub->batch);
+    if (atomic_load_explicit(&sub->position, memory_order_relaxed) != before) {
+        int advanced = advance(sub, committed);
+        if (advanced != EB_OK) return advanced;
+    }
+    sub->taken += count;
+    return count > 0 ? (int)count : status;
+}
+
+bool eb_ended(const eb_subscription *sub)
+{
+    return atomic_load(&sub->interrupted) || atomic_load(&sub->bus->interrupted);
+}
+
+/* Whether there is something to do for whoever saw `seen` committed. */
+bool eb_moved(const eb_subscription *sub, uint64_t seen)
+{
+    const eb_ring_header *header = sub->bus->ring.header;
+    return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
+}
+
+/* Looks for as long as looking has paid lately: doubled when something came, halved when nothing did. */
+static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
+{
+    bool adaptive = sub->spin_ns < 0;
+    int64_t budget = adaptive ? sub->spin_budget : sub->spin_ns;
+    if (budget <= 0) return false;
+    int64_t end = eb_sooner(deadline, budget);
+    do {
+        for (int i = 0; i < SPIN_LOOKS; i++) {
+            if (eb_moved(sub, seen)) {
+                if (adaptive) sub->spin_budget = budget * 2 < SPIN_MAX_NS ? budget * 2 : SPIN_MAX_NS;
+                return true;
+            }
+            eb_pause();
+        }
+        sched_yield();
+    } while (eb_now() < end);
+    if (adaptive) sub->spin_budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
+    return false;
+}
+
+/* Whether events come so fast that it pays to let some gather: looking after each one makes the publisher wait for the
+ * cache line and costs us a batch for an event. Several must have come since the last time, so a dialogue, in which
+ * each event waits for the answer to the one before, is never slowed down. */
+static bool busy(eb_subscription *sub)
+{
+    int64_t now = eb_now(), elapsed = now - sub->waited_at;
+    bool fast = sub->spin_ns < 0 && sub->taken >= NAP_EVENTS && elapsed < (int64_t)sub->taken * NAP_INTERVAL_NS;
+    sub->waited_at = now;
+    sub->taken = 0;
+    return fast;
+}
+
+/* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. */
+int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
+{
+    if (busy(sub)) return eb_nap(eb_sooner(deadline, NAP_NS));
+    return spin(sub, seen, deadline) ? EB_OK : EB_NOTHING;
+}
+
+/* Sleeps; woken soon, the next wait begins with looking. */
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
+{
+    int64_t before = eb_now();
+    int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));
+    if (status == EB_OK && eb_now() - before < SPIN_SLEPT_NS && sub->spin_budget < SPIN_TRIAL_NS)
+        sub->spin_budget = SPIN_TRIAL_NS;
+    return status;
+}
+
+/* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
+ * flag is raised anew, in case a publisher died between lowering it and waking us. */
+static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
+{
+    int lingered = eb_linger(sub, seen, deadline);
+    if (lingered != EB_NOTHING) return lingered;
+    eb_roster *roster = &sub->bus->roster;
+    int status = EB_OK;
+    eb_waiter_raise(roster, sub->index); /* [wake] */
+    EB_TEST_POINT(waiter_raised);
+    if (!eb_moved(sub, seen)) status = eb_sleep(sub, &sub->slot->semaphore, EB_SLICE_NS, deadline);
+    eb_waiter_lower(roster, sub->index);
+    EB_TEST_POINT(waiter_woken);
+    return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
+}
+
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+{
+    const eb_ring_header *header = sub->bus->ring.header;
+    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    if (sub->group) return eb_member_receive(sub, most, deadline);
+    for (;;) {
+        if (eb_ended(sub)) return EB_CLOSED;
+        bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
+        int status = scan(sub, most);
+        if (status != EB_OK) return status;
+        uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
+        int64_t waiting = (int64_t)(atomic_load(&header->committed) - position);
+        if (waiting < 0) return eb_damaged("the committed position went back");
+        if (waiting > 0) continue;
+        if (closed) return EB_CLOSED;
+        if (deadline == EB_POLL) return EB_NOTHING;
+        status = await(sub, position, deadline);
+        if (status != EB_OK) return status;
+    }
+}
