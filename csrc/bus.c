@@ -45,6 +45,18 @@ static int map_both(eb_bus *bus, int ring_fd, int roster_fd, bool writable)
     return status;
 }
 
+/* A mapping keeps its open file description alive, and with it the locks that were taken through it: a forked child,
+ * which inherits the mapping, would keep its dead parent attached. So the mapping has a description of its own. */
+static int map_roster_apart(eb_bus *bus, int ring_fd, int roster_fd, bool writable)
+{
+    int fd = eb_reopen(roster_fd);
+    if (fd < 0) return EB_SYSTEM;
+    int status = map_both(bus, ring_fd, fd, writable), error = errno;
+    close(fd);
+    errno = error;
+    return status;
+}
+
 eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status)
 {
     eb_bus *bus = calloc(1, sizeof *bus);
@@ -52,7 +64,7 @@ eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status)
     if (!bus) return NULL;
     bus->pid = (uint32_t)getpid();
     pthread_mutex_init(&bus->roster_mutex, NULL);
-    *status = map_both(bus, ring_fd, roster_fd, writable != 0);
+    *status = map_roster_apart(bus, ring_fd, roster_fd, writable != 0);
     if (*status == EB_OK) {
         bus->roster.fd = fcntl(roster_fd, F_DUPFD_CLOEXEC, 0);
         if (bus->roster.fd >= 0) return bus;

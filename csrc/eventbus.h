@@ -163,6 +163,7 @@ typedef struct {
     uint32_t pid;
     int gated;
     int sleeping;
+    int group; /* the number of the group whose member it is, or -1; then it has no backlog of its own */
     char name[64];
     char system[256];
     char kind[256];

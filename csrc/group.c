@@ -47,12 +47,14 @@ void eb_group_unlock(eb_group *group)
 int eb_group_check(const eb_group *group, uint64_t committed, uint64_t capacity)
 {
     uint64_t cursor = committed - atomic_load(&group->cursor);
-    if (cursor > capacity) return eb_damaged("the cursor of a group is impossible");
+    if (cursor > capacity || cursor % 8 != 0) return eb_damaged("the cursor of a group is impossible");
     for (int i = 0; i < EB_CLAIMS; i++) {
         const eb_claim *claim = &group->claims[i];
         if (atomic_load(&claim->holder) == 0) continue;
         uint64_t start = committed - atomic_load(&claim->start), end = committed - atomic_load(&claim->end);
-        if (start > capacity || end > start || end < cursor) return eb_damaged("a claim of a group is impossible");
+        bool odd = start % 8 != 0 || end % 8 != 0; /* records, and so `committed`, begin at eights */
+        if (odd || start > capacity || end > start || end < cursor)
+            return eb_damaged("a claim of a group is impossible");
     }
     return EB_OK;
 }
@@ -163,4 +165,14 @@ bool eb_asleep_any(const eb_group *group)
     for (int i = 0; i < EB_WAITER_WORDS; i++)
         if (atomic_load(&group->asleep[i]) != 0) return true;
     return false;
+}
+
+/* How many sleepers come before the slot. */
+uint32_t eb_asleep_before(const eb_group *group, uint32_t slot)
+{
+    uint32_t count =
+        (uint32_t)__builtin_popcountll(atomic_load(&group->asleep[slot / 64]) & ((1ull << (slot % 64)) - 1));
+    for (uint32_t i = 0; i < slot / 64; i++)
+        count += (uint32_t)__builtin_popcountll(atomic_load(&group->asleep[i]));
+    return count;
 }

@@ -131,7 +131,8 @@ struct eb_subscription {
     bool gated;
     eb_group *group; /* NULL, or: the fields below are of its member */
     uint64_t token;
-    uint64_t delivered; /* past the last record handed out of the claim */
+    uint64_t delivered; /* past the last record looked at in the claim */
+    uint64_t handed;    /* past the last record handed out of it */
     int claim;          /* number of the claim that it holds, or -1 */
     uint8_t decided_verdict;
     _Atomic bool interrupted;
@@ -204,6 +205,7 @@ void eb_claim_return(eb_claim *claim, bool handed_out);
 bool eb_claims_held(const eb_group *group);
 void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
 bool eb_asleep_any(const eb_group *group);
+uint32_t eb_asleep_before(const eb_group *group, uint32_t slot);
 
 /* wait.c */
 int64_t eb_now(void);

@@ -140,6 +140,7 @@ typedef struct {
     _Atomic uint8_t name_length;
     _Atomic uint8_t system_length;
     _Atomic uint8_t kind_length;
+    eb_u32 group; /* the number of the group whose member it is, plus 1; else 0 */
 
     _Alignas(EB_LINE) eb_u64 cursor; /* written by the subscriber only, like the two below */
     eb_u64 sequence;

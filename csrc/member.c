@@ -6,19 +6,27 @@
 #include <unistd.h>
 
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
-#define IDLE_CHECK_NS (20 * EB_MILLISECOND)
+#define WATCH_NS                                                                                                       \
+    (20 * EB_MILLISECOND) /* how often the first of those who sleep looks; the others less and less often */
+#define WATCH_RANKS ((uint32_t)(EB_SLICE_NS / WATCH_NS))
 #define LOCK_TRIES 100
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
+#define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
 
 static eb_group *group_at(const eb_bus *bus, uint32_t group)
 {
     return &bus->roster.header->groups[group];
 }
 
-static eb_slot_t *gate_slot(const eb_subscription *sub)
+static uint32_t gate_index(const eb_subscription *sub)
 {
     uint32_t slot = atomic_load(&sub->group->slot);
-    return &sub->bus->roster.header->slots[slot < sub->bus->roster.max_subscribers ? slot : 0];
+    return slot < sub->bus->roster.max_subscribers ? slot : 0;
+}
+
+static eb_slot_t *gate_slot(const eb_subscription *sub)
+{
+    return &sub->bus->roster.header->slots[gate_index(sub)];
 }
 
 /* --- create --- */
@@ -34,7 +42,7 @@ static bool same_terms(const eb_group *group, const eb_group_terms *terms)
 static uint64_t place_group(eb_bus *bus, uint32_t slot, const eb_group_terms *terms)
 {
     eb_ring_header *header = bus->ring.header;
-    eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1};
+    eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1, .group = -1};
     uint64_t position = atomic_load(terms->start == EB_LATEST ? &header->committed : &header->oldest);
     eb_slot_open_group(&bus->roster, slot, &shown, position);
     atomic_store(&bus->roster.header->slots[slot].sequence, eb_ring_sequence_at(&bus->ring, position));
@@ -92,9 +100,11 @@ int eb_group_find(const eb_bus *bus, const char *name)
 
 /* --- the group's lock --- */
 
+/* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host. */
 static int lock_group(eb_subscription *sub, int64_t deadline)
 {
     eb_group *group = sub->group;
+    int64_t grace = eb_now() + LOCK_GRACE_NS;
     for (;;) {
         for (int i = 0; i < LOCK_TRIES; i++) {
             if (eb_group_try_lock(group, sub->token)) return EB_OK;
@@ -109,7 +119,7 @@ static int lock_group(eb_subscription *sub, int64_t deadline)
         }
         int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, LOCK_SLICE_NS));
         if (status == EB_INTERRUPTED) return status;
-        if (status == EB_NOTHING && eb_over(deadline)) return EB_BUSY;
+        if (status == EB_NOTHING && eb_over(deadline) && eb_over(grace)) return EB_NOTHING;
     }
 }
 
@@ -133,6 +143,15 @@ static void forget_dead_sleepers(eb_subscription *sub)
         if ((word >> (slot % 64) & 1) && !eb_slot_alive(&sub->bus->roster, slot))
             eb_asleep_set(sub->group, slot, false);
     }
+}
+
+/* Positions of a group come from memory that others may scribble over, even between a check and now. */
+static int read_record(const eb_subscription *sub, uint64_t position, uint64_t committed, eb_record *record)
+{
+    const eb_ring *ring = &sub->bus->ring;
+    if (committed - position > ring->capacity || position % 8 != 0)
+        return eb_damaged("a position of a group is impossible");
+    return eb_ring_read(ring, position, committed, record);
 }
 
 /* What dead members held is given back for them. */
@@ -159,7 +178,7 @@ static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, i
     int status = EB_OK;
     while (position != committed && found < limit) {
         eb_record record;
-        status = eb_ring_read(&sub->bus->ring, position, committed, &record);
+        status = read_record(sub, position, committed, &record);
         if (status != EB_OK) break;
         int verdict = record.sequence < atomic_load(&group->start) ? EB_UNHEARD : eb_verdict(sub, &record, position);
         if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
@@ -177,7 +196,7 @@ static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, i
 static void move_gate(eb_subscription *sub, uint64_t committed)
 {
     eb_slot_t *slot = gate_slot(sub);
-    uint64_t gate = eb_group_gate(sub->group, committed), before = atomic_load(&slot->cursor);
+    uint64_t gate = eb_group_gate(sub->group, committed) & ~7ull, before = atomic_load(&slot->cursor);
     if (gate == before) return;
     atomic_store_explicit(&slot->sequence, eb_ring_sequence_at(&sub->bus->ring, gate), memory_order_relaxed);
     atomic_store(&slot->cursor, gate);
@@ -200,21 +219,25 @@ static int choose(eb_subscription *sub, uint32_t limit)
     else found = claim_new(sub, committed, limit, now);
     if (found >= 0) {
         sub->claim = found;
-        sub->delivered = atomic_load(&held(sub)->start);
+        sub->handed = sub->delivered = atomic_load(&held(sub)->start);
     }
     move_gate(sub, committed);
     return found >= 0 ? EB_OK : found;
 }
 
+static bool more(const eb_subscription *sub)
+{
+    uint64_t committed = atomic_load(&sub->bus->ring.header->committed);
+    return atomic_load(&sub->group->cursor) != committed || eb_claim_returned(sub->group, committed) >= 0;
+}
+
 /* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them. */
 static void pass_on(eb_subscription *sub)
 {
-    eb_group *group = sub->group;
-    if (!eb_asleep_any(group)) return;
-    if (atomic_load(&group->cursor) != atomic_load(&sub->bus->ring.header->committed)) eb_member_wake(sub, false);
-    else eb_waiter_raise(&sub->bus->roster, atomic_load(&group->slot));
-    if (atomic_load(&group->cursor) != atomic_load(&sub->bus->ring.header->committed)) /* [wake]: looked again */
-        eb_member_wake(sub, false);
+    if (!eb_asleep_any(sub->group)) return;
+    if (more(sub)) eb_member_wake(sub, false);
+    else eb_waiter_raise(&sub->bus->roster, gate_index(sub));
+    if (more(sub)) eb_member_wake(sub, false); /* [wake]: looked again */
 }
 
 void eb_member_wake(eb_subscription *sub, bool all)
@@ -228,13 +251,13 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
 {
     eb_claim *claim = held(sub);
     uint64_t end = atomic_load(&claim->end), committed = atomic_load(&sub->bus->ring.header->committed);
-    bool first = sub->delivered == atomic_load(&claim->start);
+    bool first = sub->handed == atomic_load(&claim->start);
     uint32_t count = 0;
     int status = EB_OK;
     eb_batch_begin(sub);
     while (status == EB_OK && count < limit && sub->delivered != end) {
         eb_record record;
-        status = eb_ring_read(&sub->bus->ring, sub->delivered, committed, &record);
+        status = read_record(sub, sub->delivered, committed, &record);
         if (status != EB_OK) break;
         int verdict = eb_verdict(sub, &record, sub->delivered);
         if (record.sequence < atomic_load(&sub->group->start)) verdict = EB_UNHEARD;
@@ -247,17 +270,19 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
     eb_batch_end(&sub->batch);
     if (first && count > 0) sub->batch.deliveries = (uint32_t)atomic_load(&claim->deliveries);
     sub->taken += count;
+    if (count > 0) sub->handed = sub->delivered;
     return count > 0 ? (int)count : status;
 }
 
 static bool exhausted(const eb_subscription *sub)
 {
     const eb_claim *claim = held(sub);
-    return sub->delivered == atomic_load(&claim->start) &&
+    return sub->handed == atomic_load(&claim->start) &&
            atomic_load(&claim->deliveries) > atomic_load(&sub->group->max_deliveries);
 }
 
-/* Whoever asks has done with all that was handed out before. */
+/* Whoever asks has done with all that was handed out before; not with what was only looked at: an event whose topic had
+ * to be asked about keeps its count. */
 static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
     for (;;) {
@@ -271,7 +296,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
         }
         eb_claim *claim = held(sub);
         if (atomic_load(&claim->holder) != sub->token) return eb_damaged("a claim was taken from its holder");
-        eb_claim_acknowledge(claim, sub->delivered);
+        eb_claim_acknowledge(claim, sub->handed);
         bool last = exhausted(sub);
         int status = copy_claim(sub, last ? 1 : limit);
         if (status != EB_OK) return last && status > 0 ? EB_EXHAUSTED : status;
@@ -286,9 +311,9 @@ int eb_ack(eb_subscription *sub)
     eb_claim *claim = held(sub);
     uint64_t position = atomic_load(&claim->start), committed = atomic_load(&sub->bus->ring.header->committed);
     int verdict = EB_UNKNOWN;
-    while (position != sub->delivered && verdict != EB_HEARD) {
+    while (position != sub->handed && verdict != EB_HEARD) {
         eb_record record;
-        int status = eb_ring_read(&sub->bus->ring, position, committed, &record);
+        int status = read_record(sub, position, committed, &record);
         if (status != EB_OK) return status;
         verdict = eb_verdict(sub, &record, position);
         if (record.sequence < atomic_load(&sub->group->start)) verdict = EB_UNHEARD;
@@ -318,22 +343,34 @@ int eb_group_dead(eb_subscription *sub)
 
 /* --- wait --- */
 
-static bool idle(const eb_subscription *sub, uint64_t seen)
+/* Whether there is nothing to do for whoever saw `seen` committed. On a closed bus it waits for what others hold. */
+static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
 {
-    return !eb_moved(sub, seen) && eb_claim_returned(sub->group, seen) < 0;
+    const eb_ring_header *header = sub->bus->ring.header;
+    if (eb_ended(sub) || atomic_load(&header->committed) != seen || (atomic_load(&header->closed) != 0) != closed)
+        return false; /* [wake] */
+    return eb_claim_returned(sub->group, seen) < 0 && (!closed || eb_claims_held(sub->group));
 }
 
-/* As a subscription waits, on the group's flag and semaphore; while others hold claims, with an eye on their lives. */
-static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
+/* The first of those who sleep looks after the lives of those who work, often; should it be woken, the second notices
+ * soon, and so on: however many sleep, the dead are found at once and few wake up for it. */
+static int64_t watch_slice(const eb_subscription *sub)
 {
-    int status = eb_linger(sub, seen, deadline);
+    uint32_t rank = eb_asleep_before(sub->group, sub->index) + 1;
+    return rank < WATCH_RANKS ? rank * WATCH_NS : EB_SLICE_NS;
+}
+
+/* As a subscription waits, on the group's flag and semaphore. */
+static int await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline)
+{
+    int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
     if (status != EB_NOTHING) return status;
     eb_group *group = sub->group;
     eb_asleep_set(group, sub->index, true);
-    eb_waiter_raise(&sub->bus->roster, atomic_load(&group->slot)); /* [wake] */
+    eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
     EB_TEST_POINT(waiter_raised);
-    int64_t slice = eb_claims_held(group) ? IDLE_CHECK_NS : EB_SLICE_NS;
-    status = idle(sub, seen) ? eb_sleep(sub, &gate_slot(sub)->semaphore, slice, deadline) : EB_OK;
+    bool sleeps = idle(sub, seen, closed);
+    status = sleeps ? eb_sleep(sub, &gate_slot(sub)->semaphore, watch_slice(sub), deadline) : EB_OK;
     eb_asleep_set(group, sub->index, false);
     EB_TEST_POINT(waiter_woken);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
@@ -348,47 +385,10 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         int status = take(sub, limit, deadline);
         if (status != EB_NOTHING) return status;
         uint64_t seen = atomic_load(&sub->group->cursor);
+        if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) return EB_CLOSED;
+        if (eb_over(deadline)) return EB_NOTHING;
         if (seen != atomic_load(&header->committed)) continue;
-        if (closed && !eb_claims_held(sub->group)) return EB_CLOSED; /* what others hold may come back */
-        if (deadline == EB_POLL) return EB_NOTHING;
-        status = await(sub, seen, deadline);
+        status = await(sub, seen, closed, deadline);
         if (status != EB_OK) return status;
     }
-}
-
-/* --- look --- */
-
-int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
-{
-    if (group >= EB_GROUPS || atomic_load(&group_at(bus, group)->open) != 1) return 0;
-    const eb_group *from = group_at(bus, group);
-    uint64_t committed = atomic_load(&bus->ring.header->committed), cursor = atomic_load(&from->cursor);
-    if (committed - cursor > bus->ring.capacity) return eb_damaged("the cursor of a group is impossible");
-    *out =
-        (eb_group_info){.backlog = eb_ring_sequence_at(&bus->ring, committed) - eb_ring_sequence_at(&bus->ring, cursor),
-                        .redelivered = atomic_load(&from->redelivered),
-                        .dead = atomic_load(&from->dead),
-                        .slot = atomic_load(&from->slot),
-                        .max_deliveries = atomic_load(&from->max_deliveries)};
-    memcpy(out->name, from->name, EB_LABEL_LIMIT);
-    memcpy(out->system, from->system, EB_NAME_LIMIT);
-    memcpy(out->kind, from->kind, EB_NAME_LIMIT);
-    return 1;
-}
-
-int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out)
-{
-    if (group >= EB_GROUPS || claim >= EB_CLAIMS) return 0;
-    const eb_claim *from = &group_at(bus, group)->claims[claim];
-    uint64_t holder = atomic_load(&from->holder), start = atomic_load(&from->start), end = atomic_load(&from->end);
-    uint64_t committed = atomic_load(&bus->ring.header->committed);
-    if (holder == 0) return 0;
-    uint64_t events = 0;
-    if (committed - start <= bus->ring.capacity && committed - end <= committed - start)
-        events = eb_ring_sequence_at(&bus->ring, end) - eb_ring_sequence_at(&bus->ring, start);
-    *out = (eb_claim_info){.slot = holder == EB_RETURNED ? UINT32_MAX : (uint32_t)(holder & 0xFFF) - 1,
-                           .events = (uint32_t)events,
-                           .deliveries = atomic_load(&from->deliveries),
-                           .held_ns = (uint64_t)eb_now() - atomic_load(&from->since)};
-    return 1;
 }

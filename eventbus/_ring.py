@@ -178,6 +178,7 @@ class Occupant(NamedTuple):
     kind: str
     blocking: bool
     sleeping: bool
+    group: int | None  # its number, of a member
 
 
 class Claim(NamedTuple):
@@ -315,7 +316,8 @@ class BusHandle:
         if not lib.eb_subscriber(self.pointer, slot, out):
             return None
         name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
-        return Occupant(slot, name, out.pid, out.backlog, out.lost, system, kind, bool(out.gated), bool(out.sleeping))
+        flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group))
+        return Occupant(slot, name, out.pid, out.backlog, out.lost, system, kind, *flags)
 
     def occupants(self) -> Iterator[Occupant]:
         """Every live subscription."""

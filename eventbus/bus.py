@@ -16,6 +16,7 @@ from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableErr
 from eventbus.event import OPTIONS, check_path, dumps, encode
 from eventbus.group import DEAD_KIND, DEAD_SYSTEM, MAX_DELIVERIES, Member, make_group
 from eventbus.policy import Guard, Policy, make_guard
+from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, reply_system, result_of, unanswered
 from eventbus.stats import BusStats, read_stats
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
@@ -58,6 +59,7 @@ class Bus:
         self._guard: Guard | None = make_guard(policy, actor)
         self._topics: dict[str, dict[str, int]] = {}  # allowed by the policy and in the table
         self._untabled: set[tuple[str, str]] = set()  # allowed, and not in the table
+        self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         terms = segment.Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         with lifetime.lock:
@@ -138,18 +140,13 @@ class Bus:
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
         handle = self._open_handle()
-        patterns.check_name(system, "system")
-        patterns.check_name(kind, "kind")
-        check_path(path)
+        _check_names(system, kind, path)
         known = self._topics.get(system, {}).get(kind)
         if known is not None:
             return known
         if (system, kind) in self._untabled:
             return _ring.INLINE
-        if not handle.writable:
-            raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
-        if self._guard is not None:
-            self._guard.check_send(system)
+        self._allow_send(handle, system)
         topic = handle.topic(system.encode(), kind.encode(), deadline)
         if topic < 0:
             self._refuse(handle, topic)
@@ -158,6 +155,18 @@ class Bus:
         elif len(self._untabled) < NAMES_KEPT:
             self._untabled.add((system, kind))
         return topic
+
+    def _allow(self, system: str, kind: str, path: str) -> None:
+        """Raises unless an event may be sent there."""
+        handle = self._open_handle()
+        _check_names(system, kind, path)
+        self._allow_send(handle, system)
+
+    def _allow_send(self, handle: _ring.BusHandle, system: str) -> None:
+        if not handle.writable:
+            raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
+        if self._guard is not None:
+            self._guard.check_send(system)
 
     def _publish(self, events: Iterable[tuple[Any, ...]], timeout: float | None) -> int:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
@@ -196,13 +205,13 @@ class Bus:
     def _full(self, handle: _ring.BusHandle, seconds: float | None) -> NoReturn:
         slowest = handle.slowest()
         if isinstance(slowest, _ring.Group):
-            holders = [handle.occupant(claim.slot) for claim in slowest.claims if claim.slot is not None]
-            pids = sorted(one.pid for one in holders if one is not None)
+            members = [one for one in handle.occupants() if one.group == slowest.number]
+            names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
             raise FullError(
                 f"the bus {self._name!r} stayed full for {seconds} s: the group {slowest.name!r} has {slowest.backlog} "
-                f"events that no member took, and processes {pids} hold others; add members, or a larger capacity",
+                f"events that no member took (members: {names}); add members, or use a larger capacity",
                 group=slowest.name,
-                pids=pids,
+                pids=[one.pid for one in members],
                 backlog=slowest.backlog,
                 timeout=seconds,
             )
@@ -264,12 +273,12 @@ class Bus:
             if group is None:
                 blocking = overflow == "block"
                 handle = SubscriptionHandle(bus, *texts, start=first, spin=seconds, blocking=blocking)
-                made = Subscription(handle, label, hears)
+                made = Subscription(handle, label, hears, self._answer)
             else:
                 fetch = self._check_member(group, overflow, prefetch)
                 number = make_group(bus, group, system, kind or "**", first, None)
                 handle = SubscriptionHandle(bus, *texts, start=LATEST, spin=seconds, blocking=False, group=number)
-                made = Member(handle, label, hears, group=group, prefetch=fetch, bury=self._send_dead)
+                made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, bury=self._send_dead)
             self._subscriptions.add(made)
         return made
 
@@ -317,15 +326,70 @@ class Bus:
             raise InvalidError(f"a group sends dead letters: open the bus {self._name!r} with role='member'")
         return prefetch
 
-    def _send_dead(self, path: str, letter: dict[str, Any]) -> None:
-        """The bus's own message, so no policy is asked."""
+    def _send_own(
+        self, system: str, kind: str, path: str, data: Any, seconds: float | None, deadline: int | None = None
+    ) -> bool:
+        """A message of the bus itself: its names are known to be good, and no policy is asked."""
         handle = self._open_handle()
-        deadline = deadline_after(self._send_timeout)
-        topic = handle.topic(DEAD_SYSTEM.encode(), DEAD_KIND.encode(), deadline)
-        row, blob = _row(max(topic, 0), DEAD_SYSTEM, DEAD_KIND, path, letter)
+        deadline = deadline_after(seconds) if deadline is None else deadline
+        topic = self._own_topics.get((system, kind))
+        if topic is None:
+            topic = handle.topic(system.encode(), kind.encode(), deadline)
+        row, blob = _row(max(topic, 0), system, kind, path, data)
         status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
         if status < 0:
-            self._refuse(handle, status, self._send_timeout, len(blob))
+            self._refuse(handle, status, seconds, len(blob))
+        if topic != _ring.INLINE:
+            self._own_topics[system, kind] = topic
+        return True
+
+    def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
+        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, self._send_timeout if patient else 0)
+
+    def _answer(self, identity: str, kind: str, data: Any) -> bool:
+        return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout)
+
+    # --- asking ---
+
+    def request(
+        self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = REQUEST_TIMEOUT
+    ) -> Any:
+        """Sends an event to which a subscriber replies with ``event.reply(data)``, and waits for the first answer.
+
+        Whoever replies sees an ordinary event; the requester is subscribed before it is sent.
+
+        Args:
+            system, kind, path, data: as in ``send``; kind and path may be a little shorter.
+            timeout: seconds for the whole call; None for ever.
+
+        Returns:
+            The data of the reply.
+
+        Raises:
+            RemoteError: the answer is an error.
+            UnavailableError: no answer came in time.
+            As ``send`` and ``subscribe``.
+        """
+        deadline = deadline_after(timeout)
+        identity = new_identity()
+        self._allow(system, kind, path)
+        with self._listen(reply_system(identity)) as replies:
+            self._send_own(system, marked(kind), addressed(path, identity), data, timeout, deadline)
+            while (answer := replies.receive_until(deadline)) is not None and answer.path != identity:
+                pass
+            ended = replies.closed
+        if answer is None:
+            raise unanswered(self._name, system, kind, path, timeout, ended)
+        return result_of(answer, system, kind, path)
+
+    def _listen(self, system: str) -> Subscription:
+        """A lossless subscription to one system of the bus's own, which no policy is asked for."""
+        with lifetime.lock:
+            bus, label = self._live_handle(), checked_name(None, "request")
+            handle = SubscriptionHandle(bus, system, "**", label, start=LATEST, spin=None, blocking=True)
+            made = Subscription(handle, label, lambda heard, _: heard == system, self._answer)
+            self._subscriptions.add(made)
+        return made
 
     def _live_handle(self) -> _ring.BusHandle:
         handle = self._open_handle()
@@ -403,6 +467,13 @@ class Bus:
 
     def close(self) -> None:
         """Leaves the bus and closes this object's subscriptions; the last process out removes the segments."""
+        self._leave(True)
+
+    def process_ends(self) -> None:
+        """Called by ``lifetime``. What a member has in hand then is given back: nobody said that it was done."""
+        self._leave(False)
+
+    def _leave(self, handled: bool) -> None:
         with lifetime.lock:
             handle = self._handle
             if handle is None:
@@ -411,7 +482,7 @@ class Bus:
             lifetime.closed(self)
             handle.interrupt()
             for one in list(self._subscriptions):
-                one.close()
+                one.leave(handled)
             segment.leave_bus(self._name, handle)
 
     def fork_prepare(self) -> int:
@@ -436,8 +507,8 @@ class Bus:
     def __enter__(self) -> Bus:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: object, *_: object) -> None:
+        self._leave(error is None)
 
     def __repr__(self) -> str:
         return f"<Bus {self._name!r}{' closed' if self._handle is None else ''}>"
@@ -461,6 +532,12 @@ class Bus:
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle
+
+
+def _check_names(system: str, kind: str, path: str) -> None:
+    patterns.check_name(system, "system")
+    patterns.check_name(kind, "kind")
+    check_path(path)
 
 
 def _row(topic: int, system: str, kind: str, path: str, data: Any) -> tuple[tuple[int, ...], bytes]:

@@ -1,0 +1,111 @@
+"""What every test stands on: the core with test points, a bus name of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+BUILD = TESTS.parent / os.environ.get("EVENTBUS_BUILD", "build/testing")
+
+
+def _load_core() -> None:
+    """Puts the build with test points where ``eventbus`` will look for its compiled module."""
+    built = BUILD / "eventbus" / "_eventbus.abi3.so"
+    if not built.exists():
+        raise pytest.UsageError(f"there is no {built}: build the core with test points by 'make test'")
+    if "eventbus" in sys.modules:
+        raise pytest.UsageError("eventbus was imported before tests/conftest.py could choose its compiled module")
+    spec = importlib.util.spec_from_file_location("eventbus._eventbus", built)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["eventbus._eventbus"] = module
+    spec.loader.exec_module(module)
+
+
+_load_core()
+sys.path.insert(0, str(TESTS))
+
+import eventbus  # noqa: E402  after the core is in place
+from eventbus import Bus  # noqa: E402
+from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marker of tests that run the released build."""
+    config.addinivalue_line("markers", "release: runs the release build, in a process of its own or as a file")
+
+
+def _segments() -> set[str]:
+    """Those that this run made: the pid is in their names, so another run beside it is left alone."""
+    return {path.name for path in SHARED_MEMORY.glob(f"eventbus.*-{os.getpid()}-*")}
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except FileNotFoundError:
+            continue  # the one that listed the directory
+    return found
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """After each test: no segment, no descriptor and no process that was not there before."""
+    segments, descriptors = _segments(), _descriptors()
+    yield
+    children = _has_children()
+    if set(_descriptors()) - set(descriptors):
+        gc.collect()
+    opened = {fd: target for fd, target in _descriptors().items() if fd not in descriptors}
+    left = _segments() - segments
+    for segment in left:
+        (SHARED_MEMORY / segment).unlink(missing_ok=True)
+    assert not children, "a child process is left"
+    assert not left, f"segments are left: {sorted(left)}"
+    assert not opened, f"descriptors are left open: {opened}"
+
+
+@pytest.fixture
+def name() -> str:
+    """A bus name that nobody else has."""
+    return f"test-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def bus(name: str) -> Iterator[Bus]:
+    """A small bus of its own, closed after the test."""
+    with eventbus.open(name, capacity=64 * 1024) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    """Forks children; those that still run when the test is over are killed."""
+    children: list[Child] = []
+
+    def start(job: Job, *args: object) -> Child:
+        children.append(Child(job, *args))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.release()
