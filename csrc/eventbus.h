@@ -115,7 +115,7 @@ typedef struct {
     int64_t start;   /* EB_LATEST, EB_OLDEST or a sequence */
     int64_t spin_ns; /* how long to look before sleeping; EB_ADAPTIVE */
     int gated;       /* whether it holds publishers back */
-    int group;       /* the number of the group to be a member of, or -1 */
+    int group;       /* the number of the group to be a member of, plus 1; 0 for none */
 } eb_terms;
 
 typedef struct {

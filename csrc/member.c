@@ -42,7 +42,7 @@ static bool same_terms(const eb_group *group, const eb_group_terms *terms)
 static uint64_t place_group(eb_bus *bus, uint32_t slot, const eb_group_terms *terms)
 {
     eb_ring_header *header = bus->ring.header;
-    eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1, .group = -1};
+    eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1};
     uint64_t position = atomic_load(terms->start == EB_LATEST ? &header->committed : &header->oldest);
     eb_slot_open_group(&bus->roster, slot, &shown, position);
     atomic_store(&bus->roster.header->slots[slot].sequence, eb_ring_sequence_at(&bus->ring, position));

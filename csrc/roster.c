@@ -199,7 +199,7 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint3
         atomic_store_explicit(&mine->deaf[i], 0, memory_order_relaxed);
     atomic_store(&mine->pid, pid);
     atomic_store(&mine->lost, 0);
-    atomic_store(&mine->group, (uint32_t)(terms->group + 1));
+    atomic_store(&mine->group, (uint32_t)terms->group);
     mine->name_length = copy_text(mine->name, terms->name, EB_LABEL_LIMIT);
     mine->system_length = copy_text(mine->system, terms->system, EB_NAME_LIMIT);
     mine->kind_length = copy_text(mine->kind, terms->kind, EB_NAME_LIMIT);

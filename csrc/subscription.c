@@ -54,8 +54,8 @@ static int join(eb_subscription *sub, const eb_terms *terms)
     sub->owner = atomic_load(&sub->slot->owner);
     int status = place(sub, terms->start);
     if (status != EB_OK) eb_slot_free(roster, sub->index);
-    if (terms->group >= 0 && terms->group < EB_GROUPS) {
-        sub->group = &roster->header->groups[terms->group];
+    if (terms->group > 0 && terms->group <= EB_GROUPS) {
+        sub->group = &roster->header->groups[terms->group - 1];
         sub->token = eb_token(roster, sub->index);
     }
     return status;

@@ -59,7 +59,7 @@ class SubscriptionHandle:
         """
         texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
-        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, group))
+        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, group + 1))
         status = ffi.new("int *")
         deadline = deadline_after(LOCK_SECONDS)
 

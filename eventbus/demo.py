@@ -147,7 +147,8 @@ def collect(
         task = progress.add_task("indexing", total=expected)
         while len(counted) < expected:
             progress.update(task, completed=len(counted))
-            for event in results.receive_many(256, timeout=1.0):
+            events = results.receive_many(256, timeout=1.0)
+            for event in events:
                 if event.path not in counted:
                     totals[event.sender].update(event.data)
                 counted[event.path] += 1
@@ -156,10 +157,9 @@ def collect(
                 victim.kill()
                 console.print(f"killed worker {victim.pid} after {len(counted)} of {expected} files")
             *workers, scanner = processes
-            if results.closed or scanner.exitcode or not any(worker.is_alive() for worker in workers):
-                raise EventBusError(
-                    f"another process of the demo ended early, after {len(counted)} of {expected} files"
-                )
+            ended = results.closed or scanner.exitcode or not any(worker.is_alive() for worker in workers)
+            if ended and not events:
+                raise EventBusError(f"the other processes ended early, after {len(counted)} of {expected} files")
     return totals, counted
 
 

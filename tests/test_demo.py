@@ -78,10 +78,10 @@ def test_the_standard_library_is_counted_once() -> None:
 
 
 @contextmanager
-def held(tree: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A demo of two workers, in a session of its own, and the pid of a worker that holds a file until input ends."""
+def held(tree: Path, workers: int = 2) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A demo of a few workers, in a session of its own, and the pid of a worker that holds a file until input ends."""
     pipe = subprocess.PIPE
-    arguments = [sys.executable, "-c", HELD, "--root", str(tree), "--workers", "2"]
+    arguments = [sys.executable, "-c", HELD, "--root", str(tree), "--workers", str(workers)]
     with subprocess.Popen(
         arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as process:
@@ -105,8 +105,8 @@ def test_ctrl_c_leaves_nothing(tree: Path) -> None:
 
 
 def test_a_killed_worker_is_survived(tree: Path) -> None:
-    """What a killed worker had in hand is indexed by another one."""
-    with held(tree) as (process, worker):
+    """What a killed worker had in hand is indexed by another one; the demo itself kills a second one."""
+    with held(tree, 3) as (process, worker):
         os.kill(worker, signal.SIGKILL)
         output, errors = process.communicate(timeout=SECONDS)  # the end of input lets the others go on
     assert (process.returncode, errors) == (0, "")
