@@ -159,6 +159,20 @@ bool eb_claims_held(const eb_group *group)
     return false;
 }
 
+/* While nobody is attached: nobody sleeps or has the lock, and what anybody held is to be claimed first. */
+void eb_group_revive(eb_group *group)
+{
+    eb_group_take_over(group, atomic_load(&group->lock), 1);
+    for (uint32_t i = 0; i < eb_claims_used(group); i++)
+        if (atomic_load(&group->claims[i].holder) != 0) atomic_store(&group->claims[i].holder, EB_RETURNED);
+    for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
+        atomic_store(&group->asleep[i], 0);
+    atomic_store(&group->checked_at, 0);
+    atomic_store(&group->watched, 0);
+    atomic_store(&group->unlocked.waiters, 0);
+    atomic_store(&group->lock, 0);
+}
+
 /* --- who sleeps --- */
 
 void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep)
@@ -168,19 +182,18 @@ void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep)
     else atomic_fetch_and(&group->asleep[slot / 64], ~bit);
 }
 
-bool eb_asleep_any(const eb_group *group)
+bool eb_asleep_other(const eb_group *group, uint32_t slot)
 {
-    for (int i = 0; i < EB_WAITER_WORDS; i++)
-        if (atomic_load(&group->asleep[i]) != 0) return true;
+    for (uint32_t i = 0; i < EB_WAITER_WORDS; i++) {
+        uint64_t others = atomic_load(&group->asleep[i]);
+        if (i == slot / 64) others &= ~(1ull << (slot % 64));
+        if (others != 0) return true;
+    }
     return false;
 }
 
-/* How many sleepers come before the slot. */
-uint32_t eb_asleep_before(const eb_group *group, uint32_t slot)
+/* Whether one of them has promised to look soon; a promise for longer than `longest` is none. */
+bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest)
 {
-    uint32_t count =
-        (uint32_t)__builtin_popcountll(atomic_load(&group->asleep[slot / 64]) & ((1ull << (slot % 64)) - 1));
-    for (uint32_t i = 0; i < slot / 64; i++)
-        count += (uint32_t)__builtin_popcountll(atomic_load(&group->asleep[i]));
-    return count;
+    return atomic_load(&group->watched) - now <= longest;
 }

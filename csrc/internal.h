@@ -203,10 +203,11 @@ void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now);
 void eb_claim_acknowledge(eb_claim *claim, uint64_t start);
 void eb_claim_finish(eb_claim *claim);
 void eb_claim_return(eb_claim *claim, bool handed_out);
+void eb_group_revive(eb_group *group);
 bool eb_claims_held(const eb_group *group);
 void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
-bool eb_asleep_any(const eb_group *group);
-uint32_t eb_asleep_before(const eb_group *group, uint32_t slot);
+bool eb_asleep_other(const eb_group *group, uint32_t slot);
+bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest);
 
 /* wait.c */
 int64_t eb_now(void);

@@ -190,6 +190,7 @@ typedef struct {
     eb_u64 checked_at;
     eb_u64 redelivered;
     eb_u64 dead;
+    eb_u64 watched; /* CLOCK_MONOTONIC: until then one of those asleep looks whether the others live; 0 for nobody */
 
     _Alignas(EB_LINE) eb_u64 asleep[EB_WAITER_WORDS]; /* members, by their slots */
     eb_claim claims[EB_CLAIMS];

@@ -8,7 +8,6 @@
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
 #define WATCH_NS                                                                                                       \
     (20 * EB_MILLISECOND) /* how often the first of those who sleep looks; the others less and less often */
-#define WATCH_RANKS ((uint32_t)(EB_SLICE_NS / WATCH_NS))
 #define LOCK_TRIES 100
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
 #define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
@@ -104,7 +103,7 @@ int eb_group_find(const eb_bus *bus, const char *name)
 static int lock_group(eb_subscription *sub, int64_t deadline)
 {
     eb_group *group = sub->group;
-    int64_t grace = eb_now() + LOCK_GRACE_NS;
+    int64_t grace = 0;
     for (;;) {
         for (int i = 0; i < LOCK_TRIES; i++) {
             if (eb_group_try_lock(group, sub->token)) return EB_OK;
@@ -119,13 +118,9 @@ static int lock_group(eb_subscription *sub, int64_t deadline)
         }
         int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, LOCK_SLICE_NS));
         if (status == EB_INTERRUPTED) return status;
+        if (grace == 0) grace = eb_now() + LOCK_GRACE_NS;
         if (status == EB_NOTHING && eb_over(deadline) && eb_over(grace)) return EB_NOTHING;
     }
-}
-
-static void unlock_group(eb_subscription *sub)
-{
-    eb_group_unlock(sub->group);
 }
 
 /* --- take --- */
@@ -231,13 +226,15 @@ static bool more(const eb_subscription *sub)
     return atomic_load(&sub->group->cursor) != committed || eb_claim_returned(sub->group, committed) >= 0;
 }
 
-/* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them. */
+/* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them; and
+ * that one of them watches whether it lives, which takes a second wake-up only for the first event after a pause. */
 static void pass_on(eb_subscription *sub)
 {
-    if (!eb_asleep_any(sub->group)) return;
-    if (more(sub)) eb_member_wake(sub, false);
-    else eb_waiter_raise(&sub->bus->roster, gate_index(sub));
-    if (more(sub)) eb_member_wake(sub, false); /* [wake]: looked again */
+    if (!eb_asleep_other(sub->group, sub->index)) return;
+    bool left = more(sub);
+    if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
+    if (left || more(sub) || !eb_watched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
+        eb_member_wake(sub, false);
 }
 
 void eb_member_wake(eb_subscription *sub, bool all)
@@ -290,7 +287,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
             int status = lock_group(sub, deadline);
             if (status != EB_OK) return status;
             status = choose(sub, limit);
-            unlock_group(sub);
+            eb_group_unlock(sub->group);
             if (status != EB_OK) return status;
             pass_on(sub);
         }
@@ -352,12 +349,18 @@ static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
     return eb_claim_returned(sub->group, seen) < 0 && (!closed || eb_claims_held(sub->group));
 }
 
-/* The first of those who sleep looks after the lives of those who work, often; should it be woken, the second notices
- * soon, and so on: however many sleep, the dead are found at once and few wake up for it. */
-static int64_t watch_slice(const eb_subscription *sub)
+/* While others hold claims, one of those who sleep watches whether they live; the others sleep undisturbed. */
+static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
 {
-    uint32_t rank = eb_asleep_before(sub->group, sub->index) + 1;
-    return rank < WATCH_RANKS ? rank * WATCH_NS : EB_SLICE_NS;
+    eb_group *group = sub->group;
+    uint64_t now = (uint64_t)eb_now();
+    bool watches = eb_claims_held(group) && !eb_watched(group, now, 2 * WATCH_NS);
+    if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
+    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : EB_SLICE_NS, deadline);
+    if (!watches) return status;
+    atomic_store(&group->watched, 0);
+    if (status == EB_NOTHING && eb_over(deadline) && eb_asleep_other(group, sub->index)) eb_member_wake(sub, false);
+    return status;
 }
 
 /* As a subscription waits, on the group's flag and semaphore. */
@@ -365,13 +368,11 @@ static int await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadl
 {
     int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
     if (status != EB_NOTHING) return status;
-    eb_group *group = sub->group;
-    eb_asleep_set(group, sub->index, true);
+    eb_asleep_set(sub->group, sub->index, true);
     eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
     EB_TEST_POINT(waiter_raised);
-    bool sleeps = idle(sub, seen, closed);
-    status = sleeps ? eb_sleep(sub, &gate_slot(sub)->semaphore, watch_slice(sub), deadline) : EB_OK;
-    eb_asleep_set(group, sub->index, false);
+    status = idle(sub, seen, closed) ? sleep_or_watch(sub, deadline) : EB_OK;
+    eb_asleep_set(sub->group, sub->index, false);
     EB_TEST_POINT(waiter_woken);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
@@ -385,7 +386,10 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         int status = take(sub, limit, deadline);
         if (status != EB_NOTHING) return status;
         uint64_t seen = atomic_load(&sub->group->cursor);
-        if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) return EB_CLOSED;
+        if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) {
+            eb_member_wake(sub, true); /* others wait for what was held */
+            return EB_CLOSED;
+        }
         if (eb_over(deadline)) return EB_NOTHING;
         if (seen != atomic_load(&header->committed)) continue;
         status = await(sub, seen, closed, deadline);

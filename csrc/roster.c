@@ -270,17 +270,18 @@ uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t ca
     return committed - longest;
 }
 
-/* While nobody else is attached. */
+/* While nobody else is attached: all subscriptions are gone, the groups and what they have to do stay. */
 void eb_roster_clear(eb_roster *roster)
 {
+    uint32_t used = 0;
     for (uint32_t i = 0; i < roster->max_subscribers; i++) {
         eb_slot_t *slot = slot_at(roster, i);
-        atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_FREE));
+        if (group_owns(roster, i)) used = i + 1;
+        else atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_FREE));
     }
     for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
         atomic_store(&roster->header->waiters[i].bits, 0);
-    atomic_store(&roster->header->used_slots, 0);
-    memset(roster->header->groups, 0, sizeof roster->header->groups);
+    atomic_store(&roster->header->used_slots, used);
     atomic_store(&roster->header->space.waiters, 0);
     atomic_store(&roster->header->changed.waiters, 0);
 }

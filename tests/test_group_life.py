@@ -275,3 +275,27 @@ def test_a_damaged_group_is_said_to_be_one(bus: Bus) -> None:
     member.stop()
     for number in range(2000):
         bus.send("other", "event", "/", number, timeout=1)
+
+
+def work_and_die(line: Line, name: str) -> None:
+    """A member that takes an event and is killed with it in hand."""
+    member = eventbus.open(name).subscribe("jobs.**", group="g")
+    event = member.receive(DEADLINE)
+    assert event is not None
+    line.say(event.data)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_persistent_bus_keeps_its_groups(fork: Fork, name: str) -> None:
+    """What no member did before the last process was gone is there for the next one, what was in hand as redelivered."""
+    with eventbus.open(name, persist=True) as bus:
+        bus.group("g", "jobs.**")
+        send(bus, 3)
+        child = fork(work_and_die, name)
+        assert child.hear() == 0
+        child.killed()
+    with eventbus.open(name) as bus, bus.subscribe("jobs.**", group="g") as member:
+        events = [member.receive(DEADLINE) for _ in range(3)]
+        assert [(event.data, event.deliveries) for event in events if event is not None] == [(0, 2), (1, 1), (2, 1)]
+        assert member.receive(0) is None
+    eventbus.unlink(name)
