@@ -81,6 +81,12 @@ static int repair_alone(eb_bus *bus)
     eb_ring_header *header = bus->ring.header;
     int status = eb_ring_verify(&bus->ring);
     if (status == EB_OK) status = eb_ring_repair(&bus->ring);
+    for (uint32_t i = 0; i < EB_GROUPS && status == EB_OK; i++) {
+        eb_group *group = &bus->roster.header->groups[i];
+        if (atomic_load(&group->open) != 1) continue;
+        eb_group_revive(group);
+        status = eb_group_check(group, atomic_load(&header->committed), bus->ring.capacity);
+    }
     if (status == EB_OK) status = eb_lock_create(&header->publish_lock);
     if (status != EB_OK) return status;
     eb_roster_clear(&bus->roster);

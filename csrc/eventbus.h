@@ -24,7 +24,9 @@ enum {
     EB_TOO_LARGE = -10,  /* the event could never fit: it is over eb_event_limit */
     EB_NO_SLOT = -11,    /* every subscriber slot is taken by a live subscription */
     EB_TABLE_FULL = -12, /* the topic table is full: send with EB_INLINE and the names */
-    EB_SYSTEM = -13      /* errno says what */
+    EB_SYSTEM = -13,     /* errno says what */
+    EB_CONFLICT = -14,   /* a group of this name has other terms */
+    EB_EXHAUSTED = -15   /* the one event in the batch was delivered as often as allowed: send it as dead, eb_ack it */
 };
 
 enum {
@@ -42,6 +44,8 @@ enum {
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
+    EB_GROUPS = 32,      /* groups of one bus */
+    EB_CLAIMS = 256,     /* what the members of a group hold and gave back, together */
     EB_INLINE = 0xFFFFFF /* a topic number: the record carries its names */
 };
 
@@ -91,7 +95,8 @@ typedef struct {
     uint64_t needed;
     uint32_t json_count;
     uint32_t beside_count;
-    uint32_t mixed; /* 0 when all its events are of one topic and one sender */
+    uint32_t mixed;      /* 0 when all its events are of one topic and one sender */
+    uint32_t deliveries; /* of the first event; of those after it, 1 */
     uint32_t undecided;
     uint32_t system_length;
     uint32_t kind_length;
@@ -110,7 +115,35 @@ typedef struct {
     int64_t start;   /* EB_LATEST, EB_OLDEST or a sequence */
     int64_t spin_ns; /* how long to look before sleeping; EB_ADAPTIVE */
     int gated;       /* whether it holds publishers back */
+    int group;       /* the number of the group to be a member of, plus 1; 0 for none */
 } eb_terms;
+
+typedef struct {
+    const char *name;
+    const char *system;
+    const char *kind;
+    int64_t start; /* as in eb_terms */
+    uint32_t max_deliveries;
+} eb_group_terms;
+
+typedef struct {
+    uint64_t backlog; /* events between its cursor and the committed position */
+    uint64_t redelivered;
+    uint64_t dead;
+    uint32_t slot;
+    uint32_t max_deliveries;
+    char name[64];
+    char system[256];
+    char kind[256];
+} eb_group_info;
+
+/* What a member holds: `held_ns` since it was handed out. */
+typedef struct {
+    uint32_t slot;
+    uint32_t events;
+    uint64_t deliveries;
+    uint64_t held_ns;
+} eb_claim_info;
 
 typedef struct {
     uint64_t capacity;
@@ -130,6 +163,7 @@ typedef struct {
     uint32_t pid;
     int gated;
     int sleeping;
+    int group; /* the number of the group whose member it is, or -1; then it has no backlog of its own */
     char name[64];
     char system[256];
     char kind[256];
@@ -179,6 +213,15 @@ int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
 uint32_t eb_roster_epoch(eb_bus *bus);
 int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline);
+
+/* Groups, by number. */
+int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline);
+int eb_group_find(const eb_bus *bus, const char *name);                                   /* or EB_NOTHING */
+int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out);                 /* 1 when there is one */
+int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out); /* 1 when somebody holds it */
+int eb_group_dead(eb_subscription *sub);                                                  /* counts a dead letter */
+int eb_ack(eb_subscription *sub);                    /* the first event in hand, else EB_NOTHING */
+int eb_return(eb_subscription *sub, int handed_out); /* all that it holds; handed_out: the first one was */
 
 eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadline, int *status);
 int eb_unsubscribe(eb_subscription *sub);

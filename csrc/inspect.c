@@ -1,4 +1,4 @@
-/* What a bus looks like from outside: counters, topics, who is there. */
+/* What a bus looks like from outside: counters, topics, who is there, what groups hold. */
 #include "internal.h"
 
 int eb_lock_holder(const eb_bus *bus)
@@ -72,6 +72,14 @@ static uint64_t next_sequence(const eb_ring *ring)
     return next;
 }
 
+static bool is_raised(const eb_bus *bus, uint32_t slot, uint32_t group)
+{
+    const eb_roster_header *header = bus->roster.header;
+    const eb_u64 *word =
+        group < EB_GROUPS ? &header->groups[group].asleep[slot / 64] : &header->waiters[slot / 64].bits;
+    return (atomic_load(word) >> (slot % 64)) & 1;
+}
+
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
 {
     if (slot >= eb_roster_used(&bus->roster)) return 0;
@@ -80,12 +88,14 @@ int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
     if (!eb_slot_alive(&bus->roster, slot)) return 0;
     uint64_t next = next_sequence(&bus->ring);
     uint64_t sequence = atomic_load(&from->sequence);
-    *out = (eb_subscriber_info){.backlog = next > sequence ? next - sequence : 0,
+    uint32_t group = atomic_load(&from->group) - 1;
+    bool member = group < EB_GROUPS;
+    *out = (eb_subscriber_info){.backlog = next > sequence && !member ? next - sequence : 0,
                                 .lost = atomic_load(&from->lost),
                                 .pid = atomic_load(&from->pid),
                                 .gated = (owner & EB_SLOT_GATED) != 0,
-                                .sleeping =
-                                    (atomic_load(&bus->roster.header->waiters[slot / 64].bits) >> (slot % 64)) & 1};
+                                .sleeping = is_raised(bus, slot, group),
+                                .group = member ? (int)group : -1};
     copy_text(out->name, from->name, from->name_length, EB_LABEL_LIMIT);
     copy_text(out->system, from->system, from->system_length, EB_NAME_LIMIT);
     copy_text(out->kind, from->kind, from->kind_length, EB_NAME_LIMIT);
@@ -103,4 +113,58 @@ int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline)
     int status = eb_event_wait(&bus->roster.header->changed, epoch, eb_sooner(deadline, EB_SLICE_NS));
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
+}
+
+/* --- groups --- */
+
+static const eb_group *group_at(const eb_bus *bus, uint32_t group)
+{
+    return &bus->roster.header->groups[group];
+}
+
+static uint64_t events_between(const eb_bus *bus, uint64_t from, uint64_t to)
+{
+    if (from % 8 != 0 || to % 8 != 0) return 0;
+    return eb_ring_sequence_at(&bus->ring, to) - eb_ring_sequence_at(&bus->ring, from);
+}
+
+int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
+{
+    if (group >= EB_GROUPS || atomic_load(&group_at(bus, group)->open) != 1) return 0;
+    const eb_group *from = group_at(bus, group);
+    uint64_t committed, cursor, backlog;
+    do { /* until no member claimed in between: what the group still needs is not overwritten */
+        cursor = atomic_load(&from->cursor);
+        committed = atomic_load(&bus->ring.header->committed);
+        backlog = events_between(bus, cursor, committed);
+    } while (atomic_load(&from->cursor) != cursor);
+    if (committed - cursor > bus->ring.capacity) return eb_damaged("the cursor of a group is impossible");
+    *out = (eb_group_info){.backlog = backlog,
+                           .redelivered = atomic_load(&from->redelivered),
+                           .dead = atomic_load(&from->dead),
+                           .slot = atomic_load(&from->slot),
+                           .max_deliveries = atomic_load(&from->max_deliveries)};
+    memcpy(out->name, from->name, EB_LABEL_LIMIT);
+    memcpy(out->system, from->system, EB_NAME_LIMIT);
+    memcpy(out->kind, from->kind, EB_NAME_LIMIT);
+    return 1;
+}
+
+int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out)
+{
+    if (group >= EB_GROUPS || claim >= EB_CLAIMS) return 0;
+    const eb_claim *from = &group_at(bus, group)->claims[claim];
+    uint64_t holder, start, end, events;
+    do { /* until its holder did not go on in between */
+        holder = atomic_load(&from->holder);
+        start = atomic_load(&from->start);
+        end = atomic_load(&from->end);
+        events = end - start <= bus->ring.capacity ? events_between(bus, start, end) : 0;
+    } while (atomic_load(&from->start) != start || atomic_load(&from->holder) != holder);
+    if (holder == 0) return 0;
+    *out = (eb_claim_info){.slot = holder == EB_RETURNED ? UINT32_MAX : (uint32_t)(holder & 0xFFF) - 1,
+                           .events = (uint32_t)events,
+                           .deliveries = atomic_load(&from->deliveries),
+                           .held_ns = (uint64_t)eb_now() - atomic_load(&from->since)};
+    return 1;
 }

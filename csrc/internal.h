@@ -39,6 +39,20 @@
     POINT(waiter_raised)                                                                                               \
     POINT(waiter_woken)                                                                                                \
     POINT(slot_freed)                                                                                                  \
+    POINT(group_written)                                                                                               \
+    POINT(group_placed)                                                                                                \
+    POINT(group_opened)                                                                                                \
+    POINT(group_locked)                                                                                                \
+    POINT(claim_written)                                                                                               \
+    POINT(claim_held)                                                                                                  \
+    POINT(claim_cursor)                                                                                                \
+    POINT(claim_gated)                                                                                                 \
+    POINT(claim_adopted)                                                                                               \
+    POINT(claim_counted)                                                                                               \
+    POINT(claim_reset)                                                                                                 \
+    POINT(claim_acknowledged)                                                                                          \
+    POINT(claim_finished)                                                                                              \
+    POINT(claim_returned)                                                                                              \
     POINT(format_ring_sized)                                                                                           \
     POINT(format_ring_signed)                                                                                          \
     POINT(format_roster_signed)                                                                                        \
@@ -104,6 +118,7 @@ struct eb_subscription {
     uint64_t joined;           /* from here on the gate protects what a gated subscription reads */
     uint64_t start;            /* sequences before it are skipped */
     uint64_t freed;            /* bytes since publishers were last told of room */
+    uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
     uint64_t decided_position; /* an inline record whose verdict is decided_verdict */
     int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
     int64_t spin_budget;       /* as adapted */
@@ -114,6 +129,11 @@ struct eb_subscription {
     uint32_t index;
     int fd;
     bool gated;
+    eb_group *group; /* NULL, or: the fields below are of its member */
+    uint64_t token;
+    uint64_t delivered; /* past the last record looked at in the claim */
+    uint64_t handed;    /* past the last record handed out of it */
+    int claim;          /* number of the claim that it holds, or -1 */
     uint8_t decided_verdict;
     _Atomic bool interrupted;
     _Atomic uint8_t verdicts[EB_TOPICS];
@@ -154,6 +174,10 @@ int eb_reopen(int fd);
 int eb_roster_lock(int fd, int64_t deadline);
 int eb_roster_unlock(int fd);
 int eb_slot_claim(eb_roster *roster, int fd);
+void eb_slot_unclaim(eb_roster *roster, uint32_t slot);
+void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position);
+uint64_t eb_token(const eb_roster *roster, uint32_t slot);
+bool eb_token_alive(const eb_roster *roster, uint64_t token);
 void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position);
 void eb_slot_free(eb_roster *roster, uint32_t slot);
 bool eb_slot_alive(const eb_roster *roster, uint32_t slot);
@@ -165,6 +189,26 @@ bool eb_slot_deaf(const eb_roster *roster, uint32_t slot, uint32_t topic);
 void eb_waiter_raise(eb_roster *roster, uint32_t slot);
 bool eb_waiter_lower(eb_roster *roster, uint32_t slot);
 
+/* group.c */
+int eb_group_named(const eb_roster *roster, const char *name);
+bool eb_group_try_lock(eb_group *group, uint64_t token);
+bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token);
+void eb_group_unlock(eb_group *group);
+int eb_group_check(const eb_group *group, uint64_t committed, uint64_t capacity);
+uint64_t eb_group_gate(const eb_group *group, uint64_t committed);
+uint32_t eb_claims_used(const eb_group *group);
+int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now);
+int eb_claim_returned(const eb_group *group, uint64_t committed);
+void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now);
+void eb_claim_acknowledge(eb_claim *claim, uint64_t start);
+void eb_claim_finish(eb_claim *claim);
+void eb_claim_return(eb_claim *claim, bool handed_out);
+void eb_group_revive(eb_group *group);
+bool eb_claims_held(const eb_group *group);
+void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
+bool eb_asleep_other(const eb_group *group, uint32_t slot);
+bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest);
+
 /* wait.c */
 int64_t eb_now(void);
 int64_t eb_sooner(int64_t deadline, int64_t slice);
@@ -172,14 +216,27 @@ bool eb_over(int64_t deadline);
 void eb_pause(void);
 int eb_nap(int64_t until);
 void eb_semaphore_post(eb_u32 *semaphore);
+void eb_semaphore_post_all(eb_u32 *semaphore);
 int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
 uint32_t eb_event_prepare(eb_event_count *count);
 int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
 
-/* subscription.c, for receive.c */
+/* subscription.c and receive.c */
 int eb_verdict(const eb_subscription *sub, const eb_record *record, uint64_t position);
 int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
+void eb_batch_begin(eb_subscription *sub);
+void eb_batch_end(eb_batch *batch);
+int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
+bool eb_ended(const eb_subscription *sub);
+bool eb_moved(const eb_subscription *sub, uint64_t seen);
+void eb_freed(eb_subscription *sub, bool all);
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
+int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline);
+
+/* member.c */
+int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
+void eb_member_wake(eb_subscription *sub, bool all);
 
 /* bus.c */
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);

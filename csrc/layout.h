@@ -32,6 +32,24 @@
  *   at every step to FREE and to CLAIMED. Whoever dies with it in hand leaves the word as it is and the byte unlocked:
  *   a reaper takes the roster lock, looks at the byte again, and frees it.
  *
+ * LIFE OF A CLAIM
+ *   Members of a group share its cursor under the group's lock, a word that holds its owner's token. Whoever finds the
+ *   owner dead takes the lock over; all that it may have to mend is the cursor, which must not be before a claim's end.
+ *
+ *   step                          killed right after it, the others see
+ *   1 group lock taken            a dead owner; the next one takes the lock over
+ *   2 claim's start, end written  nothing: its holder is still 0
+ *   3 holder stored               a dead member's claim: it is claimed first by the next one, with one delivery more;
+ *                                 the cursor is moved past it by whoever takes the lock over
+ *   4 cursor stored               the same
+ *   5 gate stored, lock released  the same
+ *   6 deliveries set back, then start moved (an acknowledgement)
+ *                                 in between: the event comes once more, as redelivered
+ *   7 holder 0 (the last one acknowledged)
+ *                                 nothing: the claim is free
+ *   A returned claim is taken by storing the holder, then the count: in between, one delivery fewer is counted, of one
+ *   that nobody saw.
+ *
  * LABELS of the ordered operations, each named on both sides:
  *   [commit]  release of record words and sequence  / acquire by readers
  *   [cursor]  release of a cursor after the copy     / acquire by the gate: the copy is over before it is overwritten
@@ -40,6 +58,7 @@
  *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded
  *   [space]   seq_cst: waiters counted, then cursors loaded / cursor stored, then waiters loaded
  *   [topic]   release of an entry by topic_count     / acquire before the entry is read
+ *   [group]   acquire and release of a group's lock word, which orders all else in it
  *   [owner]   release of a slot's fields by its owner word / acquire before they are read
  */
 #ifndef EVENTBUS_LAYOUT_H
@@ -107,7 +126,15 @@ typedef struct {
     char heap[EB_HEAP_BYTES];
 } eb_ring_header;
 
-enum { EB_SLOT_FREE = 0, EB_SLOT_CLAIMED = 1, EB_SLOT_OPEN = 2, EB_SLOT_STATE = 3, EB_SLOT_GATED = 4 };
+/* A GROUP slot is nobody's: it holds the gate for a group, with or without members. */
+enum {
+    EB_SLOT_FREE = 0,
+    EB_SLOT_CLAIMED = 1,
+    EB_SLOT_OPEN = 2,
+    EB_SLOT_GROUP = 3,
+    EB_SLOT_STATE = 3,
+    EB_SLOT_GATED = 4
+};
 
 typedef struct {
     _Alignas(EB_LINE) eb_u64 owner; /* generation << 8 | gated | state */
@@ -115,6 +142,7 @@ typedef struct {
     _Atomic uint8_t name_length;
     _Atomic uint8_t system_length;
     _Atomic uint8_t kind_length;
+    eb_u32 group; /* the number of the group whose member it is, plus 1; else 0 */
 
     _Alignas(EB_LINE) eb_u64 cursor; /* written by the subscriber only, like the two below */
     eb_u64 sequence;
@@ -134,6 +162,40 @@ typedef struct {
     char pad[EB_LINE - sizeof(uint64_t)];
 } eb_waiter_word;
 
+/* A run of records that one member works through, in order. Only its holder writes it, or whoever has the group's lock
+ * when nobody living holds it. */
+typedef struct {
+    eb_u64 holder;     /* 0: nobody's; EB_RETURNED: to be claimed first; else the token of a member */
+    eb_u64 start;      /* the first record that is not acknowledged */
+    eb_u64 end;        /* past its last one; never past the group's cursor once the claim is made */
+    eb_u64 deliveries; /* of its first event, so far */
+    eb_u64 since;      /* CLOCK_MONOTONIC, for people */
+} eb_claim;
+
+#define EB_RETURNED (~0ull)
+
+typedef struct {
+    _Alignas(EB_LINE) eb_u32 open; /* 1 once the fields of this line and the names are written, for good */
+    eb_u32 slot;                   /* whose cursor is the group's gate */
+    eb_u32 max_deliveries;
+    eb_u64 start; /* sequences before it are skipped */
+    char name[EB_LABEL_LIMIT + 1];
+    char system[EB_NAME_LIMIT + 1];
+    char kind[EB_NAME_LIMIT + 1];
+
+    _Alignas(EB_LINE) eb_u64 lock; /* the token of the member that has it */
+    eb_event_count unlocked;
+    eb_u32 used_claims; /* claims at and past it were never made */
+    eb_u64 cursor;      /* of the next record that nobody claimed yet */
+    eb_u64 checked_at;
+    eb_u64 redelivered;
+    eb_u64 dead;
+    eb_u64 watched; /* CLOCK_MONOTONIC: until then one of those asleep looks whether the others live; 0 for nobody */
+
+    _Alignas(EB_LINE) eb_u64 asleep[EB_WAITER_WORDS]; /* members, by their slots */
+    eb_claim claims[EB_CLAIMS];
+} eb_group;
+
 typedef struct {
     eb_signature signature;
     _Alignas(EB_LINE) eb_u32 persist;
@@ -141,6 +203,7 @@ typedef struct {
     _Alignas(EB_LINE) eb_event_count space; /* publishers that wait for room */
     _Alignas(EB_LINE) eb_u32 used_slots;    /* slots at and past it were never taken */
     _Alignas(EB_LINE) eb_waiter_word waiters[EB_WAITER_WORDS];
+    _Alignas(4096) eb_group groups[EB_GROUPS];
     _Alignas(4096) eb_slot_t slots[];
 } eb_roster_header;
 
@@ -162,7 +225,8 @@ static_assert(sizeof(eb_topic_entry) == 16, "four entries a line");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
 static_assert(sizeof(eb_slot_t) == 1280, "whole lines");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");
-static_assert(offsetof(eb_roster_header, slots) == 4096, "the slots begin a page");
+static_assert(offsetof(eb_roster_header, groups) == 4096, "the groups begin a page");
+static_assert(offsetof(eb_roster_header, slots) % 4096 == 0, "the slots begin a page");
 static_assert(sizeof(((eb_batch *)0)->sequence) == EB_BATCH_LIMIT * 8, "eventbus.h spells the limit out");
 static_assert(EB_TOPICS <= EB_INLINE, "a topic number fits 24 bits");
 static_assert(EB_PATH_LIMIT < 1 << 24, "a path length fits 24 bits");

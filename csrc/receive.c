@@ -15,16 +15,17 @@
 #define NAP_EVENTS 3
 #define NAP_INTERVAL_NS 20000ll
 
-static void begin_batch(eb_subscription *sub)
+void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;
     batch->buffer[0] = '[';
     batch->json_length = 1;
     batch->json_count = batch->beside_count = batch->mixed = 0;
+    batch->deliveries = 1;
     sub->beside_used = 0;
 }
 
-static void end_batch(eb_batch *batch)
+void eb_batch_end(eb_batch *batch)
 {
     uint64_t last = batch->json_count > 0 ? batch->json_length - 1 : 1;
     batch->buffer[last] = ']';
@@ -46,7 +47,7 @@ static eb_parts parts_of(const eb_record *record)
 }
 
 /* Copies the record as event number `index` of the batch; the caller counts it in. */
-static int keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
+int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
 {
     eb_batch *batch = &sub->batch;
     const eb_ring *ring = &sub->bus->ring;
@@ -114,7 +115,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     if (status == EB_OK && record.sequence >= sub->start) {
         int verdict = eb_verdict(sub, &record, position);
         if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
-        if (verdict == EB_HEARD) status = keep(sub, &record, position, *count, shared);
+        if (verdict == EB_HEARD) status = eb_batch_keep(sub, &record, position, *count, shared);
         kept = verdict == EB_HEARD && status == EB_OK;
     }
     EB_TEST_POINT(receive_read);
@@ -132,7 +133,21 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     return EB_OK;
 }
 
-/* Gives what was read back to the publishers, and tells those that wait for room when it is worth their while. */
+/* After a cursor was stored: tells publishers that wait for room, when an eighth of the ring, or all, is free. [space]
+ */
+void eb_freed(eb_subscription *sub, bool all)
+{
+    eb_event_count *space = &sub->bus->roster.header->space;
+    if (atomic_load(&space->waiters) == 0) {
+        sub->freed = 0;
+        return;
+    }
+    if (!all && sub->freed < sub->bus->ring.capacity / 8) return;
+    sub->freed = 0;
+    eb_event_post(space);
+}
+
+/* Gives what was read back to the publishers. */
 static int advance(eb_subscription *sub, uint64_t committed)
 {
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
@@ -147,11 +162,7 @@ static int advance(eb_subscription *sub, uint64_t committed)
     sub->cursor = position;
     atomic_store(&slot->cursor, position); /* [cursor] [space] */
     EB_TEST_POINT(receive_advanced);
-    eb_event_count *space = &sub->bus->roster.header->space;
-    if (atomic_load(&space->waiters) == 0) return EB_OK;
-    if (position != committed && sub->freed < sub->bus->ring.capacity / 8) return EB_OK;
-    sub->freed = 0;
-    eb_event_post(space);
+    eb_freed(sub, position == committed);
     return EB_OK;
 }
 
@@ -162,11 +173,11 @@ static int scan(eb_subscription *sub, uint32_t limit)
     uint64_t before = atomic_load_explicit(&sub->position, memory_order_relaxed);
     uint32_t count = 0;
     int status = EB_OK;
-    begin_batch(sub);
+    eb_batch_begin(sub);
     while (status == EB_OK && count < limit &&
            (int64_t)(committed - atomic_load_explicit(&sub->position, memory_order_relaxed)) > 0)
         status = take(sub, committed, &count);
-    end_batch(&sub->batch);
+    eb_batch_end(&sub->batch);
     if (atomic_load_explicit(&sub->position, memory_order_relaxed) != before) {
         int advanced = advance(sub, committed);
         if (advanced != EB_OK) return advanced;
@@ -175,16 +186,16 @@ static int scan(eb_subscription *sub, uint32_t limit)
     return count > 0 ? (int)count : status;
 }
 
-static bool ended(const eb_subscription *sub)
+bool eb_ended(const eb_subscription *sub)
 {
     return atomic_load(&sub->interrupted) || atomic_load(&sub->bus->interrupted);
 }
 
 /* Whether there is something to do for whoever saw `seen` committed. */
-static bool moved(const eb_subscription *sub, uint64_t seen)
+bool eb_moved(const eb_subscription *sub, uint64_t seen)
 {
     const eb_ring_header *header = sub->bus->ring.header;
-    return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || ended(sub); /* [wake] */
+    return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
 }
 
 /* Looks for as long as looking has paid lately: doubled when something came, halved when nothing did. Between looks it
@@ -197,7 +208,7 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
     int64_t end = eb_sooner(deadline, budget), now = eb_now(), before;
     do {
         for (int i = 0; i < SPIN_LOOKS; i++) {
-            if (moved(sub, seen)) {
+            if (eb_moved(sub, seen)) {
                 if (adaptive) sub->spin_budget = budget * 2 < SPIN_MAX_NS ? budget * 2 : SPIN_MAX_NS;
                 return true;
             }
@@ -206,7 +217,7 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
         before = now;
         sched_yield();
         now = eb_now();
-        if (adaptive && now - before > SPIN_CROWDED_NS && !moved(sub, seen)) break;
+        if (adaptive && now - before > SPIN_CROWDED_NS && !eb_moved(sub, seen)) break;
     } while (now < end);
     if (adaptive) sub->spin_budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
     return false;
@@ -225,23 +236,35 @@ static int64_t nap_ns(eb_subscription *sub)
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
 
+/* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. */
+int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
+{
+    int64_t nap = nap_ns(sub);
+    if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
+    return spin(sub, seen, deadline) ? EB_OK : EB_NOTHING;
+}
+
+/* Sleeps; woken soon, the next wait begins with looking. */
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
+{
+    int64_t before = eb_now();
+    int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));
+    if (status == EB_OK && eb_now() - before < SPIN_SLEPT_NS && sub->spin_budget < SPIN_TRIAL_NS)
+        sub->spin_budget = SPIN_TRIAL_NS;
+    return status;
+}
+
 /* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
  * flag is raised anew, in case a publisher died between lowering it and waking us. */
 static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
-    int64_t nap = nap_ns(sub);
-    if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
-    if (spin(sub, seen, deadline)) return EB_OK;
+    int lingered = eb_linger(sub, seen, deadline);
+    if (lingered != EB_NOTHING) return lingered;
     eb_roster *roster = &sub->bus->roster;
     int status = EB_OK;
     eb_waiter_raise(roster, sub->index); /* [wake] */
     EB_TEST_POINT(waiter_raised);
-    if (!moved(sub, seen)) {
-        int64_t before = eb_now();
-        status = eb_semaphore_wait(&sub->slot->semaphore, eb_sooner(deadline, EB_SLICE_NS));
-        if (status == EB_OK && eb_now() - before < SPIN_SLEPT_NS && sub->spin_budget < SPIN_TRIAL_NS)
-            sub->spin_budget = SPIN_TRIAL_NS;
-    }
+    if (!eb_moved(sub, seen)) status = eb_sleep(sub, &sub->slot->semaphore, EB_SLICE_NS, deadline);
     eb_waiter_lower(roster, sub->index);
     EB_TEST_POINT(waiter_woken);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
@@ -251,8 +274,9 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
     uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    if (sub->group) return eb_member_receive(sub, most, deadline);
     for (;;) {
-        if (ended(sub)) return EB_CLOSED;
+        if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
         int status = scan(sub, most);
         if (status != EB_OK) return status;

@@ -113,9 +113,14 @@ static uint64_t owner_of(const eb_roster *roster, uint32_t slot)
     return atomic_load(&slot_at(roster, slot)->owner); /* [owner] [gate] */
 }
 
-static bool is_open(uint64_t owner)
+static unsigned state_of(uint64_t owner)
 {
-    return (owner & EB_SLOT_STATE) == EB_SLOT_OPEN;
+    return owner & EB_SLOT_STATE;
+}
+
+static bool holds_gate(uint64_t owner)
+{
+    return state_of(owner) == EB_SLOT_GROUP || (state_of(owner) == EB_SLOT_OPEN && (owner & EB_SLOT_GATED));
 }
 
 static uint64_t next_owner(uint64_t owner, unsigned state)
@@ -131,7 +136,7 @@ uint32_t eb_roster_used(const eb_roster *roster)
 
 bool eb_slot_alive(const eb_roster *roster, uint32_t slot)
 {
-    return slot < eb_roster_used(roster) && is_open(owner_of(roster, slot)) &&
+    return slot < eb_roster_used(roster) && state_of(owner_of(roster, slot)) == EB_SLOT_OPEN &&
            locked_elsewhere(roster->fd, SLOT_BYTE + slot, 1, NULL);
 }
 
@@ -143,6 +148,17 @@ void eb_slot_free(eb_roster *roster, uint32_t slot)
     EB_TEST_POINT(slot_freed);
 }
 
+/* Whether an open group has the slot. One whose creator died before the group was open is anybody's. */
+static bool group_owns(const eb_roster *roster, uint32_t slot)
+{
+    if (state_of(owner_of(roster, slot)) != EB_SLOT_GROUP) return false;
+    for (uint32_t i = 0; i < EB_GROUPS; i++) {
+        const eb_group *group = &roster->header->groups[i];
+        if (atomic_load(&group->open) == 1 && atomic_load(&group->slot) == slot) return true;
+    }
+    return false;
+}
+
 /* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `fd` then holds it. */
 int eb_slot_claim(eb_roster *roster, int fd)
 {
@@ -152,6 +168,10 @@ int eb_slot_claim(eb_roster *roster, int fd)
             continue;
         }
         EB_TEST_POINT(slot_locked);
+        if (group_owns(roster, i)) {
+            set_lock(fd, F_UNLCK, SLOT_BYTE + i, 1);
+            continue;
+        }
         eb_slot_t *slot = slot_at(roster, i);
         atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_CLAIMED));
         EB_TEST_POINT(slot_claimed);
@@ -179,6 +199,7 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint3
         atomic_store_explicit(&mine->deaf[i], 0, memory_order_relaxed);
     atomic_store(&mine->pid, pid);
     atomic_store(&mine->lost, 0);
+    atomic_store(&mine->group, (uint32_t)terms->group);
     mine->name_length = copy_text(mine->name, terms->name, EB_LABEL_LIMIT);
     mine->system_length = copy_text(mine->system, terms->system, EB_NAME_LIMIT);
     mine->kind_length = copy_text(mine->kind, terms->kind, EB_NAME_LIMIT);
@@ -189,12 +210,40 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint3
     EB_TEST_POINT(slot_open);
 }
 
+/* Gives back a slot that was claimed with the roster's own descriptor. */
+void eb_slot_unclaim(eb_roster *roster, uint32_t slot)
+{
+    eb_slot_free(roster, slot);
+    set_lock(roster->fd, F_UNLCK, SLOT_BYTE + slot, 1);
+}
+
+/* The group's slot belongs to no process, so its byte is not kept. */
+void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position)
+{
+    eb_slot_open(roster, slot, terms, 0, position);
+    eb_slot_t *opened = slot_at(roster, slot);
+    atomic_store(&opened->owner, (atomic_load(&opened->owner) & ~(GENERATION - 1)) | EB_SLOT_GROUP); /* [gate] */
+    set_lock(roster->fd, F_UNLCK, SLOT_BYTE + slot, 1);
+}
+
+/* A member by its slot and the slot's generation: never 0, and never the same again. */
+uint64_t eb_token(const eb_roster *roster, uint32_t slot)
+{
+    return (owner_of(roster, slot) >> 8) << 12 | (slot + 1);
+}
+
+bool eb_token_alive(const eb_roster *roster, uint64_t token)
+{
+    uint32_t slot = (token & 0xFFF) - 1;
+    return eb_slot_alive(roster, slot) && eb_token(roster, slot) == token;
+}
+
 /* Under the roster lock: nobody can take the byte between the second look and the store. */
 int eb_roster_reap(eb_roster *roster)
 {
     int reaped = 0;
     for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
-        if ((owner_of(roster, i) & EB_SLOT_STATE) == EB_SLOT_FREE) continue;
+        if (state_of(owner_of(roster, i)) == EB_SLOT_FREE || group_owns(roster, i)) continue;
         if (locked_elsewhere(roster->fd, SLOT_BYTE + i, 1, NULL)) continue;
         EB_TEST_POINT(reap_found);
         eb_slot_free(roster, i);
@@ -212,7 +261,7 @@ uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t ca
     *slowest = -1;
     for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
         uint64_t owner = owner_of(roster, i);
-        if (!is_open(owner) || !(owner & EB_SLOT_GATED)) continue;
+        if (!holds_gate(owner)) continue;
         uint64_t lag = committed - atomic_load(&slot_at(roster, i)->cursor); /* [cursor] [gate] */
         if (lag > capacity || lag < longest) continue;
         longest = lag;
@@ -221,16 +270,18 @@ uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t ca
     return committed - longest;
 }
 
-/* While nobody else is attached. */
+/* While nobody else is attached: all subscriptions are gone, the groups and what they have to do stay. */
 void eb_roster_clear(eb_roster *roster)
 {
+    uint32_t used = 0;
     for (uint32_t i = 0; i < roster->max_subscribers; i++) {
         eb_slot_t *slot = slot_at(roster, i);
-        atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_FREE));
+        if (group_owns(roster, i)) used = i + 1;
+        else atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_FREE));
     }
     for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
         atomic_store(&roster->header->waiters[i].bits, 0);
-    atomic_store(&roster->header->used_slots, 0);
+    atomic_store(&roster->header->used_slots, used);
     atomic_store(&roster->header->space.waiters, 0);
     atomic_store(&roster->header->changed.waiters, 0);
 }

@@ -165,12 +165,14 @@ static int map_checked(int fd, uint64_t magic, eb_signature *signature, uint64_t
     struct stat status;
     if (fstat(fd, &status) != 0) return EB_SYSTEM;
     *size = (uint64_t)status.st_size;
-    if (*size < smallest) return eb_damaged("it is shorter than its own header");
+    if (*size < sizeof *signature) return eb_damaged("it is shorter than its own signature");
     const eb_signature *seen = map_shared(fd, sizeof *seen, PROT_READ);
     if (!seen) return EB_SYSTEM;
     memcpy(signature, seen, sizeof *seen);
     munmap((void *)seen, sizeof *seen);
-    return check_signature(signature, magic);
+    int checked = check_signature(signature, magic);
+    if (checked != EB_OK) return checked;
+    return *size < smallest ? eb_damaged("it is shorter than its own header") : EB_OK;
 }
 
 int eb_roster_map(eb_roster *roster, int fd)

@@ -36,6 +36,8 @@ const char *eb_strerror(int status)
     case EB_NO_SLOT: return "every subscriber slot is taken";
     case EB_TABLE_FULL: return "the topic table is full";
     case EB_SYSTEM: return "the operating system refused";
+    case EB_CONFLICT: return "a group of this name has other terms";
+    case EB_EXHAUSTED: return "delivered as often as allowed";
     default: return status >= 0 ? "success" : "an unknown status";
     }
 }

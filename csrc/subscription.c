@@ -54,6 +54,10 @@ static int join(eb_subscription *sub, const eb_terms *terms)
     sub->owner = atomic_load(&sub->slot->owner);
     int status = place(sub, terms->start);
     if (status != EB_OK) eb_slot_free(roster, sub->index);
+    if (terms->group > 0 && terms->group <= EB_GROUPS) {
+        sub->group = &roster->header->groups[terms->group - 1];
+        sub->token = eb_token(roster, sub->index);
+    }
     return status;
 }
 
@@ -72,6 +76,7 @@ eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadli
     if (!sub) return NULL;
     sub->bus = bus;
     sub->fd = -1;
+    sub->claim = -1;
     sub->gated = terms->gated != 0;
     sub->spin_ns = terms->spin_ns;
     *status = prepare(sub);
@@ -94,6 +99,7 @@ eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadli
 int eb_unsubscribe(eb_subscription *sub)
 {
     if (sub->fd < 0) return EB_OK;
+    eb_return(sub, 0);
     if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
     eb_subscription_abandon(sub);
     eb_event_post(&sub->bus->roster.header->changed);
@@ -119,6 +125,7 @@ void eb_interrupt(eb_subscription *sub)
 {
     atomic_store(&sub->interrupted, true);
     eb_semaphore_post(&sub->slot->semaphore);
+    if (sub->group) eb_member_wake(sub, true);
 }
 
 eb_batch *eb_batch_of(eb_subscription *sub)
@@ -162,7 +169,15 @@ int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position)
     eb_batch *batch = &sub->batch;
     int status = read_names(sub, record, position, batch->names, &batch->system_length, &batch->kind_length);
     batch->undecided = record->topic;
+    sub->asked_position = position;
     return status == EB_OK ? EB_UNDECIDED : status;
+}
+
+/* The slot whose flag publishers look at: a member sleeps on its group's. */
+static eb_slot_t *waking_slot(const eb_subscription *sub)
+{
+    uint32_t slot = sub->group ? atomic_load(&sub->group->slot) : sub->index;
+    return &sub->bus->roster.header->slots[slot < sub->bus->roster.max_subscribers ? slot : sub->index];
 }
 
 /* For EB_INLINE it holds for the one record that was asked about. */
@@ -170,13 +185,13 @@ int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
 {
     uint8_t verdict = heard ? EB_HEARD : EB_UNHEARD;
     if (topic == EB_INLINE) {
-        sub->decided_position = atomic_load(&sub->position);
+        sub->decided_position = sub->asked_position;
         sub->decided_verdict = verdict;
         return EB_OK;
     }
     if (topic >= EB_TOPICS) return EB_DAMAGED;
     atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
-    if (!heard) atomic_fetch_or(&sub->slot->deaf[topic / 64], 1ull << (topic % 64));
+    if (!heard) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
     return EB_OK;
 }
 
@@ -196,7 +211,7 @@ int eb_reserve(eb_subscription *sub, uint64_t size)
 int eb_backlog(eb_subscription *sub, eb_walk *walk)
 {
     const eb_ring *ring = &sub->bus->ring;
-    uint64_t position = atomic_load(&sub->position);
+    uint64_t position = atomic_load(sub->group ? &sub->group->cursor : &sub->position);
     if (!walk->started) {
         walk->started = 1;
         walk->stop = atomic_load(&ring->header->committed);

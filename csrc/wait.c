@@ -66,13 +66,19 @@ void eb_semaphore_post(eb_u32 *semaphore)
     if (atomic_exchange(semaphore, 1) == 0) futex_wake(semaphore, 1);
 }
 
+/* Whoever wakes all leaves one of them the 1; the others return all the same: a wake-up only ever means "look again".
+ */
+void eb_semaphore_post_all(eb_u32 *semaphore)
+{
+    atomic_store(semaphore, 1);
+    futex_wake(semaphore, INT32_MAX);
+}
+
 int eb_semaphore_wait(eb_u32 *semaphore, int64_t until)
 {
-    for (;;) {
-        if (atomic_exchange(semaphore, 0) != 0) return EB_OK;
-        int status = futex_wait(semaphore, 0, until);
-        if (status != EB_OK) return atomic_exchange(semaphore, 0) != 0 ? EB_OK : status;
-    }
+    if (atomic_exchange(semaphore, 0) != 0) return EB_OK;
+    int status = futex_wait(semaphore, 0, until);
+    return atomic_exchange(semaphore, 0) != 0 ? EB_OK : status;
 }
 
 /* `waiters` is a flag and not a number, so that a waiter that dies costs one needless wake-up and then nothing. */

@@ -13,15 +13,18 @@ from eventbus.errors import (
     FullError,
     InvalidError,
     PolicyDeniedError,
+    RemoteError,
     SegmentError,
     SubscribersFullError,
     UnavailableError,
 )
 from eventbus.event import Event
 from eventbus.policy import Policy, PolicyLike
+from eventbus.request import Request
 from eventbus.segment import unlink
 from eventbus.stats import BusStats, SubscriberStats
 from eventbus.subscription import Channel, Subscription
+from eventbus.worker import Worker
 
 __all__ = [
     "Bus",
@@ -34,11 +37,14 @@ __all__ = [
     "InvalidError",
     "Policy",
     "PolicyDeniedError",
+    "RemoteError",
+    "Request",
     "SegmentError",
     "SubscriberStats",
     "SubscribersFullError",
     "Subscription",
     "UnavailableError",
+    "Worker",
     "default_bus",
     "open",
     "send",

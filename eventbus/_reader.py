@@ -16,6 +16,7 @@ OLDEST: int = lib.EB_OLDEST
 ADAPTIVE: int = lib.EB_ADAPTIVE
 UNDECIDED: int = lib.EB_UNDECIDED
 LARGE: int = lib.EB_LARGE
+EXHAUSTED: int = lib.EB_EXHAUSTED
 
 receive_batch: Callable[[Any, int, int], int] = lib.eb_receive  # the hot path's own name
 
@@ -39,7 +40,16 @@ class SubscriptionHandle:
     """One subscriber slot and the batch that is read through it."""
 
     def __init__(
-        self, bus: BusHandle, system: str, kind: str, name: str, *, start: int, spin: float | None, blocking: bool
+        self,
+        bus: BusHandle,
+        system: str,
+        kind: str,
+        name: str,
+        *,
+        start: int,
+        spin: float | None,
+        blocking: bool,
+        group: int = -1,
     ) -> None:
         """Joins; the cursor is fixed when this returns.
 
@@ -49,7 +59,7 @@ class SubscriptionHandle:
         """
         texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
-        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking))
+        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, group + 1))
         status = ffi.new("int *")
         deadline = deadline_after(LOCK_SECONDS)
 
@@ -150,6 +160,24 @@ class SubscriptionHandle:
                 self.decide(walk.undecided, verdict)
         checked(status, self.bus.what)
         return int(walk.count)
+
+    @property
+    def deliveries(self) -> int:
+        """How often the batch's first event was handed out in its group, this time included."""
+        return int(self.batch.deliveries)
+
+    def acknowledge(self) -> bool:
+        """The first event in hand, if there is one."""
+        status = lib.eb_ack(self.pointer)
+        return status != lib.EB_NOTHING and checked(status, self.bus.what) == 0
+
+    def give_back(self, handed_out: bool) -> None:
+        """All that it holds goes to whoever asks next; ``handed_out``: the first of it was seen by somebody."""
+        lib.eb_return(self.pointer, handed_out)
+
+    def count_dead(self) -> None:
+        """A dead letter was sent for its group."""
+        lib.eb_group_dead(self.pointer)
 
     @property
     def lost(self) -> int:

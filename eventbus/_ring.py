@@ -29,6 +29,9 @@ CLOSED: int = lib.EB_CLOSED
 INTERRUPTED: int = lib.EB_INTERRUPTED
 TOO_LARGE: int = lib.EB_TOO_LARGE
 TABLE_FULL: int = lib.EB_TABLE_FULL
+NO_SLOT: int = lib.EB_NO_SLOT
+CONFLICT: int = lib.EB_CONFLICT
+GROUPS: int = lib.EB_GROUPS
 BUSY: int = lib.EB_BUSY
 
 LONGEST = 1e9  # seconds; a longer wait is for ever
@@ -180,6 +183,31 @@ class Occupant(NamedTuple):
     kind: str
     blocking: bool
     sleeping: bool
+    group: int | None  # its number, of a member
+
+
+class Claim(NamedTuple):
+    """What one member of a group holds: ``slot`` is None for what was given back."""
+
+    slot: int | None
+    events: int
+    deliveries: int
+    held: float
+
+
+class Group(NamedTuple):
+    """A group as its entry in the roster shows it."""
+
+    number: int
+    name: str
+    system: str
+    kind: str
+    slot: int
+    max_deliveries: int
+    backlog: int
+    redelivered: int
+    dead: int
+    claims: tuple[Claim, ...]
 
 
 class BusHandle:
@@ -264,10 +292,12 @@ class BusHandle:
         """The pid that took the publish lock last."""
         return int(lib.eb_lock_holder(self.pointer))
 
-    def slowest(self) -> Occupant | None:
-        """The subscription that holds the gate back."""
+    def slowest(self) -> Occupant | Group | None:
+        """The subscription or group that holds the gate back."""
         slot = int(lib.eb_slowest(self.pointer))
-        return self.occupant(slot) if slot >= 0 else None
+        if slot < 0:
+            return None
+        return self.occupant(slot) or next((group for group in self.groups() if group.slot == slot), None)
 
     def stats(self) -> Stats:
         """Counters and positions."""
@@ -291,13 +321,40 @@ class BusHandle:
         if not lib.eb_subscriber(self.pointer, slot, out):
             return None
         name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
-        return Occupant(slot, name, out.pid, out.backlog, out.lost, system, kind, bool(out.gated), bool(out.sleeping))
+        flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group))
+        return Occupant(slot, name, out.pid, out.backlog, out.lost, system, kind, *flags)
 
     def occupants(self) -> Iterator[Occupant]:
         """Every live subscription."""
         for slot in range(SUBSCRIBERS_LIMIT):
             if (found := self.occupant(slot)) is not None:
                 yield found
+
+    def group_create(self, name: str, system: str, kind: str, start: int, max_deliveries: int) -> int:
+        """The group's number, made if there is none of the name; CONFLICT or another status."""
+        texts = [ffi.new("char[]", text.encode()) for text in (name, system, kind)]
+        terms = ffi.new("eb_group_terms *", (*texts, start, max_deliveries))
+        deadline = deadline_after(LOCK_SECONDS)
+        return until_done(lambda: int(lib.eb_group_create(self.pointer, terms, deadline)))
+
+    def groups(self) -> Iterator[Group]:
+        """Every group."""
+        out = ffi.new("eb_group_info *")
+        for number in range(lib.EB_GROUPS):
+            if checked(lib.eb_group_read(self.pointer, number, out), self.what) == 0:
+                continue
+            name, system, kind = (
+                ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind)
+            )
+            counts = (out.slot, out.max_deliveries, out.backlog, out.redelivered, out.dead)
+            yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
+
+    def _claims(self, group: int) -> Iterator[Claim]:
+        out = ffi.new("eb_claim_info *")
+        for number in range(lib.EB_CLAIMS):
+            if lib.eb_claim_read(self.pointer, group, number, out):
+                slot = None if out.slot == 0xFFFFFFFF else out.slot
+                yield Claim(slot, out.events, out.deliveries, out.held_ns / 1e9)
 
     def roster_epoch(self) -> int:
         """A number that the next coming or going of a subscription changes."""

@@ -24,6 +24,7 @@ from eventbus.errors import EventBusError, UnavailableError
 from eventbus.event import Event
 from eventbus.feed import Feed, parse
 from eventbus.segment import inspect_bus, list_names
+from eventbus.work import work
 
 CANCELED = 130  # these two as a shell says it of a command that a signal ended
 CLOSED_PIPE = 141
@@ -142,6 +143,9 @@ def unlink_bus(name: BusName) -> None:
     eventbus.unlink(name)
 
 
+app.command("work")(work)
+
+
 @app.command("demo")
 def run_demo(
     root: Annotated[
@@ -154,8 +158,8 @@ def run_demo(
 ) -> None:
     """Index Python's standard library over a bus.
 
-    A scanner, workers and a collector, each a process of its own. Exits with 1 unless every file was counted exactly
-    once.
+    A scanner, a group of workers and a collector, each a process of its own. One worker is killed half-way, and another
+    gets its file. Exits with 1 unless every file was counted exactly once.
     """
     crew = workers or min(8, max(2, len(os.sched_getaffinity(0))))
     if not demo.run(root or Path(sysconfig.get_path("stdlib")), crew, tables.make_console()):

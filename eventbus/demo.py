@@ -1,7 +1,8 @@
 """A real job over the bus: index Python's standard library, or any other directory of Python files.
 
-A scanner publishes an event per file, workers that share out the packages by pattern parse the files and publish what
-they found, and a collector, this process, shows the progress and counts. Each is a process of its own.
+A scanner publishes an event per file, the members of a group parse the files and publish what they found, and a
+collector, this process, shows the progress and counts. Each is a process of its own. Half-way one worker is killed, to
+show that another gets the file that it had in hand.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ import eventbus
 from eventbus.errors import EventBusError, InvalidError
 
 SKIPPED = {"site-packages", "dist-packages", "__pycache__"}
-PATTERN_ROOM = 255 - len("files.()")  # bytes that a pattern has for packages
+GROUP = "workers"
 FIGURES = ("files", "lines", "functions", "classes", "unparsable")
 
 
 def run(root: Path, workers: int, console: Console) -> bool:
     """Indexes the files below ``root``; whether every file was counted exactly once."""
     files = sources(root)
-    patterns = share_out(files, workers)
     started = time.monotonic()
     with eventbus.open(f"demo-{os.getpid()}") as bus, bus.subscribe("index.**") as results:
-        with crew(bus, root, files, patterns) as processes:
+        bus.group(GROUP, "files.**")
+        with crew(bus, root, files, workers) as processes:
             totals, counted = collect(results, len(files), processes, console)
-        events, seconds = bus.stats().sent, time.monotonic() - started
+        stats, seconds = bus.stats(), time.monotonic() - started
     show(totals, console)
-    console.print(f"{events} events in {seconds:.1f} s, {events / seconds:.0f} events per second")
-    once = counted == dict.fromkeys(files, 1)
+    repeated = counted.total() - len(counted)
+    console.print(f"{stats.sent} events in {seconds:.1f} s, {stats.sent / seconds:.0f} events per second")
+    console.print(f"{stats.groups[0].redelivered} redelivered, {repeated} counted a second time and left out")
+    once = set(counted) == set(files)
     console.print("every file was counted exactly once" if once else "not every file was counted exactly once")
     return once
 
@@ -66,26 +69,12 @@ def package(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", top)[:64] if rest else "modules"
 
 
-def share_out(files: dict[str, int], workers: int) -> list[str]:
-    """A pattern for each worker: each package has one worker, and all have as much to read as packages allow."""
-    loads: Counter[str] = Counter()
-    for path, size in files.items():
-        loads[package(path)] += size
-    shares: list[list[str]] = [[] for _ in range(min(workers, len(loads)))]
-    for name, _ in loads.most_common():
-        fitting = [share for share in shares if len("|".join([*share, name])) <= PATTERN_ROOM]
-        if not fitting:
-            raise InvalidError(f"{workers} workers are too few for {len(loads)} packages: ask for more with --workers")
-        min(fitting, key=lambda share: sum(loads[one] for one in share)).append(name)
-    return [f"files.({'|'.join(share)})" for share in shares]
-
-
 @contextmanager
-def crew(bus: eventbus.Bus, root: Path, files: dict[str, int], patterns: list[str]) -> Iterator[list[BaseProcess]]:
-    """The other processes; none is left afterwards, whatever happens."""
+def crew(bus: eventbus.Bus, root: Path, files: dict[str, int], workers: int) -> Iterator[list[BaseProcess]]:
+    """The other processes, the scanner last; none is left afterwards, whatever happens."""
     fork = multiprocessing.get_context("fork")
-    processes: list[BaseProcess] = [fork.Process(target=work, args=(bus, root, one)) for one in patterns]
-    processes.append(fork.Process(target=scan, args=(bus, files, len(patterns))))
+    processes: list[BaseProcess] = [fork.Process(target=work, args=(bus, root)) for _ in range(workers)]
+    processes.append(fork.Process(target=scan, args=(bus, files)))
     try:
         start(processes)
         yield processes
@@ -111,18 +100,17 @@ def start(processes: list[BaseProcess]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def scan(bus: eventbus.Bus, files: dict[str, int], workers: int) -> None:
-    """The scanner: an event per file, once the workers listen; the collector does already."""
-    bus.wait_for_subscribers(workers + 1)
+def scan(bus: eventbus.Bus, files: dict[str, int]) -> None:
+    """The scanner: an event per file. The group is there before its members, and the collector listens already."""
     for path, size in files.items():
         bus.send(f"files.{package(path)}", "file.found", path, {"size": size}, timeout=None)
 
 
-def work(bus: eventbus.Bus, root: Path, wanted: str) -> None:
-    """A worker: parses the files of its packages until the bus is shut down or the collector is gone."""
+def work(bus: eventbus.Bus, root: Path) -> None:
+    """A worker: parses the files that it gets until the bus is shut down or the collector is gone."""
     warnings.simplefilter("ignore")
     collector = parent_process()
-    with bus.subscribe(wanted) as found:
+    with bus.subscribe("files.**", group=GROUP) as found:
         while not found.closed and collector is not None and collector.is_alive():
             if (event := found.receive(timeout=1.0)) is not None:
                 index = event.system.replace("files", "index", 1)
@@ -151,18 +139,27 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 def collect(
     results: eventbus.Subscription, expected: int, processes: list[BaseProcess], console: Console
 ) -> tuple[dict[int, Counter[str]], Counter[str]]:
-    """The collector: what each worker found, and how often each path was counted."""
+    """The collector: what each worker found, and how often each path came; only the first time counts."""
     totals: dict[int, Counter[str]] = defaultdict(Counter)
     counted: Counter[str] = Counter()
+    victim: BaseProcess | None = None
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("indexing", total=expected)
-        while (done := counted.total()) < expected:
-            progress.update(task, completed=done)
-            for event in results.receive_many(256, timeout=1.0):
-                totals[event.sender].update(event.data)
+        while len(counted) < expected:
+            progress.update(task, completed=len(counted))
+            events = results.receive_many(256, timeout=1.0)
+            for event in events:
+                if event.path not in counted:
+                    totals[event.sender].update(event.data)
                 counted[event.path] += 1
-            if results.closed or any(process.exitcode for process in processes):
-                raise EventBusError(f"another process of the demo ended early, after {done} of {expected} files")
+            if victim is None and len(counted) >= expected // 2 and len(processes) > 2:
+                victim = processes[0]
+                victim.kill()
+                console.print(f"killed worker {victim.pid} after {len(counted)} of {expected} files")
+            *workers, scanner = processes
+            ended = results.closed or scanner.exitcode or not any(worker.is_alive() for worker in workers)
+            if ended and not events:
+                raise EventBusError(f"the other processes ended early, after {len(counted)} of {expected} files")
     return totals, counted
 
 

@@ -69,6 +69,12 @@ class ClosedError(EventBusError):
     kind = CANCELED
 
 
+class RemoteError(EventBusError):
+    """Whoever handled a request raised an error; ``details`` has its ``type``, ``text`` and ``sender``."""
+
+    kind = INTERNAL
+
+
 class SegmentError(EventBusError):
     """The shared memory is of another version, damaged, or owned by somebody not trusted."""
 

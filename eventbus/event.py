@@ -36,6 +36,14 @@ class Event(NamedTuple):
     sender: int
     deliveries: int = 1
 
+    def reply(self, data: Any = None) -> bool:
+        """Answers a request.
+
+        Raises:
+            InvalidError: the event was sent with ``send``, so nobody waits for an answer.
+        """
+        raise InvalidError(f"the event {self.sequence} is no request: reply to what was sent with bus.request()")
+
 
 def check_path(path: object) -> None:
     """Raises InvalidError unless ``path`` is a str of 1 to 4096 bytes of UTF-8."""

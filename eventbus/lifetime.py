@@ -22,7 +22,7 @@ class Attached(Protocol):
     def fork_child(self, descriptor: int) -> None:
         """Lives on in the child."""
 
-    def close(self) -> None:
+    def process_ends(self) -> None:
         """Leaves the bus."""
 
 
@@ -55,7 +55,7 @@ def _leave_at_end() -> None:
 def _leave_all() -> None:
     for bus in list(_open):
         try:
-            bus.close()
+            bus.process_ends()
         except Exception:
             _log.exception("a bus could not be left")
 

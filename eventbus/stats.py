@@ -9,7 +9,10 @@ from eventbus import _ring
 
 @dataclass(frozen=True)
 class SubscriberStats:
-    """One live subscription: ``backlog`` counts sequences up to the committed position, heard or not."""
+    """One live subscription: ``backlog`` counts sequences up to the committed position, heard or not.
+
+    A member of a group has no backlog of its own: ``group`` says where to look.
+    """
 
     name: str
     pid: int
@@ -19,6 +22,33 @@ class SubscriberStats:
     kind: str
     overflow: str
     sleeping: bool
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class MemberStats:
+    """A member of a group, and what it holds: ``held`` seconds since it claimed its ``events``; all 0 if it idles."""
+
+    name: str
+    pid: int
+    events: int
+    deliveries: int
+    held: float
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """One group: ``backlog`` counts the sequences that no member has claimed, ``returned`` the claims given back."""
+
+    name: str
+    system: str
+    kind: str
+    max_deliveries: int
+    backlog: int
+    redelivered: int
+    dead: int
+    returned: int
+    members: tuple[MemberStats, ...]
 
 
 @dataclass(frozen=True)
@@ -35,13 +65,19 @@ class BusStats:
     closed: bool
     persist: bool
     subscribers: tuple[SubscriberStats, ...]
+    groups: tuple[GroupStats, ...]
     topics: dict[tuple[str, str], int]
     untabled: int  # events whose topic found the table full
+
+
+_NOTHING = _ring.Claim(None, 0, 0, 0.0)
 
 
 def read_stats(name: str, handle: _ring.BusHandle) -> BusStats:
     """What the bus looks like now."""
     seen = handle.stats()
+    occupants, groups = tuple(handle.occupants()), tuple(handle.groups())
+    names = {group.number: group.name for group in groups}
     return BusStats(
         name=name,
         capacity=seen.capacity,
@@ -52,13 +88,14 @@ def read_stats(name: str, handle: _ring.BusHandle) -> BusStats:
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,
-        subscribers=tuple(_subscriber_stats(one) for one in handle.occupants()),
+        subscribers=tuple(_subscriber_stats(one, names) for one in occupants),
+        groups=tuple(_group_stats(group, occupants) for group in groups),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
     )
 
 
-def _subscriber_stats(one: _ring.Occupant) -> SubscriberStats:
+def _subscriber_stats(one: _ring.Occupant, groups: dict[int, str]) -> SubscriberStats:
     return SubscriberStats(
         name=one.name,
         pid=one.pid,
@@ -66,6 +103,28 @@ def _subscriber_stats(one: _ring.Occupant) -> SubscriberStats:
         lost=one.lost,
         system=one.system,
         kind=one.kind,
-        overflow="block" if one.blocking else "drop",
+        overflow="drop" if not one.blocking and one.group is None else "block",
         sleeping=one.sleeping,
+        group=None if one.group is None else groups.get(one.group),
+    )
+
+
+def _group_stats(group: _ring.Group, occupants: tuple[_ring.Occupant, ...]) -> GroupStats:
+    held = {claim.slot: claim for claim in group.claims}
+    members = [
+        MemberStats(one.name, one.pid, claim.events, claim.deliveries, claim.held)
+        for one in occupants
+        if one.group == group.number
+        for claim in [held.get(one.slot, _NOTHING)]
+    ]
+    return GroupStats(
+        name=group.name,
+        system=group.system,
+        kind=group.kind,
+        max_deliveries=group.max_deliveries,
+        backlog=group.backlog,
+        redelivered=group.redelivered,
+        dead=group.dead,
+        returned=sum(claim.slot is None for claim in group.claims),
+        members=tuple(members),
     )

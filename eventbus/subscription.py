@@ -23,6 +23,7 @@ from eventbus._reader import (
 )
 from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event, decode
+from eventbus.request import MARK, Answer, opened
 
 _new_event = tuple.__new__  # what Event._make does, without a Python frame for each event
 
@@ -34,14 +35,18 @@ class Subscription:
     and share the events.
     """
 
-    def __init__(self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], answer: Answer
+    ) -> None:
         self._handle: SubscriptionHandle | None = handle
         self._name = name
         self._hears = hears
+        self._answer = answer
         self._ready: deque[Event] = deque()
         self._receiving = threading.RLock()
         self._systems: dict[int, str] = {}
         self._kinds: dict[int, str] = {}
+        self._asked: dict[int, str] = {}  # the marked kinds of requests, which are never in _kinds
         self._ended = False
         self._inherited = False
         self._lost = 0
@@ -109,6 +114,25 @@ class Subscription:
                 events.append(event)
         return events
 
+    def ack(self) -> None:
+        """Acknowledges the event in hand at once, without asking for the next one.
+
+        Raises:
+            InvalidError: the subscription is not a member of a group.
+        """
+        raise self._no_member()
+
+    def reject(self) -> None:
+        """Gives the event in hand back at once; it is delivered again, counted, to whoever asks first.
+
+        Raises:
+            InvalidError: the subscription is not a member of a group.
+        """
+        raise self._no_member()
+
+    def _no_member(self) -> InvalidError:
+        return InvalidError(f"{self._name!r} is not a member of a group: subscribe with group=")
+
     def channel(self) -> Channel:
         """The channel form of this subscription, the same object each time."""
         return self._channel
@@ -126,6 +150,10 @@ class Subscription:
                 self._handle = None
                 self._ready.clear()
                 handle.leave()
+
+    def leave(self, handled: bool) -> None:
+        """Closes; ``handled`` is for members of groups: whether what they have in hand is done."""
+        self.close()
 
     def disown(self) -> None:
         """In a forked child: the slot stays the parent's, this object is of no use any more."""
@@ -150,8 +178,8 @@ class Subscription:
     def __enter__(self) -> Subscription:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: object, *_: object) -> None:
+        self.leave(error is None)
 
     def __repr__(self) -> str:
         return f"<Subscription {self._name!r}{' closed' if self._handle is None else ''}>"
@@ -166,6 +194,10 @@ class Subscription:
                 "call bus.subscribe() here for one of your own"
             )
         return self._handle
+
+    def receive_until(self, deadline: int) -> Event | None:
+        """``receive`` with an absolute deadline, as ``deadline_after`` makes it."""
+        return self._ready.popleft() if self._ready else self._next(deadline)
 
     def _next(self, deadline: int) -> Event | None:
         lock = self._receiving
@@ -203,9 +235,10 @@ class Subscription:
 
     def _verdict(self, topic: int, system: str, kind: str) -> bool:
         """Whether it hears the topic, whose names it remembers if so."""
-        heard = self._hears(system, kind)
+        heard = self._hears(system, kind.removesuffix(MARK))
         if heard and topic != _ring.INLINE:
-            self._systems[topic], self._kinds[topic] = system, kind
+            kinds = self._asked if kind.endswith(MARK) else self._kinds
+            self._systems[topic], kinds[topic] = system, kind
         return heard
 
     def _single(self, handle: SubscriptionHandle) -> Event | None:
@@ -217,35 +250,43 @@ class Subscription:
         values = decode(handle.json())
         if len(values) != 2:
             raise _misfit(len(values), 1)
-        row = (self._systems[topic], self._kinds[topic], values[0], values[1], sequence, time, sender, 1)
+        try:
+            row = (self._systems[topic], self._kinds[topic], values[0], values[1], sequence, time, sender, 1)
+        except KeyError:  # a request
+            return None
         return _new_event(Event, row)
 
-    def _events(self, handle: SubscriptionHandle, count: int) -> Iterator[Event]:
+    def _events(self, handle: SubscriptionHandle, count: int) -> Iterable[Event]:
         sequences, times = handle.numbers(count)
         values = decode(handle.json())
         origin = handle.origin()
         systems: Iterable[str]
         kinds: Iterable[str]
         senders: Iterable[int]
-        if origin is not None:
+        plain = origin is not None and origin[0] in self._kinds
+        if origin is not None and plain:
             topic, sender = origin
             systems, kinds, senders = repeat(self._systems[topic]), repeat(self._kinds[topic]), repeat(sender)
             paths, datas = values[::2], values[1::2]
         else:
             topics, senders = handle.origins(count)
-            systems, kinds, paths, datas = self._merge(topics, values, handle.beside())
+            beside = handle.beside()
+            plain = not self._asked and not beside
+            systems, kinds, paths, datas = self._merge(topics, values, beside)
         if not len(paths) == len(datas) == count:
             raise _misfit(len(values), count)
         rows = zip(systems, kinds, paths, datas, sequences, times, senders, repeat(1))
-        return map(_new_event, repeat(Event), rows)
+        events = map(_new_event, repeat(Event), rows)
+        return events if plain else [opened(event, self._answer) for event in events]
 
     def _merge(
         self, topics: list[int], values: list[Any], beside: list[Beside]
     ) -> tuple[list[str], list[str], list[str], list[Any]]:
         """The columns of a batch of several topics, with raw data or names of its own."""
+        known = {**self._kinds, **self._asked} if self._asked else self._kinds
         if not beside:
             systems = [self._systems[topic] for topic in topics]
-            return systems, [self._kinds[topic] for topic in topics], values[::2], values[1::2]
+            return systems, [known[topic] for topic in topics], values[::2], values[1::2]
         rows = {row.event: row for row in beside}
         decoded = iter(values)
         names: list[tuple[str, str]] = []
@@ -255,7 +296,7 @@ class Subscription:
             if row is not None and row.names is not None:
                 names.append(row.names)
             else:
-                names.append((self._systems[topic], self._kinds[topic]))
+                names.append((self._systems[topic], known[topic]))
             if row is not None and row.path:
                 contents.append((row.path, row.data))
             else:

@@ -16,7 +16,7 @@ from eventbus.stats import BusStats
 Row = dict[str, Any]
 
 _SIZES = frozenset(("size", "used", "capacity"))
-_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", ""))
+_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", ""))
 _WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
 
 
@@ -51,11 +51,12 @@ def listed(bus: Inspection) -> Row:
 
 
 def described(bus: Inspection, stats: BusStats) -> Row:
-    """A bus as ``stat`` shows it: what ``ls`` shows, with a list of its subscribers and one of its topics."""
+    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of its subscribers, groups and topics."""
     figures = asdict(stats)
     topics = [{"system": system, "kind": kind, "sent": sent} for (system, kind), sent in sorted(stats.topics.items())]
     subscribers = list(figures.pop("subscribers"))
-    return {**listed(bus), **figures, "subscribers": subscribers, "topics": topics}
+    groups = [{**group, "members": list(group["members"])} for group in figures.pop("groups")]
+    return {**listed(bus), **figures, "subscribers": subscribers, "groups": groups, "topics": topics}
 
 
 def show_listed(rows: list[Row], console: Console) -> None:
@@ -70,10 +71,13 @@ def show_described(about: Row, console: Console) -> None:
         if not isinstance(value, list):
             figures.add_row(Text(key.replace("_", " "), style="bold"), _cell(key, value))
     console.print(figures)
-    for part in ("subscribers", "topics"):
-        console.print(f"\n{part}: {len(about[part])}")
-        if about[part]:
-            console.print(_table(about[part]))
+    parts = {part: about[part] for part in ("subscribers", "groups", "topics")}
+    parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
+    parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
+    for part, rows in parts.items():
+        console.print(f"\n{part}: {len(rows)}")
+        if rows:
+            console.print(_table(rows))
 
 
 def _table(rows: list[Row]) -> Table:

@@ -19,9 +19,13 @@ LIBRARY = (
     {"errors", "lifetime"},
     {"patterns", "_ring"},
     {"event", "policy", "_reader", "stats"},
-    {"segment"},
-    {"subscription"},
+    {"segment", "request"},
+    {"subscription", "sending"},
+    {"group"},
     {"bus"},
+    {"handling"},
+    {"crew"},
+    {"worker"},
     {"__init__"},
 )
 

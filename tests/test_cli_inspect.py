@@ -260,6 +260,7 @@ def test_stat_shows_subscribers_and_topics(name: str, capsys: pytest.CaptureFixt
             "overflow": "block",
             "backlog": 3,
             "lost": 0,
+            "group": None,
             "sleeping": False,
         }
     ]

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import Bus, EventBusError, SegmentError
+from eventbus import Bus, EventBusError, SegmentError, _ring
 from harness import Fork, Line, ring_of, roster_of
 
 SIGNATURE = 64  # bytes, at the beginning of each segment; its words in csrc/layout.h
 CLOSED = range(264, 268)  # the ring's word that ends every subscription at once, which would be too easy
 CAPACITY = 8192
+SLOT = 1280  # bytes of a subscriber slot
+SLOTS = _ring.roster_bytes(1024) - 1024 * SLOT  # where they begin
 RING_HOT = [range(256, 640), range(4096, 4160), range(-CAPACITY, 0)]
-ROSTER_HOT = [range(512), range(4096, 4096 + 2 * 1280)]
+ROSTER_HOT = [range(512), range(4096, 4096 + 1024), range(SLOTS, SLOTS + 2 * SLOT)]
 WRITES = 3000
 
 
@@ -218,7 +220,7 @@ def test_a_slot_that_was_overwritten(bus: Bus) -> None:
     with bus.subscribe("**") as sub:
         bus.send("a", "b", "/c")
         with roster_of(bus.name).open("r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * 1280)
+            file.seek(SLOTS)
+            file.write(b"\xff" * SLOT)
         with pytest.raises(SegmentError, match="slot was overwritten"):
             sub.receive(1)

@@ -292,7 +292,10 @@ SCENARIOS = {
 
 def test_every_test_point_has_a_scenario() -> None:
     """A test point that no process is killed at would be a moment that nobody has thought about."""
-    assert set(points()) == set(SCENARIOS)
+    of_groups = {
+        point for point in points() if point.startswith(("group_", "claim_"))
+    }  # test_group_kill.py walks these
+    assert set(points()) - of_groups == set(SCENARIOS)
 
 
 @pytest.mark.parametrize("passes", [1, 2])

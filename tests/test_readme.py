@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import eventbus
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+WORKERS = [example for example in PYTHON if "worker.run(" in example]  # they run until they are stopped
+EXAMPLES = [example for example in PYTHON if example not in WORKERS]
 RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
 
 
@@ -27,15 +32,33 @@ def test_example(example: str, tmp_path: Path) -> None:
         assert expected in done.stdout.splitlines()
 
 
+@pytest.mark.release
+def test_worker_example(tmp_path: Path) -> None:
+    """The worker handles what is sent to it, and SIGTERM ends it without an error."""
+    (example,) = WORKERS
+    script, bus_name = tmp_path / "jobs.py", f"test-{os.getpid()}-readme"
+    script.write_text(example.replace('"shop"', repr(bus_name)))
+    command = [sys.executable, "-u", str(script)]
+    with (
+        eventbus.open(bus_name) as bus,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdout is not None
+        assert bus.wait_for_subscribers(4, "orders", timeout=60)
+        bus.send("orders", "order.created", "/orders/1", {"total": 9})
+        assert process.stdout.readline() == "charging /orders/1 {'total': 9}\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_policy_example(tmp_path: Path) -> None:
     """The policy that the README shows is a valid one and says what the text says."""
-    from eventbus import Policy
-
     example = re.search(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert example is not None
     path = tmp_path / "policy.toml"
     path.write_text(example[1])
-    policy = Policy.load(path)
+    policy = eventbus.Policy.load(path)
     assert policy.allows("service:billing", "events.send", "orders.eu")
     assert not policy.allows("service:billing", "events.send", "stock")
 

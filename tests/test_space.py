@@ -78,5 +78,5 @@ def test_no_space_for_a_new_bus(fork: Fork) -> None:
 
 def test_a_full_dev_shm(fork: Fork) -> None:
     """Buses are made as long as there is space; the first that does not fit fails, and those that are there go on."""
-    outcomes = opened(fork, 8, [3 << 20, 3 << 20, 3 << 20, 4096])
+    outcomes = opened(fork, 10, [3 << 20, 3 << 20, 3 << 20, 4096])
     assert [outcome[:6] for outcome in outcomes] == ["open", "open", "ENOSPC", "open"]

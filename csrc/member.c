@@ -1,0 +1,398 @@
+/* The flow of a group and its members: create, take, acknowledge, give back, wait. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
+#define WATCH_NS                                                                                                       \
+    (20 * EB_MILLISECOND) /* how often the first of those who sleep looks; the others less and less often */
+#define LOCK_TRIES 100
+#define LOCK_SLICE_NS (5 * EB_MILLISECOND)
+#define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
+
+static eb_group *group_at(const eb_bus *bus, uint32_t group)
+{
+    return &bus->roster.header->groups[group];
+}
+
+static uint32_t gate_index(const eb_subscription *sub)
+{
+    uint32_t slot = atomic_load(&sub->group->slot);
+    return slot < sub->bus->roster.max_subscribers ? slot : 0;
+}
+
+static eb_slot_t *gate_slot(const eb_subscription *sub)
+{
+    return &sub->bus->roster.header->slots[gate_index(sub)];
+}
+
+/* --- create --- */
+
+static bool same_terms(const eb_group *group, const eb_group_terms *terms)
+{
+    return strncmp(group->system, terms->system, EB_NAME_LIMIT + 1) == 0 &&
+           strncmp(group->kind, terms->kind, EB_NAME_LIMIT + 1) == 0 &&
+           (terms->max_deliveries == 0 || atomic_load(&group->max_deliveries) == terms->max_deliveries);
+}
+
+/* Under the publish lock, so the oldest record cannot go between looking and the gate that keeps it. */
+static uint64_t place_group(eb_bus *bus, uint32_t slot, const eb_group_terms *terms)
+{
+    eb_ring_header *header = bus->ring.header;
+    eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1};
+    uint64_t position = atomic_load(terms->start == EB_LATEST ? &header->committed : &header->oldest);
+    eb_slot_open_group(&bus->roster, slot, &shown, position);
+    atomic_store(&bus->roster.header->slots[slot].sequence, eb_ring_sequence_at(&bus->ring, position));
+    uint64_t committed = atomic_load(&header->committed), gate = atomic_load(&header->gate);
+    if (committed - position > committed - gate) atomic_store(&header->gate, position); /* never past a gated cursor */
+    return position;
+}
+
+static int create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
+{
+    int number = 0;
+    while (number < EB_GROUPS && atomic_load(&group_at(bus, (uint32_t)number)->open) == 1)
+        number++;
+    if (number == EB_GROUPS) return EB_TABLE_FULL;
+    eb_group *group = group_at(bus, (uint32_t)number);
+    memset(group, 0, sizeof *group);
+    memcpy(group->name, terms->name, strnlen(terms->name, EB_LABEL_LIMIT));
+    memcpy(group->system, terms->system, strnlen(terms->system, EB_NAME_LIMIT));
+    memcpy(group->kind, terms->kind, strnlen(terms->kind, EB_NAME_LIMIT));
+    atomic_store(&group->max_deliveries, terms->max_deliveries > 0 ? terms->max_deliveries : 5);
+    atomic_store(&group->start, terms->start > 0 ? (uint64_t)terms->start : 0);
+    EB_TEST_POINT(group_written);
+    int slot = eb_slot_claim(&bus->roster, bus->roster.fd);
+    if (slot < 0) return slot;
+    int status = eb_bus_lock_publish(bus, deadline);
+    if (status != EB_OK) {
+        eb_slot_unclaim(&bus->roster, (uint32_t)slot);
+        return status;
+    }
+    atomic_store(&group->cursor, place_group(bus, (uint32_t)slot, terms));
+    eb_bus_unlock_publish(bus);
+    atomic_store(&group->slot, (uint32_t)slot);
+    EB_TEST_POINT(group_placed);
+    atomic_store(&group->open, 1);
+    EB_TEST_POINT(group_opened);
+    return number;
+}
+
+/* The number of the group, made if there is none of the name. */
+int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
+{
+    int status = eb_bus_lock_roster(bus, deadline);
+    if (status != EB_OK) return status;
+    int found = eb_group_named(&bus->roster, terms->name);
+    if (found == EB_NOTHING) found = create(bus, terms, deadline);
+    else if (!same_terms(group_at(bus, (uint32_t)found), terms)) found = EB_CONFLICT;
+    eb_bus_unlock_roster(bus);
+    return found;
+}
+
+int eb_group_find(const eb_bus *bus, const char *name)
+{
+    return eb_group_named(&bus->roster, name);
+}
+
+/* --- the group's lock --- */
+
+/* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host. */
+static int lock_group(eb_subscription *sub, int64_t deadline)
+{
+    eb_group *group = sub->group;
+    int64_t grace = 0;
+    for (;;) {
+        for (int i = 0; i < LOCK_TRIES; i++) {
+            if (eb_group_try_lock(group, sub->token)) return EB_OK;
+            eb_pause();
+        }
+        uint32_t epoch = eb_event_prepare(&group->unlocked);
+        uint64_t owner = atomic_load(&group->lock);
+        if (owner == 0) continue;
+        if (!eb_token_alive(&sub->bus->roster, owner)) {
+            if (eb_group_take_over(group, owner, sub->token)) return EB_OK;
+            continue;
+        }
+        int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, LOCK_SLICE_NS));
+        if (status == EB_INTERRUPTED) return status;
+        if (grace == 0) grace = eb_now() + LOCK_GRACE_NS;
+        if (status == EB_NOTHING && eb_over(deadline) && eb_over(grace)) return EB_NOTHING;
+    }
+}
+
+/* --- take --- */
+
+static eb_claim *held(const eb_subscription *sub)
+{
+    return &sub->group->claims[sub->claim];
+}
+
+/* Who died asleep is no sleeper any more. */
+static void forget_dead_sleepers(eb_subscription *sub)
+{
+    for (uint32_t slot = 0; slot < eb_roster_used(&sub->bus->roster); slot++) {
+        uint64_t word = atomic_load(&sub->group->asleep[slot / 64]);
+        if ((word >> (slot % 64) & 1) && !eb_slot_alive(&sub->bus->roster, slot))
+            eb_asleep_set(sub->group, slot, false);
+    }
+}
+
+/* Positions of a group come from memory that others may scribble over, even between a check and now. */
+static int read_record(const eb_subscription *sub, uint64_t position, uint64_t committed, eb_record *record)
+{
+    const eb_ring *ring = &sub->bus->ring;
+    if (committed - position > ring->capacity || position % 8 != 0)
+        return eb_damaged("a position of a group is impossible");
+    return eb_ring_read(ring, position, committed, record);
+}
+
+/* What dead members held is given back for them. */
+static void bury(eb_subscription *sub, int64_t now)
+{
+    eb_group *group = sub->group;
+    if (now - (int64_t)atomic_load(&group->checked_at) < CHECK_NS) return;
+    atomic_store(&group->checked_at, (uint64_t)now);
+    for (uint32_t i = 0; i < eb_claims_used(group); i++) {
+        uint64_t holder = atomic_load(&group->claims[i].holder);
+        if (holder == 0 || holder == EB_RETURNED || holder == sub->token) continue;
+        if (!eb_token_alive(&sub->bus->roster, holder)) eb_claim_return(&group->claims[i], true);
+    }
+    forget_dead_sleepers(sub);
+}
+
+/* Claims the next records that are heard, up to `limit`; EB_NOTHING when there are none. Records skipped before the
+ * first one stay skipped. */
+static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, int64_t now)
+{
+    eb_group *group = sub->group;
+    uint64_t position = atomic_load(&group->cursor), start = position, end = position;
+    uint32_t found = 0;
+    int status = EB_OK;
+    while (position != committed && found < limit) {
+        eb_record record;
+        status = read_record(sub, position, committed, &record);
+        if (status != EB_OK) break;
+        int verdict = record.sequence < atomic_load(&group->start) ? EB_UNHEARD : eb_verdict(sub, &record, position);
+        if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
+        if (verdict == EB_UNKNOWN) break;
+        if (verdict == EB_HEARD && found++ == 0) start = position;
+        position += record.bytes;
+        if (verdict == EB_HEARD) end = position;
+    }
+    if (found > 0) return eb_claim_add(group, sub->token, start, end, (uint64_t)now);
+    atomic_store(&group->cursor, position);
+    return status == EB_OK ? EB_NOTHING : status;
+}
+
+/* Tells publishers how far the group is. [cursor] [space] */
+static void move_gate(eb_subscription *sub, uint64_t committed)
+{
+    eb_slot_t *slot = gate_slot(sub);
+    uint64_t gate = eb_group_gate(sub->group, committed) & ~7ull, before = atomic_load(&slot->cursor);
+    if (gate == before) return;
+    atomic_store_explicit(&slot->sequence, eb_ring_sequence_at(&sub->bus->ring, gate), memory_order_relaxed);
+    atomic_store(&slot->cursor, gate);
+    EB_TEST_POINT(claim_gated);
+    sub->freed += gate - before;
+    eb_freed(sub, gate == committed);
+}
+
+/* Under the group's lock: a claim for this member, or why there is none. */
+static int choose(eb_subscription *sub, uint32_t limit)
+{
+    eb_group *group = sub->group;
+    uint64_t committed = atomic_load(&sub->bus->ring.header->committed); /* [commit] */
+    int64_t now = eb_now();
+    int status = eb_group_check(group, committed, sub->bus->ring.capacity);
+    if (status != EB_OK) return status;
+    bury(sub, now);
+    int found = eb_claim_returned(group, committed);
+    if (found >= 0) eb_claim_adopt(group, found, sub->token, (uint64_t)now);
+    else found = claim_new(sub, committed, limit, now);
+    if (found >= 0) {
+        sub->claim = found;
+        sub->handed = sub->delivered = atomic_load(&held(sub)->start);
+    }
+    move_gate(sub, committed);
+    return found >= 0 ? EB_OK : found;
+}
+
+static bool more(const eb_subscription *sub)
+{
+    uint64_t committed = atomic_load(&sub->bus->ring.header->committed);
+    return atomic_load(&sub->group->cursor) != committed || eb_claim_returned(sub->group, committed) >= 0;
+}
+
+/* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them; and
+ * that one of them watches whether it lives, which takes a second wake-up only for the first event after a pause. */
+static void pass_on(eb_subscription *sub)
+{
+    if (!eb_asleep_other(sub->group, sub->index)) return;
+    bool left = more(sub);
+    if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
+    if (left || more(sub) || !eb_watched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
+        eb_member_wake(sub, false);
+}
+
+void eb_member_wake(eb_subscription *sub, bool all)
+{
+    if (all) eb_semaphore_post_all(&gate_slot(sub)->semaphore);
+    else eb_semaphore_post(&gate_slot(sub)->semaphore);
+}
+
+/* Copies what the claim still has; protected by the gate, so without a look back. */
+static int copy_claim(eb_subscription *sub, uint32_t limit)
+{
+    eb_claim *claim = held(sub);
+    uint64_t end = atomic_load(&claim->end), committed = atomic_load(&sub->bus->ring.header->committed);
+    bool first = sub->handed == atomic_load(&claim->start);
+    uint32_t count = 0;
+    int status = EB_OK;
+    eb_batch_begin(sub);
+    while (status == EB_OK && count < limit && sub->delivered != end) {
+        eb_record record;
+        status = read_record(sub, sub->delivered, committed, &record);
+        if (status != EB_OK) break;
+        int verdict = eb_verdict(sub, &record, sub->delivered);
+        if (record.sequence < atomic_load(&sub->group->start)) verdict = EB_UNHEARD;
+        if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, sub->delivered);
+        if (verdict == EB_HEARD) status = eb_batch_keep(sub, &record, sub->delivered, count, false);
+        if (status != EB_OK) break;
+        count += verdict == EB_HEARD;
+        sub->delivered += record.bytes;
+    }
+    eb_batch_end(&sub->batch);
+    if (first && count > 0) sub->batch.deliveries = (uint32_t)atomic_load(&claim->deliveries);
+    sub->taken += count;
+    if (count > 0) sub->handed = sub->delivered;
+    return count > 0 ? (int)count : status;
+}
+
+static bool exhausted(const eb_subscription *sub)
+{
+    const eb_claim *claim = held(sub);
+    return sub->handed == atomic_load(&claim->start) &&
+           atomic_load(&claim->deliveries) > atomic_load(&sub->group->max_deliveries);
+}
+
+/* Whoever asks has done with all that was handed out before; not with what was only looked at: an event whose topic had
+ * to be asked about keeps its count. */
+static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
+{
+    for (;;) {
+        if (sub->claim < 0) {
+            int status = lock_group(sub, deadline);
+            if (status != EB_OK) return status;
+            status = choose(sub, limit);
+            eb_group_unlock(sub->group);
+            if (status != EB_OK) return status;
+            pass_on(sub);
+        }
+        eb_claim *claim = held(sub);
+        if (atomic_load(&claim->holder) != sub->token) return eb_damaged("a claim was taken from its holder");
+        eb_claim_acknowledge(claim, sub->handed);
+        bool last = exhausted(sub);
+        int status = copy_claim(sub, last ? 1 : limit);
+        if (status != EB_OK) return last && status > 0 ? EB_EXHAUSTED : status;
+        eb_claim_finish(claim);
+        sub->claim = -1;
+    }
+}
+
+int eb_ack(eb_subscription *sub)
+{
+    if (!sub->group || sub->claim < 0) return EB_NOTHING;
+    eb_claim *claim = held(sub);
+    uint64_t position = atomic_load(&claim->start), committed = atomic_load(&sub->bus->ring.header->committed);
+    int verdict = EB_UNKNOWN;
+    while (position != sub->handed && verdict != EB_HEARD) {
+        eb_record record;
+        int status = read_record(sub, position, committed, &record);
+        if (status != EB_OK) return status;
+        verdict = eb_verdict(sub, &record, position);
+        if (record.sequence < atomic_load(&sub->group->start)) verdict = EB_UNHEARD;
+        position += record.bytes;
+    }
+    if (verdict != EB_HEARD) return EB_NOTHING;
+    eb_claim_acknowledge(claim, position);
+    if (position != atomic_load(&claim->end)) return EB_OK;
+    eb_claim_finish(claim);
+    sub->claim = -1;
+    return EB_OK;
+}
+
+int eb_return(eb_subscription *sub, int handed_out)
+{
+    if (!sub->group || sub->claim < 0) return EB_NOTHING;
+    eb_claim_return(held(sub), handed_out != 0);
+    sub->claim = -1;
+    eb_member_wake(sub, false);
+    return EB_OK;
+}
+
+int eb_group_dead(eb_subscription *sub)
+{
+    return (int)atomic_fetch_add(&sub->group->dead, 1);
+}
+
+/* --- wait --- */
+
+/* Whether there is nothing to do for whoever saw `seen` committed. On a closed bus it waits for what others hold. */
+static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
+{
+    const eb_ring_header *header = sub->bus->ring.header;
+    if (eb_ended(sub) || atomic_load(&header->committed) != seen || (atomic_load(&header->closed) != 0) != closed)
+        return false; /* [wake] */
+    return eb_claim_returned(sub->group, seen) < 0 && (!closed || eb_claims_held(sub->group));
+}
+
+/* While others hold claims, one of those who sleep watches whether they live; the others sleep undisturbed. */
+static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
+{
+    eb_group *group = sub->group;
+    uint64_t now = (uint64_t)eb_now();
+    bool watches = eb_claims_held(group) && !eb_watched(group, now, 2 * WATCH_NS);
+    if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
+    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : EB_SLICE_NS, deadline);
+    if (!watches) return status;
+    atomic_store(&group->watched, 0);
+    if (status == EB_NOTHING && eb_over(deadline) && eb_asleep_other(group, sub->index)) eb_member_wake(sub, false);
+    return status;
+}
+
+/* As a subscription waits, on the group's flag and semaphore. */
+static int await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline)
+{
+    int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
+    if (status != EB_NOTHING) return status;
+    eb_asleep_set(sub->group, sub->index, true);
+    eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
+    EB_TEST_POINT(waiter_raised);
+    status = idle(sub, seen, closed) ? sleep_or_watch(sub, deadline) : EB_OK;
+    eb_asleep_set(sub->group, sub->index, false);
+    EB_TEST_POINT(waiter_woken);
+    return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
+}
+
+int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
+{
+    const eb_ring_header *header = sub->bus->ring.header;
+    for (;;) {
+        if (eb_ended(sub)) return EB_CLOSED;
+        bool closed = atomic_load(&header->closed) != 0;
+        int status = take(sub, limit, deadline);
+        if (status != EB_NOTHING) return status;
+        uint64_t seen = atomic_load(&sub->group->cursor);
+        if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) {
+            eb_member_wake(sub, true); /* others wait for what was held */
+            return EB_CLOSED;
+        }
+        if (eb_over(deadline)) return EB_NOTHING;
+        if (seen != atomic_load(&header->committed)) continue;
+        status = await(sub, seen, closed, deadline);
+        if (status != EB_OK) return status;
+    }
+}

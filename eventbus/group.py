@@ -1,0 +1,283 @@
+"""Groups: make one, be a member of one, bury what nobody could handle."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from eventbus import _ring
+from eventbus._reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle, receive_batch
+from eventbus.errors import (
+    ClosedError,
+    EventBusError,
+    InvalidError,
+    SegmentError,
+    SubscribersFullError,
+    UnavailableError,
+)
+from eventbus.event import Event
+from eventbus.request import Answer, Request
+from eventbus.subscription import Subscription
+
+MAX_DELIVERIES = 5
+DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
+
+_log = logging.getLogger("eventbus")
+
+
+def make_group(bus: _ring.BusHandle, name: str, system: str, kind: str, start: int, max_deliveries: int | None) -> int:
+    """The number of the group, made if there is none of the name; ``max_deliveries`` None takes it as it is.
+
+    Raises:
+        InvalidError: there is one with other patterns or another limit.
+        SubscribersFullError: no slot or no group is left.
+    """
+    number = bus.group_create(name, system, kind, start, max_deliveries or 0)
+    if number == _ring.CONFLICT:
+        there = next((group for group in bus.groups() if group.name == name), None)
+        if there is None:
+            raise SegmentError(f"the group {name!r} of {bus.what} changed while it was looked at: it is damaged")
+        raise InvalidError(
+            f"the group {name!r} hears system {there.system!r} and kind {there.kind!r} and delivers at most "
+            f"{there.max_deliveries} times; {system!r}, {kind!r} and {max_deliveries} were asked for: use the same, or "
+            "another name",
+            existing=(there.system, there.kind, there.max_deliveries),
+            requested=(system, kind, max_deliveries),
+        )
+    if number in (_ring.NO_SLOT, _ring.TABLE_FULL):
+        raise SubscribersFullError(
+            f"{bus.what} has no room for the group {name!r}: it takes one of its {bus.stats().max_subscribers} "
+            f"subscriber slots, and there are at most {_ring.GROUPS} groups",
+            limit=_ring.GROUPS,
+        )
+    return _ring.checked(number, bus.what)
+
+
+class Member(Subscription):
+    """A subscription that shares its group's events with the other members.
+
+    Asking for the next event acknowledges the one before. Only one thread at a time may work with it. Left by an
+    exception, or by the end of the process, it gives back what it has in hand.
+    """
+
+    def __init__(
+        self,
+        handle: SubscriptionHandle,
+        name: str,
+        hears: Callable[[str, str], bool],
+        answer: Answer,
+        *,
+        group: str,
+        prefetch: int,
+        bury: Callable[[str, dict[str, Any], bool], object],
+    ) -> None:
+        super().__init__(handle, name, hears, answer)
+        self._group = group
+        self._prefetch = min(prefetch, BATCH_LIMIT)
+        self._bury = bury
+        self._in_hand = 0
+        self._letters: deque[tuple[str, dict[str, Any]]] = deque()  # dead letters that found no room yet
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        return self._group
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will come any more: what other members hold on a bus that was shut down may come back."""
+        handle = self._handle
+        return super().closed and (self._ended or handle is None or not self._others_hold(handle))
+
+    def _others_hold(self, handle: SubscriptionHandle) -> bool:
+        mine = next((group for group in handle.bus.groups() if group.name == self._group), None)
+        return mine is not None and any(claim.slot != handle.slot for claim in mine.claims)
+
+    def receive(self, timeout: float | None = None) -> Event | None:
+        """The next event, after acknowledging the one before; else as ``Subscription.receive``."""
+        return self.receive_until(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
+
+    def receive_until(self, deadline: int) -> Event | None:
+        """``receive`` with an absolute deadline."""
+        lock = self._receiving
+        if not lock.acquire(False) and not lock.acquire(timeout=_ring.seconds_left(deadline)):
+            return None
+        try:
+            handle = self._handle or self._live_handle()
+            if self._letters:
+                self._send_letters(patient=False)
+            if handle is None or self._ended:
+                return None
+            if self._ready:
+                self._acknowledge(handle)
+                event: Event | None = self._ready.popleft()
+            else:
+                self._in_hand = 0
+                event = self._claim(deadline)
+            self._in_hand = event is not None
+            return event
+        finally:
+            lock.release()
+
+    def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
+        """The next 1 to ``limit`` events of one claim, at most ``prefetch``, after acknowledging those before.
+
+        They are in hand together: given back, all of them are delivered again, and the first one has the count.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
+        with self._receiving:
+            first = self.receive(timeout)
+            if first is None:
+                return []
+            rest = [self._ready.popleft() for _ in range(min(limit - 1, len(self._ready)))]
+            self._in_hand += len(rest)
+            return [first, *rest]
+
+    def _claim(self, deadline: int) -> Event | None:
+        """The first event of the next claim; the rest of it waits in ``_ready``."""
+        while True:
+            handle = self._handle or self._live_handle()
+            if handle is None or self._ended:
+                return None
+            count = receive_batch(handle.pointer, self._prefetch, deadline)
+            if count == EXHAUSTED:
+                self._drop_exhausted(handle)
+            elif count > 0:
+                event = self._single(handle) if count == 1 else None
+                if event is None:
+                    self._ready.extend(self._events(handle, count))
+                    event = self._ready.popleft()
+                deliveries = handle.deliveries
+                return event if deliveries == 1 else event._replace(deliveries=deliveries)
+            elif not self._settle(handle, count):
+                return None
+
+    def _acknowledge(self, handle: SubscriptionHandle) -> None:
+        for _ in range(self._in_hand):
+            handle.acknowledge()
+        self._in_hand = 0
+
+    # --- dead letters ---
+
+    def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
+        """Sends it on as dead. Until that is done it stays the group's."""
+        try:
+            (event,) = self._events(handle, 1)
+            deliveries = handle.deliveries - 1
+            self._send_dead(event, {"deliveries": deliveries})
+        except BaseException:
+            handle.give_back(True)
+            raise
+        handle.acknowledge()
+        handle.count_dead()
+        if isinstance(event, Request):
+            self._tell(event, f"it was delivered {deliveries} times, and no member lived to handle it")
+
+    def _tell(self, request: Request, message: str) -> None:
+        try:
+            request.fail("Exhausted", message)
+        except EventBusError as error:
+            _log.error("whoever asked cannot be told: %s", error.message)
+
+    def bury(self, event: Event, **more: Any) -> None:
+        """Sends the event in hand as ``eventbus.dead`` / ``exhausted``, and acknowledges it.
+
+        Args:
+            event: the one event in hand.
+            more: what the letter's data say beside the event itself.
+        """
+        with self._receiving:
+            handle = self._live_handle()
+            if handle is not None and self._in_hand:
+                self._send_dead(event, more)
+                self._acknowledge(handle)
+                handle.count_dead()
+
+    def _send_dead(self, event: Event, more: dict[str, Any]) -> None:
+        if event.system != DEAD_SYSTEM:
+            self._letters.append((event.path, {**_letter(event, self._group), **more}))
+            self._send_letters(patient=False)
+
+    def _send_letters(self, patient: bool) -> None:
+        """Never waits while it holds a claim: a full ring may be waiting for just that claim. Until there is room the
+        letters wait here, which is where a kill could lose them; so they are told to the log as well."""
+        while self._letters:
+            path, letter = self._letters[0]
+            try:
+                self._bury(path, letter, patient)
+            except UnavailableError as error:
+                if not letter.get("late"):
+                    _log.warning("a dead letter waits for room: %s; it is %r", error.message, letter)
+                letter["late"] = True
+                return
+            except InvalidError as error:
+                _log.error("a dead letter cannot be sent whole: %s; it is %r", error.message, letter)
+                if "data" in letter:
+                    self._letters.append((path, {key: letter[key] for key in letter if key != "data"}))
+            except ClosedError as error:
+                _log.error("a dead letter cannot be sent any more: %s; it is %r", error.message, letter)
+            self._letters.popleft()
+
+    # --- done, not done, leaving ---
+
+    def ack(self) -> None:
+        """Acknowledges what is in hand at once; nothing when there is none."""
+        with self._receiving:
+            handle = self._live_handle()
+            if handle is not None:
+                self._acknowledge(handle)
+
+    def reject(self) -> None:
+        """Gives what is in hand back, with what was fetched after it; nothing when there is none."""
+        with self._receiving:
+            handle = self._live_handle()
+            if self._in_hand and handle is not None:
+                self._in_hand = 0
+                self._ready.clear()
+                handle.give_back(True)
+
+    def stop(self) -> None:
+        """From now on ``receive`` returns None, also one that waits; a signal handler may call this."""
+        handle = self._handle
+        self._ended = True
+        if handle is not None:
+            handle.interrupt()
+
+    def close(self) -> None:
+        """Acknowledges what is in hand, gives back what was fetched after it, and leaves."""
+        self.leave(True)
+
+    def leave(self, handled: bool) -> None:
+        """Closes; what is in hand is acknowledged if it was ``handled``, else given back."""
+        if self._handle is not None and not self._inherited:
+            self.stop()
+            if handled:
+                self.ack()
+            else:
+                self.reject()
+        super().close()
+        self._send_letters(patient=True)
+
+    def __iter__(self) -> Iterator[Event]:
+        while (event := self.receive()) is not None:
+            yield event
+
+
+def _letter(event: Event, group: str) -> dict[str, Any]:
+    """What is told of an event that nobody could handle; raw data is in base64."""
+    raw = isinstance(event.data, bytes)
+    return {
+        "group": group,
+        "deliveries": event.deliveries,
+        "system": event.system,
+        "kind": event.kind,
+        "path": event.path,
+        "data": {"base64": base64.b64encode(event.data).decode()} if raw else event.data,
+        "sequence": event.sequence,
+        "time": event.time,
+        "sender": event.sender,
+    }

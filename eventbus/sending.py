@@ -1,0 +1,246 @@
+"""The send flow: names into topics, data into bytes, one crossing, and what went wrong."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+
+from eventbus import _ring, patterns
+from eventbus._ring import deadline_after, send_now, send_raw_now
+from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
+from eventbus.event import OPTIONS, check_path, dumps, encode
+from eventbus.policy import Guard
+
+NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
+
+_DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"})()  # the bus's own
+_SAFE_PATH = 1024  # characters that are at most 4096 bytes whatever they are
+
+
+class Sender:
+    """The sending half of a bus."""
+
+    def __init__(self, name: str, handle: _ring.BusHandle, guard: Guard | None, send_timeout: float | None) -> None:
+        self._name = name
+        self._send_timeout = send_timeout
+        self._guard = guard
+        self._topics: dict[str, dict[str, int]] = {}  # allowed by the policy and in the table
+        self._untabled: set[tuple[str, str]] = set()  # allowed, and not in the table
+        self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
+        self._handle: _ring.BusHandle | None = handle
+        self._pointer = handle.pointer
+
+    @property
+    def name(self) -> str:
+        """The bus's name."""
+        return self._name
+
+    def send(self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = _DEFAULT) -> bool:
+        """Publishes one event; every subscriber can see it when this returns.
+
+        Args:
+            system, kind: the topic, segments separated by dots; up to 255 bytes each.
+            path: what it is about; up to 4096 bytes.
+            data: anything that orjson encodes, or bytes.
+            timeout: seconds to wait for room in the ring; None for ever, 0 not at all; the bus's ``send_timeout`` if
+                left out.
+
+        Returns:
+            True.
+
+        Raises:
+            InvalidError: a bad name or path, data that cannot be encoded, an event too large for the ring.
+            PolicyDeniedError: the policy forbids it.
+            FullError: the ring stayed full; the message names the subscriber that holds it back.
+            ClosedError: the bus is closed.
+        """
+        pointer = self._pointer
+        try:
+            topic = self._topics[system][kind]
+        except (KeyError, TypeError):
+            return self._send_one(system, kind, path, data, timeout)
+        if type(path) is not str or not 0 < len(path) <= _SAFE_PATH:
+            check_path(path)
+        if timeout is not _DEFAULT:
+            deadline_after(timeout)
+        if type(data) is bytes:
+            if not path.isascii():
+                check_path(path)
+            raw_path = path.encode()
+            status = send_raw_now(pointer, topic, raw_path, len(raw_path), data, len(data))
+        else:
+            try:
+                body = dumps((path, data), None, OPTIONS)
+            except TypeError:  # what cannot be encoded, and raw data of other types
+                if isinstance(data, (bytearray, memoryview)):
+                    return self.send(system, kind, path, bytes(data), timeout=timeout)
+                return self._send_one(system, kind, path, data, timeout)
+            status = send_now(pointer, topic, body, len(body))
+        return status == 0 or self._send_one(system, kind, path, data, timeout)
+
+    def _send_one(self, system: str, kind: str, path: str, data: Any, timeout: float | None) -> bool:
+        """The same with all checks, names and patience."""
+        self._publish([(system, kind, path, data)], timeout)
+        return True
+
+    def send_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
+        """Publishes several events at once: all become visible together, or none does.
+
+        Args:
+            events: ``(system, kind, path)`` or ``(system, kind, path, data)`` each.
+            timeout: as in ``send``.
+
+        Returns:
+            The number of events sent.
+
+        Raises:
+            As ``send``; also InvalidError when the events do not fit into the ring together.
+        """
+        return self._publish(events, timeout)
+
+    def _outgoing(self, event: tuple[Any, ...], deadline: int) -> tuple[tuple[int, ...], bytes]:
+        """The eb_outgoing of one event, and its bytes."""
+        if not isinstance(event, (tuple, list)) or len(event) not in (3, 4):
+            raise InvalidError("each event must be (system, kind, path) or (system, kind, path, data)", event=event)
+        system, kind, path, data = (*event, None)[:4]
+        return _row(self._topic(system, kind, path, deadline), system, kind, path, data)
+
+    def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
+        """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
+        handle = self._open_handle()
+        _check_names(system, kind, path)
+        known = self._topics.get(system, {}).get(kind)
+        if known is not None:
+            return known
+        if (system, kind) in self._untabled:
+            return _ring.INLINE
+        self._allow_send(handle, system)
+        topic = handle.topic(system.encode(), kind.encode(), deadline)
+        if topic < 0:
+            self._refuse(handle, topic)
+        if topic != _ring.INLINE:
+            self._topics.setdefault(system, {})[kind] = topic
+        elif len(self._untabled) < NAMES_KEPT:
+            self._untabled.add((system, kind))
+        return topic
+
+    def _allow(self, system: str, kind: str, path: str) -> None:
+        """Raises unless an event may be sent there."""
+        handle = self._open_handle()
+        _check_names(system, kind, path)
+        self._allow_send(handle, system)
+
+    def _allow_send(self, handle: _ring.BusHandle, system: str) -> None:
+        if not handle.writable:
+            raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
+        if self._guard is not None:
+            self._guard.check_send(system)
+
+    def _publish(self, events: Iterable[tuple[Any, ...]], timeout: float | None) -> int:
+        """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
+        seconds = self._send_timeout if timeout is _DEFAULT else timeout
+        deadline = deadline_after(seconds)
+        rows, parts = array("I"), []
+        for event in events:
+            row, bytes_ = self._outgoing(event, deadline)
+            rows.extend(row)
+            parts.append(bytes_)
+        if parts:
+            handle, blob = self._open_handle(), b"".join(parts)
+            status = handle.send_batch(rows, len(parts), blob, deadline)
+            if status < 0:
+                self._refuse(handle, status, seconds, len(blob))
+        return len(parts)
+
+    def _refuse(self, handle: _ring.BusHandle, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
+        if status == _ring.FULL:
+            self._full(handle, seconds)
+        if status == _ring.TOO_LARGE:
+            limit = handle.event_limit
+            raise InvalidError(
+                f"{size} bytes are too many for the bus {self._name!r}: one event may take {limit} bytes, a quarter of "
+                "the ring, and what is sent together must fit into the ring; open it with a larger capacity",
+                size=size,
+                limit=limit,
+            )
+        if status == _ring.BUSY:
+            pid = handle.lock_holder()
+            raise UnavailableError(
+                f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
+            )
+        _ring.fail(status, handle.what)
+
+    def _full(self, handle: _ring.BusHandle, seconds: float | None) -> NoReturn:
+        slowest = handle.slowest()
+        if isinstance(slowest, _ring.Group):
+            members = [one for one in handle.occupants() if one.group == slowest.number]
+            names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
+            raise FullError(
+                f"the bus {self._name!r} stayed full for {seconds} s: the group {slowest.name!r} has {slowest.backlog} "
+                f"events that no member took (members: {names}); add members, or use a larger capacity",
+                group=slowest.name,
+                pids=[one.pid for one in members],
+                backlog=slowest.backlog,
+                timeout=seconds,
+            )
+        if slowest is None:
+            raise FullError(f"the bus {self._name!r} was full for {seconds} s; it has room now, try again")
+        raise FullError(
+            f"the bus {self._name!r} stayed full for {seconds} s: subscriber {slowest.name!r} of process {slowest.pid} "
+            f"has {slowest.backlog} events to receive; let it receive or close it, or subscribe with overflow='drop'",
+            name=slowest.name,
+            pid=slowest.pid,
+            backlog=slowest.backlog,
+            timeout=seconds,
+        )
+
+    def _send_own(
+        self, system: str, kind: str, path: str, data: Any, seconds: float | None, deadline: int | None = None
+    ) -> bool:
+        """A message of the bus itself: its names are known to be good, and no policy is asked."""
+        handle = self._open_handle()
+        deadline = deadline_after(seconds) if deadline is None else deadline
+        topic = self._own_topics.get((system, kind))
+        if topic is None:
+            topic = handle.topic(system.encode(), kind.encode(), deadline)
+        row, blob = _row(max(topic, 0), system, kind, path, data)
+        status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
+        if status < 0:
+            self._refuse(handle, status, seconds, len(blob))
+        if topic != _ring.INLINE:
+            self._own_topics[system, kind] = topic
+        return True
+
+    def _forget(self) -> None:
+        """From here on every call finds the bus closed; a sender that is in C still holds the pointer."""
+        self._topics = {}
+        self._handle = self._pointer = None
+
+    def _live_handle(self) -> _ring.BusHandle:
+        handle = self._open_handle()
+        if handle.closed:
+            raise ClosedError(f"the bus {self._name!r} was shut down")
+        return handle
+
+    def _open_handle(self) -> _ring.BusHandle:
+        handle = self._handle
+        if handle is None:
+            raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
+        return handle
+
+
+def _check_names(system: str, kind: str, path: str) -> None:
+    patterns.check_name(system, "system")
+    patterns.check_name(kind, "kind")
+    check_path(path)
+
+
+def _row(topic: int, system: str, kind: str, path: str, data: Any) -> tuple[tuple[int, ...], bytes]:
+    names = (system.encode(), kind.encode()) if topic == _ring.INLINE else (b"", b"")
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        raw_path, body = path.encode(), bytes(data)
+    else:
+        raw_path, body = b"", encode(path, data)
+    parts = (*names, raw_path, body)
+    return (topic, *map(len, parts)), b"".join(parts)

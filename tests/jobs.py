@@ -1,0 +1,46 @@
+"""Jobs for a group and its members, as the tests of groups send and take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eventbus import Bus, FullError, Subscription
+from eventbus.group import Member
+
+
+def join(bus: Bus, prefetch: int = 1, **options: Any) -> Member:
+    """A member of the group ``g``, which hears ``jobs.**``."""
+    member = bus.subscribe("jobs.**", group="g", prefetch=prefetch, **options)
+    assert isinstance(member, Member)
+    return member
+
+
+def send(bus: Bus, count: int, first: int = 0) -> None:
+    """Sends numbered jobs, all at once."""
+    bus.send_many([("jobs", "job.new", f"/{number}", number) for number in range(first, first + count)])
+
+
+def numbers(sub: Subscription, timeout: float = 0) -> list[int]:
+    """What it gets until nothing comes."""
+    taken = []
+    while (event := sub.receive(timeout)) is not None:
+        taken.append(event.data)
+    return taken
+
+
+def holders(bus: Bus) -> list[tuple[int, int]]:
+    """Events and deliveries of what members of the only group hold."""
+    return [(one.events, one.deliveries) for one in bus.stats().groups[0].members if one.events]
+
+
+def fill(bus: Bus, after_each: Callable[[], object] = lambda: None) -> tuple[FullError, int]:
+    """Sends until the ring is full: the error, and how many events that took."""
+    sent = 0
+    while True:
+        try:
+            bus.send("jobs", "job", "/", "x" * 100, timeout=0)
+        except FullError as error:
+            return error, sent
+        sent += 1
+        after_each()
