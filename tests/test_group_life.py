@@ -287,7 +287,7 @@ def work_and_die(line: Line, name: str) -> None:
 
 
 def test_a_persistent_bus_keeps_its_groups(fork: Fork, name: str) -> None:
-    """What no member did before the last process was gone is there for the next one, what was in hand as redelivered."""
+    """What no member did before the last process was gone is there for the next one; what was in hand comes again."""
     with eventbus.open(name, persist=True) as bus:
         bus.group("g", "jobs.**")
         send(bus, 3)

@@ -2,7 +2,8 @@
 #include "scene.h"
 
 #define FULL_RING                                                                                                      \
-    ((CAPACITY - 8) / RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
+    ((CAPACITY - 8) /                                                                                                  \
+     RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
                                */
 
 static void put_many(eb_bus *bus, uint32_t topic, uint64_t count)

@@ -3,7 +3,8 @@
 #include "scene.h"
 
 #define FULL_RING                                                                                                      \
-    ((CAPACITY - 8) / RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
+    ((CAPACITY - 8) /                                                                                                  \
+     RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
                                */
 
 static eb_bus *sender;
