@@ -380,7 +380,7 @@ static int await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadl
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
-    for (;;) {
+    for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0;
         int status = take(sub, limit, deadline);
@@ -392,6 +392,7 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         }
         if (eb_over(deadline)) return EB_NOTHING;
         if (seen != atomic_load(&header->committed)) continue;
+        if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, seen, closed, deadline);
         if (status != EB_OK) return status;
     }

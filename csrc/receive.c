@@ -183,6 +183,7 @@ static int scan(eb_subscription *sub, uint32_t limit)
         if (advanced != EB_OK) return advanced;
     }
     sub->taken += count;
+    if (count > 0) sub->lingered = false;
     return count > 0 ? (int)count : status;
 }
 
@@ -236,12 +237,20 @@ static int64_t nap_ns(eb_subscription *sub)
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
 
-/* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. */
+/* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. In between comes
+ * EB_INTERRUPTED: a signal that came while we looked must not wait for the end of the sleep. */
 int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
+    if (sub->lingered) {
+        sub->lingered = false;
+        return EB_NOTHING;
+    }
     int64_t nap = nap_ns(sub);
     if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
-    return spin(sub, seen, deadline) ? EB_OK : EB_NOTHING;
+    if (sub->spin_ns == 0 || (sub->spin_ns < 0 && sub->spin_budget == 0)) return EB_NOTHING;
+    if (spin(sub, seen, deadline)) return EB_OK;
+    sub->lingered = true;
+    return EB_INTERRUPTED;
 }
 
 /* Sleeps; woken soon, the next wait begins with looking. */
@@ -275,7 +284,7 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
     const eb_ring_header *header = sub->bus->ring.header;
     uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
     if (sub->group) return eb_member_receive(sub, most, deadline);
-    for (;;) {
+    for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
         int status = scan(sub, most);
@@ -286,6 +295,7 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
         if (waiting > 0) continue;
         if (closed) return EB_CLOSED;
         if (deadline == EB_POLL) return EB_NOTHING;
+        if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, position, deadline);
         if (status != EB_OK) return status;
     }

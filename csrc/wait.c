@@ -78,6 +78,7 @@ int eb_semaphore_wait(eb_u32 *semaphore, int64_t until)
 {
     if (atomic_exchange(semaphore, 0) != 0) return EB_OK;
     int status = futex_wait(semaphore, 0, until);
+    if (status == EB_INTERRUPTED) return status; /* whatever else is there: the signal must not wait for it */
     return atomic_exchange(semaphore, 0) != 0 ? EB_OK : status;
 }
 

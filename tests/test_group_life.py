@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -299,3 +300,24 @@ def test_a_persistent_bus_keeps_its_groups(fork: Fork, name: str) -> None:
         assert [(event.data, event.deliveries) for event in events if event is not None] == [(0, 2), (1, 1), (2, 1)]
         assert member.receive(0) is None
     eventbus.unlink(name)
+
+
+def work_until_terminated(line: Line, name: str) -> float:
+    """A member that waits for ever; SIGTERM ends its wait. The moment at which it ended."""
+    with eventbus.open(name) as bus, join(bus) as member:
+        signal.signal(signal.SIGTERM, lambda *_: member.stop())
+        line.say("ready")
+        assert member.receive() is None
+        return time.monotonic()
+
+
+def test_members_that_are_told_to_stop_together_do(fork: Fork, bus: Bus) -> None:
+    """A signal ends a wait at once, also when another member's end wakes everybody at the same moment."""
+    for _ in range(5):
+        members = [fork(work_until_terminated, bus.name) for _ in range(4)]
+        for member in members:
+            member.hear()
+        told = time.monotonic()
+        for member in members:
+            os.kill(member.pid, signal.SIGTERM)
+        assert max(member.result() for member in members) - told < 3  # a sleeper looks by itself after four seconds

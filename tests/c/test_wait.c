@@ -129,7 +129,11 @@ static void a_needless_wake_up_is_no_event(void)
     eb_semaphore_post(semaphore_of(&it, sub));
     sender = it.peer;
     plan_at(EB_POINT_waiter_raised, 2, send_one, &number);
-    EQUAL("it looks, sleeps again, and gets the next one", eb_receive(sub, 1, EB_FOREVER), 1);
+    EQUAL("it is a turn for signal handlers", eb_receive(sub, 1, EB_FOREVER), EB_INTERRUPTED);
+    int status = EB_INTERRUPTED;
+    while (status == EB_INTERRUPTED)
+        status = eb_receive(sub, 1, EB_FOREVER);
+    EQUAL("called again, it sleeps and gets the next one", status, 1);
     CHECK("which came at its second wait", happened() && number_of(sub) == 6);
     EQUAL("a time that is up is nothing", eb_receive(sub, 1, eb_now() + EB_MILLISECOND), EB_NOTHING);
     CHECK("and leaves no flag behind", !asleep(&it, sub));
