@@ -304,7 +304,8 @@ def test_a_persistent_bus_keeps_its_groups(fork: Fork, name: str) -> None:
 
 def work_until_terminated(line: Line, name: str) -> float:
     """A member that waits for ever; SIGTERM ends its wait. The moment at which it ended."""
-    with eventbus.open(name) as bus, join(bus) as member:
+    with eventbus.open(name) as bus:
+        member = join(bus)
         signal.signal(signal.SIGTERM, lambda *_: member.stop())
         line.say("ready")
         assert member.receive() is None
