@@ -124,6 +124,7 @@ struct eb_subscription {
     int64_t spin_budget;       /* as adapted */
     int64_t waited_at;         /* when it last had nothing to do */
     uint64_t taken;            /* events handed out since then */
+    uint64_t spacing;          /* bytes of the ring per event in the last batch */
     bool lingered;             /* looking is over, next comes sleeping */
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */

@@ -11,8 +11,9 @@
 #define SPIN_CROWDED_NS 4000ll
 #define NAP_MIN_NS 30000ll
 #define NAP_MAX_NS 200000ll
-#define NAP_GATHER 24
+#define NAP_GATHER 64
 #define NAP_EVENTS 3
+#define NAP_STREAM 16
 #define NAP_INTERVAL_NS 20000ll
 
 void eb_batch_begin(eb_subscription *sub)
@@ -188,8 +189,10 @@ static int scan(eb_subscription *sub, uint32_t limit)
         if (advanced != EB_OK) return advanced;
     }
     sub->taken += count;
-    if (count > 0) sub->lingered = false;
-    return count > 0 ? (int)count : status;
+    if (count == 0) return status;
+    sub->lingered = false;
+    sub->spacing = (atomic_load_explicit(&sub->position, memory_order_relaxed) - before) / count;
+    return (int)count;
 }
 
 bool eb_ended(const eb_subscription *sub)
@@ -242,6 +245,17 @@ static int64_t nap_ns(eb_subscription *sub)
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
 
+/* In a stream that is slower than its reader, each look would find an event or two, and a batch costs as much as several
+ * events do. So when only few wait, it naps first, and reads what has gathered then. EB_INTERRUPTED by a signal. */
+static int gather(eb_subscription *sub, int64_t deadline)
+{
+    uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
+    uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
+    if (sub->taken < NAP_STREAM || waiting >= NAP_GATHER / 2 * sub->spacing || deadline == EB_POLL) return EB_OK;
+    int64_t nap = nap_ns(sub);
+    return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
+}
+
 /* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. In between comes
  * EB_INTERRUPTED: a signal that came while we looked must not wait for the end of the sleep. */
 int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
@@ -290,7 +304,8 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
     for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
-        int status = scan(sub, most);
+        int status = closed ? EB_OK : gather(sub, deadline);
+        if (status == EB_OK) status = scan(sub, most);
         if (status != EB_OK) return status;
         uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
         int64_t waiting = (int64_t)(atomic_load(&header->committed) - position);

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
-from eventbus._reader import Head, SubscriptionHandle
+from eventbus._reader import Beside, Head, SubscriptionHandle
 from eventbus.errors import SegmentError
 from eventbus.event import Event, decode
 from eventbus.request import MARK, Answer, opened
@@ -38,7 +38,7 @@ class Unpacker:
             SegmentError: the ring does not hold what was sent; it names the sequences of the batch.
         """
         try:
-            values = decode(handle.json(head.json_length))
+            values = decode(handle.json(head.json_length)) if head.json_count else []
             if len(values) != 2 * head.json_count:
                 raise SegmentError(f"{len(values)} values came with {head.json_count} events")
             if head.status == 1 and not head.beside_count and head.first_topic in self._kinds:
@@ -66,15 +66,18 @@ class Unpacker:
         topics = handle.topics(count) if head.many_topics else repeat(head.first_topic, count)
         senders = handle.senders(count) if head.many_senders else repeat(head.first_sender)
         deliveries = repeat(1) if head.deliveries == 1 else chain((head.deliveries,), repeat(1))
+        beside = handle.beside(head.beside_count) if head.beside_count else []
+        named = bool(beside) and any(row.names for row in beside)
         contents: tuple[Iterable[str], Iterable[Any]]
-        if head.beside_count:
-            names, contents = self._merged(handle, head, topics, values)
+        if named or (beside and head.json_count):
+            names, contents = self._merged(beside, topics, values)
         else:
-            pairs = iter(values)
-            names, contents = self._names(head, topics), (pairs, pairs)  # zip takes a path and its data in turn
+            pairs = iter(values)  # of which zip takes a path and its data in turn
+            names = self._names(head, topics)
+            contents = _columns([row[2:] for row in beside]) if beside else (pairs, pairs)
         rows = zip(*names, *contents, counter, handle.times(count), senders, deliveries, strict=False)
         ready = map(_new_event, repeat(Event), rows)
-        if not self._asked and not head.beside_count:
+        if not self._asked and not named:
             return counter, ready
         events = iter([opened(event, self._answer) for event in ready])
         return events, events
@@ -88,10 +91,10 @@ class Unpacker:
         return [systems[topic] for topic in topics], [known[topic] for topic in topics]
 
     def _merged(
-        self, handle: SubscriptionHandle, head: Head, topics: Iterable[int], values: list[Any]
+        self, beside: list[Beside], topics: Iterable[int], values: list[Any]
     ) -> tuple[tuple[Iterable[str], Iterable[str]], tuple[Iterable[str], Iterable[Any]]]:
-        """The same, and those of paths and data, of a batch with raw data or names of its own."""
-        rows = {row.event: row for row in handle.beside(head.beside_count)}
+        """The same, and those of paths and data, of a batch with raw data among text, or names of its own."""
+        rows = {row.event: row for row in beside}
         known = {**self._kinds, **self._asked}
         decoded = iter(values)
         names: list[tuple[str, str]] = []
