@@ -44,9 +44,10 @@ enum {
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
-    EB_GROUPS = 32,      /* groups of one bus */
-    EB_CLAIMS = 256,     /* what the members of a group hold and gave back, together */
-    EB_INLINE = 0xFFFFFF /* a topic number: the record carries its names */
+    EB_GROUPS = 32,        /* groups of one bus */
+    EB_CLAIMS = 256,       /* what the members of a group hold and gave back, together */
+    EB_OWN_TOPICS = 65536, /* names past the topic table that one subscription numbers for itself, from EB_TOPICS on */
+    EB_INLINE = 0xFFFFFF   /* a topic number: the record carries its names */
 };
 
 typedef struct eb_bus eb_bus;
@@ -56,7 +57,10 @@ typedef struct eb_subscription eb_subscription;
  * pointer and a number would take half as long as all that a send does in C. */
 typedef struct {
     eb_bus *bus;
-    uint64_t topic;
+    uint32_t topic;
+    uint32_t system_length; /* of the names that follow, if topic is EB_INLINE; else 0, like kind_length */
+    uint32_t kind_length;
+    uint32_t unused;
 } eb_route;
 
 /* One event of a batch to send; its bytes follow those of the event before it: system, kind, path, body.
@@ -250,6 +254,8 @@ void eb_subscription_free(eb_subscription *sub);
 void eb_interrupt(eb_subscription *sub);
 eb_batch *eb_batch_of(eb_subscription *sub);
 int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
+/* The topic's number: of EB_INLINE one of the subscription's own, or EB_INLINE again if it has enough of them; then the
+ * verdict is for the one record that was asked about. */
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);

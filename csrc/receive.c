@@ -40,16 +40,24 @@ void eb_batch_end(eb_batch *batch, uint32_t count)
 
 /* What of a record goes into the array and what beside it. */
 typedef struct {
-    uint64_t beside; /* names, path and raw data: the first bytes of the body */
+    uint64_t names;  /* the first bytes of the body */
+    uint64_t skip;   /* bytes of the body before `beside`: the names, once they have a number */
+    uint64_t beside; /* names, path and raw data */
     uint64_t text;   /* the JSON text: the last bytes of the body */
 } eb_parts;
 
 static eb_parts parts_of(const eb_record *record)
 {
-    uint64_t names = (uint64_t)record->system_length + record->kind_length;
-    if (record->path_length > 0) return (eb_parts){.beside = record->stored};
-    uint64_t before = names > 0 ? names + 1 : 0; /* an inline record keeps its bracket */
-    return (eb_parts){.beside = names, .text = record->stored > before ? record->stored - before : 0};
+    eb_parts parts = {.names = (uint64_t)record->system_length + record->kind_length};
+    if (record->topic != EB_INLINE) parts.skip = parts.names;
+    if (record->path_length > 0) {
+        parts.beside = record->stored - parts.skip;
+        return parts;
+    }
+    uint64_t before = parts.names > 0 ? parts.names + 1 : 0; /* an inline record keeps its bracket */
+    parts.beside = parts.names - parts.skip;
+    parts.text = record->stored > before ? record->stored - before : 0;
+    return parts;
 }
 
 /* Copies the record as event number `index` of the batch; the caller counts it in. */
@@ -78,15 +86,14 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     }
     if (parts.beside > 0) {
         sub->beside_used += parts.beside;
-        uint64_t offset = batch->size - sub->beside_used;
-        uint64_t names = (uint64_t)record->system_length + record->kind_length;
+        uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
         batch->beside[head->beside_count++] = (eb_beside){.index = index,
-                                                          .system_length = record->system_length,
-                                                          .kind_length = record->kind_length,
+                                                          .system_length = named > 0 ? record->system_length : 0,
+                                                          .kind_length = named > 0 ? record->kind_length : 0,
                                                           .path_length = record->path_length,
-                                                          .data_length = parts.beside - names - record->path_length,
+                                                          .data_length = parts.beside - named - record->path_length,
                                                           .offset = offset};
-        eb_ring_copy(ring, position, 0, batch->buffer + offset, parts.beside, shared);
+        eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside, shared);
     }
     return EB_OK;
 }

@@ -166,9 +166,9 @@ class SubscriptionHandle:
         batch = self.batch
         return batch.undecided, decode_names(ffi.buffer(batch.names), batch.system_length, batch.kind_length)
 
-    def decide(self, topic: int, heard: bool) -> None:
-        """Answers it, for good; for INLINE, for this one record."""
-        checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
+    def decide(self, topic: int, heard: bool) -> int:
+        """Answers it, for good; its number, or INLINE if the answer is for this one record."""
+        return checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
 
     def reserve(self) -> None:
         """Makes the buffer as large as the next record needs, and a few more like it."""

@@ -274,9 +274,10 @@ class BusHandle:
         found = until_done(lambda: int(lib.eb_topic(self.pointer, names, len(system), len(kind), deadline)))
         return INLINE if found == TABLE_FULL else found
 
-    def route(self, topic: int) -> Route:
-        """What ``send_now`` and ``send_raw_now`` take."""
-        made = Route(ffi.buffer(ffi.new("eb_route *", (self.pointer, topic))))
+    def route(self, topic: int, system: bytes, kind: bytes) -> Route:
+        """What ``send_now`` and ``send_raw_now`` take; the names are those of INLINE, else empty."""
+        fixed = ffi.new("eb_route *", (self.pointer, topic, len(system), len(kind)))
+        made = Route(bytes(ffi.buffer(fixed)) + system + kind)
         made.handle = self
         return made
 

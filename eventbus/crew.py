@@ -166,9 +166,9 @@ class Crew:
                 if number == signal.SIGINT:
                     raise KeyboardInterrupt
                 raise SystemExit(128 + number)
-            _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
             for post in self.posts:
                 post.tell(signal.SIGTERM)
+            _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
 
 
 class Signals:

@@ -24,9 +24,9 @@ class Sender:
         self._name = name
         self._send_timeout = send_timeout
         self._guard = guard
-        self._routes: dict[str, dict[str, _ring.Route]] = {}  # of topics in the table and allowed by the policy
+        self._routes: dict[str, dict[str, _ring.Route]] = {}  # of topics that are allowed by the policy
         self._topics: dict[tuple[str, str], int] = {}  # the same topics
-        self._untabled: set[tuple[str, str]] = set()  # allowed, and not in the table
+        self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
         self._handle: _ring.BusHandle | None = handle
 
@@ -115,17 +115,18 @@ class Sender:
         known = self._topics.get((system, kind))
         if known is not None:
             return known
-        if (system, kind) in self._untabled:
-            return _ring.INLINE
         self._allow_send(handle, system)
         topic = handle.topic(system.encode(), kind.encode(), deadline)
         if topic < 0:
             self._refuse(handle, topic)
-        if topic != _ring.INLINE:
-            self._topics[system, kind] = topic
-            self._routes.setdefault(system, {})[kind] = handle.route(topic)
-        elif len(self._untabled) < NAMES_KEPT:
-            self._untabled.add((system, kind))
+        names = (b"", b"")
+        if topic == _ring.INLINE:
+            if self._untabled == NAMES_KEPT:
+                return topic
+            self._untabled += 1
+            names = (system.encode(), kind.encode())
+        self._topics[system, kind] = topic
+        self._routes.setdefault(system, {})[kind] = handle.route(topic, *names)
         return topic
 
     def _allow(self, system: str, kind: str, path: str) -> None:

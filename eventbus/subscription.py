@@ -249,7 +249,10 @@ class Subscription:
         """Does what C needs to go on; False when the time is up or the end has come."""
         if status == UNDECIDED:
             topic, names = handle.undecided()
-            handle.decide(topic, self._verdict(topic, *names))
+            heard = self._verdict(topic, *names)
+            number = handle.decide(topic, heard)
+            if heard and number != topic:
+                self._unpacker.learn(number, *names)
         elif status == LARGE:
             handle.reserve()
         elif status == _ring.CLOSED:

@@ -99,7 +99,7 @@ static inline int put(eb_bus *bus, uint32_t topic, uint64_t number)
 {
     char text[32];
     snprintf(text, sizeof text, "[%llu]", (unsigned long long)number);
-    return eb_send(&(eb_route){bus, topic}, text);
+    return eb_send(&(eb_route){.bus = bus, .topic = topic}, text);
 }
 
 /* `length` bytes that tell themselves apart by `seed`, and the brackets that the C face expects around them. */

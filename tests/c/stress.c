@@ -44,7 +44,7 @@ static uint64_t chance_of(unsigned thread)
 
 static void send_one(const eb_outgoing *event, char *bytes, size_t length)
 {
-    eb_route route = {it.bus, event->topic};
+    eb_route route = {.bus = it.bus, .topic = event->topic};
     int status = EB_FULL;
     bytes[length] = 0;
     if (event->topic != EB_INLINE && event->path_length == 0) status = eb_send(&route, bytes);
