@@ -68,6 +68,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "eventbus.h"
 
@@ -231,5 +232,6 @@ static_assert(sizeof(((eb_batch *)0)->sequence) == EB_BATCH_LIMIT * 8, "eventbus
 static_assert(EB_TOPICS <= EB_INLINE, "a topic number fits 24 bits");
 static_assert(EB_PATH_LIMIT < 1 << 24, "a path length fits 24 bits");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "lock-free 64-bit atomics");
+static_assert(sizeof(off_t) == 8, "the locks lie past what 32 bits count: -D_FILE_OFFSET_BITS=64");
 
 #endif

@@ -42,6 +42,11 @@ static uint64_t build_word(void)
                               EB_SUBSCRIBERS_LIMIT,
                               EB_NAME_LIMIT,
                               EB_PATH_LIMIT,
+                              EB_LABEL_LIMIT,
+                              EB_GROUPS,
+                              EB_CLAIMS,
+                              EB_INLINE,
+                              sizeof(eb_group),
                               offsetof(eb_slot_t, name)};
     uint64_t word = 1;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -208,6 +213,10 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable)
     if (size < header + capacity) return eb_damaged("its ring is shorter than its header says");
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     uint64_t bytes = header + 2 * capacity;
+    if (bytes != (size_t)bytes) { /* more than words of 32 bits can address */
+        errno = ENOMEM;
+        return EB_SYSTEM;
+    }
     char *base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return EB_SYSTEM;
     if (mmap(base, header + capacity, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
