@@ -17,6 +17,7 @@ from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, r
 from eventbus.sending import Sender
 from eventbus.stats import BusStats, read_stats
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
+from eventbus.terms import Terms, check_name
 
 SEND_TIMEOUT = 5.0
 
@@ -40,7 +41,7 @@ class Bus(Sender):
         send_timeout: float | None = SEND_TIMEOUT,
         persist: bool = False,
     ) -> None:
-        segment.check_name(name)
+        check_name(name)
         if role not in _ROLES:
             raise InvalidError(f"role must be 'member' or 'subscriber', not {role!r}", role=role)
         deadline_after(send_timeout)
@@ -49,7 +50,7 @@ class Bus(Sender):
         self._own_policy = policy is not None
         guard = make_guard(policy, actor)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
-        terms = segment.Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
+        terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         with lifetime.lock:
             super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
             lifetime.opened(self)
