@@ -33,7 +33,6 @@ static uint64_t build_word(void)
     const uint64_t sizes[] = {sizeof(eb_ring_header),
                               sizeof(eb_roster_header),
                               sizeof(eb_slot_t),
-                              sizeof(pthread_mutex_t),
                               sizeof(void *),
                               page_bytes(),
                               EB_TOPICS,
@@ -74,17 +73,6 @@ int64_t eb_roster_bytes(uint32_t max_subscribers)
     return (int64_t)round_up(sizeof(eb_roster_header) + (uint64_t)max_subscribers * sizeof(eb_slot_t));
 }
 
-int eb_lock_create(pthread_mutex_t *lock)
-{
-    pthread_mutexattr_t attributes;
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    errno = pthread_mutex_init(lock, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-    return errno == 0 ? EB_OK : EB_SYSTEM;
-}
-
 static void sign(eb_signature *signature, const eb_signature *like, uint64_t magic)
 {
     signature->version = EB_FORMAT;
@@ -115,13 +103,11 @@ int eb_format(int ring_fd, int roster_fd, uint64_t capacity, uint32_t max_subscr
     eb_ring_header *ring = map_shared(ring_fd, bytes, PROT_READ | PROT_WRITE);
     if (!ring) return EB_SYSTEM;
     EB_TEST_POINT(format_ring_sized);
-    int status = eb_lock_create(&ring->publish_lock);
     eb_u64 *first = (eb_u64 *)((char *)ring + round_up(sizeof(eb_ring_header)));
     atomic_store(first, 1);
-    if (status == EB_OK) sign(&ring->signature, &like, EB_RING_MAGIC);
+    sign(&ring->signature, &like, EB_RING_MAGIC);
     munmap(ring, bytes);
     EB_TEST_POINT(format_ring_signed);
-    if (status != EB_OK) return status;
     eb_roster_header *roster = map_shared(roster_fd, sizeof *roster, PROT_READ | PROT_WRITE);
     if (!roster) return EB_SYSTEM;
     sign(&roster->signature, &like, EB_ROSTER_MAGIC);

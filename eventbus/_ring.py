@@ -261,7 +261,7 @@ class BusHandle:
         return int(lib.eb_fork_prepare(self.pointer))
 
     def fork_child(self, roster_fd: int) -> None:
-        """In the child: lives on through its own descriptor."""
+        """In the child: lives on through its own descriptor; without one, lets go of its parent's."""
         lib.eb_fork_child(self.pointer, roster_fd)
 
     def topic(self, system: bytes, kind: bytes, deadline: int) -> int:

@@ -295,9 +295,9 @@ class Bus(Sender):
         for one in list(self._subscriptions):
             one.disown()
         self._subscriptions.clear()
-        if descriptor >= 0 and self._handle is not None:
+        if self._handle is not None:
             self._handle.fork_child(descriptor)
-        else:
+        if descriptor < 0:
             self._forget()
 
     def __enter__(self) -> Bus:

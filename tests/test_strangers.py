@@ -75,7 +75,7 @@ def reason_of(stranger: Path) -> str:
 def can_compile(flag: str, into: Path) -> bool:
     """Whether the compiler makes programs with this flag."""
     (into / "nothing.c").write_text("int main(void) { return 0; }\n")
-    command = ["gcc", flag, "-o", into / "nothing", into / "nothing.c"]
+    command = ["gcc", flag, "-o", str(into / "nothing"), str(into / "nothing.c")]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -89,7 +89,7 @@ def compiled(build: Build, into: Path) -> Path:
     header.write_text(text.replace(build.text, build.instead, 1) if build.text else text)
     sources = [ROOT / "tests" / "c" / "stranger.c", *sorted(core.glob("*.c"))]
     command = ["gcc", *FLAGS, *build.flags, "-I", core, "-o", into / "stranger", *sources]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (into / "reason").write_text(build.reason)
     return into / "stranger"
@@ -103,7 +103,7 @@ def digest(name: str) -> list[str]:
 @contextmanager
 def running(stranger: Path, verb: str, name: str) -> Iterator[subprocess.Popen[str]]:
     """The program at work; killed if it still is at the end."""
-    command = [stranger, verb, name]
+    command = [str(stranger), verb, name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
