@@ -1,10 +1,11 @@
-"""Containers for a test, as far as a bus can tell: PID and mount namespaces that share /dev/shm, or have a small one."""
+"""Containers as far as a bus can tell: PID and mount namespaces that share /dev/shm, or have one of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness import SHARED_MEMORY, Child, Fork, Line
@@ -57,13 +58,19 @@ class Container:
         finally:
             system("setns", self._host, CLONE_NEWPID)
 
-    def start(self, job: Job, *arguments: object) -> Child:
-        """Forks a child that runs the job inside, with a /proc of its own."""
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """What is forked meanwhile, is forked inside."""
         system("setns", self._inside, CLONE_NEWPID)
         try:
-            self._children.append(self._fork(contained, job, *arguments))
+            yield
         finally:
             system("setns", self._host, CLONE_NEWPID)
+
+    def start(self, job: Job, *arguments: object) -> Child:
+        """Forks a child that runs the job inside, with a /proc of its own."""
+        with self.inside():
+            self._children.append(self._fork(contained, job, *arguments))
         return self._children[-1]
 
     def release(self) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import eventbus
-from container import Container
-from eventbus import Bus, UnavailableError
-from harness import Fork, Line, arm, until
+from container import MS_BIND, MS_RDONLY, MS_REMOUNT, Container, leave_mounts, mount, mount_shared_memory
+from eventbus import Bus, UnavailableError, cli
+from harness import SHARED_MEMORY, Child, Fork, Line, arm, ring_of, roster_of, until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make PID namespaces and mounts")
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make PID namespaces and mounts")
 
-FUTEX = 202 if os.uname().machine == "x86_64" else 98  # the system call's number, in /proc/PID/syscall
+FUTEX = "202" if os.uname().machine == "x86_64" else "98"  # the system call's number in /proc/PID/syscall
+CAPACITY = 64 * 1024
 
 
 @pytest.fixture
@@ -39,6 +49,152 @@ def container(fork: Fork) -> Iterator[Callable[[], Container]]:
 Make = Callable[[], Container]
 
 
+# --- equal pids ---
+
+
+def take_part(line: Line, name: str) -> list[Any]:
+    """Says its pid, sends it when told to, and hears until the bus is shut down; what it heard."""
+    with eventbus.open(name, capacity=CAPACITY) as bus, bus.subscribe("load.*") as sub:
+        line.say(os.getpid())
+        line.hear()
+        bus.send("load.pid", "event", "/event", os.getpid())
+        return [event.data for event in sub]
+
+
+@root
+def test_equal_pids_on_one_bus(container: Make, name: str) -> None:
+    """Processes with one pid, in containers that share /dev/shm, send and hear like any others."""
+    members = [container().start(take_part, name) for _ in range(3)]
+    (pid,) = {member.hear() for member in members}
+    with eventbus.open(name) as bus:
+        stats = bus.stats()
+        assert stats.attached == 4
+        assert [one.pid for one in stats.subscribers] == [pid] * 3
+        for member in members:
+            member.say("send")
+        until(lambda: bus.stats().sent == 3, "all to have sent")
+        bus.shutdown()
+        assert [member.result() for member in members] == [[pid] * 3] * 3
+
+
+def listen(line: Line, name: str) -> list[Any]:
+    """Hears until the bus is shut down; what it heard."""
+    with eventbus.open(name, capacity=CAPACITY) as bus, bus.subscribe("load.*") as sub:
+        line.say(os.getpid())
+        return [event.path for event in sub]
+
+
+@root
+def test_the_death_of_one_of_two_with_equal_pids(container: Make, name: str) -> None:
+    """The dead one's slot is reaped and holds nobody up; the living one's, of the same pid, is not."""
+    dead = container().start(take_part, name)
+    pid = dead.hear()
+    living = container().start(listen, name)
+    assert living.hear() == pid
+    with eventbus.open(name) as bus:
+        dead.kill()
+        assert [one.pid for one in bus.stats().subscribers] == [pid]
+        for number in range(10):
+            bus.send("load", "blob", f"/{number}", b"x" * (CAPACITY // 5), timeout=10)
+        with bus.subscribe("load.*"):  # in the dead one's slot, which was the first
+            assert [one.pid for one in bus.stats().subscribers] == [os.getpid(), pid]
+        bus.shutdown()
+        assert living.result() == [f"/{number}" for number in range(10)]
+
+
+def hold(line: Line, name: str) -> None:
+    """A member of a group that holds an event until it is killed."""
+    with eventbus.open(name) as bus, bus.subscribe("jobs", group="pool") as jobs:
+        event = jobs.receive(30)
+        assert event is not None
+        line.say((os.getpid(), event.data, event.deliveries))
+        line.hear()
+
+
+def work(line: Line, name: str) -> list[Any]:
+    """A member that takes what comes."""
+    with eventbus.open(name) as bus, bus.subscribe("jobs", group="pool") as jobs:
+        line.say(os.getpid())
+        return [(event.data, event.deliveries) for event in jobs]
+
+
+@root
+def test_redelivery_across_containers(container: Make, name: str) -> None:
+    """What a dead member held goes to one with its pid in another container; what a stopped one holds does not."""
+    one, other = container(), container()
+    with eventbus.open(name, capacity=CAPACITY) as bus:
+        bus.group("pool", "jobs")
+        bus.send("jobs", "job", "/1", 1)
+        holder = one.start(hold, name)
+        assert holder.hear() == (2, 1, 1)
+        worker = other.start(work, name)
+        assert worker.hear() == 2
+        holder.stop()
+        bus.send("jobs", "job", "/2", 2)
+        until(lambda: bus.stats().groups[0].backlog == 0, "the worker to take the second")
+        assert bus.stats().groups[0].redelivered == 0
+        holder.kill()
+        until(lambda: bus.stats().groups[0].redelivered == 1, "the worker to take the first")
+        bus.shutdown()
+        assert worker.result() == [(2, 1), (1, 2)]
+
+
+def attach(line: Line, name: str) -> int:
+    """Is attached until it is told to leave; its pid."""
+    with eventbus.open(name, capacity=CAPACITY):
+        line.say(os.getpid())
+        line.hear()
+    return os.getpid()
+
+
+@root
+def test_the_last_one_out_of_several_containers(container: Make, name: str) -> None:
+    """Who leaves, or dies, removes nothing while another of its pid is attached; the last one's bus is replaced."""
+    dead, left, last = (container().start(attach, name) for _ in range(3))
+    assert {one.hear() for one in (dead, left, last)} == {2}
+    dead.kill()
+    left.say("leave")
+    assert left.result() == 2
+    assert ring_of(name).exists()
+    before = ring_of(name).stat().st_ino
+    last.kill()
+    with eventbus.open(name):
+        assert ring_of(name).stat().st_ino != before
+
+
+def leave_in_child(pipe: Connection[Any, Any], bus: Bus) -> None:
+    """A process of multiprocessing: uses the inherited bus, and ends without closing it."""
+    bus.send("a", "b", "/c")
+    pipe.send(os.getpid())
+    pipe.recv()
+
+
+def inherit(line: Line, name: str) -> tuple[int, int]:
+    """Leaves a bus to a child in a PID namespace below, whose pid is this one's; both pids."""
+    container = Container(Child)
+    bus = eventbus.open(name, capacity=CAPACITY)
+    mine, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=leave_in_child, args=(theirs, bus))
+    with container.inside():
+        child.start()
+    there = mine.recv()
+    bus.close()
+    line.say(None)
+    mine.send("end")
+    child.join()
+    container.release()
+    return os.getpid(), there
+
+
+@root
+def test_a_child_with_its_parent_s_pid(container: Make, name: str) -> None:
+    """A child that has its parent's pid, in a PID namespace below, leaves the bus in order when it ends."""
+    parent = container().start(inherit, name)
+    parent.hear()
+    assert parent.result() == (2, 2)
+    assert not roster_of(name).exists()
+
+
 def send_at(line: Line, name: str, point: str, text: str) -> int:
     """Stops itself at the test point of a send; its pid."""
     with eventbus.open(name) as bus:
@@ -57,11 +213,12 @@ def send_patiently(line: Line, name: str, text: str) -> int:
     return os.getpid()
 
 
-def asleep(pid: int) -> bool:
+def sleeps(pid: int) -> bool:
     """Whether a process sleeps on a futex."""
-    return Path(f"/proc/{pid}/syscall").read_text().split()[0] == str(FUTEX)
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] == FUTEX
 
 
+@root
 @pytest.mark.parametrize("point", ["publish_locked", "publish_copied"])
 def test_a_waiter_with_the_pid_of_the_lock_s_owner_dies(bus: Bus, container: Make, point: str) -> None:
     """A publisher killed while it waits for the lock does not take it from its owner, whatever their pids are."""
@@ -71,10 +228,7 @@ def test_a_waiter_with_the_pid_of_the_lock_s_owner_dies(bus: Bus, container: Mak
         pid = owner.hear()
         owner.wait_stopped()
         for _ in range(3):
-            waiter = container().start(send_patiently, bus.name, "killed")
-            assert waiter.hear() == pid
-            until(lambda: asleep(waiter.pid), "the waiter to sleep")
-            waiter.kill()
+            kill_waiter(container().start(send_patiently, bus.name, "killed"), pid)
             with pytest.raises(UnavailableError, match=f"process {pid} keeps the publish lock"):
                 bus.send("load", "event", "/event", "too early", timeout=0.1)
         owner.go_on()
@@ -83,3 +237,167 @@ def test_a_waiter_with_the_pid_of_the_lock_s_owner_dies(bus: Bus, container: Mak
         events = sub.receive_many(10, 0)
         assert [event.data for event in events] == ["owner", "after"]
         assert events[1].sequence == events[0].sequence + 1
+
+
+def kill_waiter(waiter: Child, pid: int) -> None:
+    """Kills a publisher of this pid while it waits."""
+    assert waiter.hear() == pid
+    until(lambda: sleeps(waiter.pid), "the waiter to sleep")
+    waiter.kill()
+
+
+@root
+def test_an_owner_with_the_pid_of_a_waiter_dies(bus: Bus, container: Make) -> None:
+    """A publisher killed with the lock leaves it to one that waits in another container and has its pid."""
+    bus.send("load", "event", "/event", "known")
+    with bus.subscribe("load", "event") as sub:
+        owner = container().start(send_at, bus.name, "publish_copied", "owner")
+        pid = owner.hear()
+        owner.wait_stopped()
+        waiter = container().start(send_patiently, bus.name, "waiter")
+        assert waiter.hear() == pid
+        until(lambda: sleeps(waiter.pid), "the waiter to sleep")
+        owner.kill()
+        assert waiter.result() == pid
+        assert [event.data for event in sub.receive_many(10, 0)] == ["waiter"]
+
+
+ROOTLESS = """
+import os, sys, eventbus
+with eventbus.open(sys.argv[1]) as bus, bus.subscribe("answer") as answers:
+    bus.send("question", "event", "/question", [os.getpid(), os.getuid()])
+    print(answers.receive(30).data)
+"""
+
+
+def test_a_user_namespace(name: str) -> None:
+    """In a container without rights outside, as ``unshare`` makes it, its user has the same bus as outside."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("there is no unshare: apt-get install util-linux")
+    inside = [unshare, "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    tried = subprocess.run([*inside, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"the kernel, or the container that this runs in, forbids user namespaces: {tried.stderr.strip()}")
+    with eventbus.open(name) as bus, bus.subscribe("question") as questions:
+        command = [*inside, sys.executable, "-c", ROOTLESS, name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            event = questions.receive(30)
+            assert event is not None
+            assert event.data == [1, 0]
+            bus.send("answer", "event", "/answer", "heard")
+            assert process.communicate(timeout=30) == ("heard\n", "")
+
+
+# --- /dev/shm and /proc ---
+
+
+def told(*arguments: str) -> tuple[int, str]:
+    """The exit code of a command, and what it says to people."""
+    with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(io.StringIO()):
+        return cli.run(list(arguments)), errors.getvalue()
+
+
+def refusal(call: Callable[[], object]) -> tuple[str, str, str]:
+    """The OSError that comes of it: its class, its errno's name and its sentence."""
+    try:
+        call()
+    except OSError as error:
+        return type(error).__name__, errno.errorcode[error.errno or 0], str(error)
+    return "", "", "no error"
+
+
+def mounted(fork: Fork, job: Callable[..., Any], *arguments: object) -> Any:
+    """What the job returns where it may mount."""
+    outcome = fork(if_permitted, job, *arguments).result()
+    if isinstance(outcome, PermissionError):
+        pytest.skip(f"the container that this runs in forbids mounts: {outcome}")
+    return outcome
+
+
+def if_permitted(line: Line, job: Callable[..., Any], *arguments: object) -> Any:
+    """The job, after a look whether this process may have mounts of its own."""
+    try:
+        leave_mounts()
+    except PermissionError as error:
+        return error
+    return job(line, *arguments)
+
+
+def without_shared_memory(_: Line) -> list[Any]:
+    """What comes of each call where there is no /dev/shm."""
+    mount(b"tmpfs", b"/dev", b"tmpfs")
+    calls = (lambda: eventbus.open("absent"), lambda: eventbus.open("absent", role="subscriber"))
+    return [*map(refusal, calls), refusal(lambda: eventbus.unlink("absent")), told("ls"), told("stat", "absent")]
+
+
+@root
+def test_an_absent_dev_shm(fork: Fork) -> None:
+    """Without /dev/shm there is an error that says so at once, of every call and command."""
+    *opened, unlinked, listed, described = mounted(fork, without_shared_memory)
+    for kind, number, sentence in opened:
+        assert (kind, number) == ("FileNotFoundError", "ENOENT")
+        assert "no shared memory for the bus 'absent': mount a tmpfs at /dev/shm" in sentence
+    assert unlinked[:2] == ("FileNotFoundError", "ENOENT")
+    assert listed == (1, "eventbus: No such file or directory: '/dev/shm'\n")
+    assert described[0] == 1
+    assert described[1].count("\n") == 1
+
+
+def read_only(_: Line, name: str) -> list[Any]:
+    """What comes of each call where /dev/shm, with a bus that is used in it, becomes read-only for this process."""
+    with eventbus.open(name, capacity=CAPACITY) as bus:
+        mount(b"/dev/shm", b"/dev/shm", None, MS_BIND)
+        mount(b"none", b"/dev/shm", None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+        names = (name, name + "-new")
+        outcomes = [refusal(lambda one=one: eventbus.open(one)) for one in names]  # type: ignore[misc]
+        outcomes.append(refusal(lambda: eventbus.unlink(name)))
+        bus.send("a", "b", "/c")
+        return [*outcomes, told("ls"), told("stat", name)]
+
+
+@root
+def test_a_read_only_dev_shm(fork: Fork, name: str) -> None:
+    """What would have to write is an error with its sentence; who is attached goes on, and leaves without an error."""
+    *refused, listed, described = mounted(fork, read_only, name)
+    for _, number, sentence in refused:
+        assert number == "EROFS"
+        assert f"the bus '{name}" in sentence
+        assert "Read-only file system" in sentence
+    assert listed[0] == 0
+    assert described[0] == 1
+    assert "Read-only file system" in described[1]
+    assert eventbus.segment.inspect_bus(name).state == "abandoned"  # type: ignore[union-attr]
+    eventbus.unlink(name)
+
+
+def without_proc(_: Line, name: str) -> tuple[str, str, str]:
+    """What comes of opening a bus where there is no /proc."""
+    mount(b"tmpfs", b"/proc", b"tmpfs")
+    return refusal(lambda: eventbus.open(name))
+
+
+@root
+def test_an_absent_proc(fork: Fork, name: str) -> None:
+    """Without /proc a bus cannot be opened; the error says what is missing, and nothing is left."""
+    kind, number, sentence = mounted(fork, without_proc, name)
+    assert (kind, number) == ("FileNotFoundError", "ENOENT")
+    assert "is /proc mounted?" in sentence
+
+
+def small_demo(_: Line, tree: str) -> tuple[int, str, list[str]]:
+    """How the demo ends in 64 MiB, what it says last, and what is left there."""
+    mount_shared_memory(64)
+    command = [sys.executable, "-m", "eventbus", "demo", "--root", tree, "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout.splitlines()[-1], os.listdir(SHARED_MEMORY)
+
+
+@root
+@pytest.mark.release
+def test_the_demo_in_a_small_container(fork: Fork, tmp_path: Path) -> None:
+    """The demo runs with the /dev/shm that a container has by default, and leaves nothing in it."""
+    for number in range(20):
+        (tmp_path / f"module{number}.py").write_text("def f(): pass\n" * number)
+    ended = mounted(fork, small_demo, str(tmp_path))
+    assert ended == (0, "every file was counted exactly once", [])
