@@ -232,7 +232,7 @@ void eb_event_post_one(eb_event_count *count);
 int eb_verdict(const eb_subscription *sub, const eb_record *record, uint64_t position);
 int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
 void eb_batch_begin(eb_subscription *sub);
-void eb_batch_end(eb_batch *batch);
+void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);

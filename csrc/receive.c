@@ -19,17 +19,22 @@ void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;
     batch->buffer[0] = '[';
-    batch->json_length = 1;
-    batch->json_count = batch->beside_count = batch->mixed = 0;
-    batch->deliveries = 1;
+    batch->head = (eb_batch_head){.json_length = 1, .deliveries = 1, .number = batch->head.number};
     sub->beside_used = 0;
 }
 
-void eb_batch_end(eb_batch *batch)
+void eb_batch_end(eb_batch *batch, uint32_t count)
 {
-    uint64_t last = batch->json_count > 0 ? batch->json_length - 1 : 1;
+    eb_batch_head *head = &batch->head;
+    uint64_t last = head->json_count > 0 ? head->json_length - 1 : 1;
     batch->buffer[last] = ']';
-    batch->json_length = last + 1;
+    head->json_length = last + 1;
+    if (count == 0) return;
+    head->first_sequence = batch->sequence[0];
+    head->last_sequence = batch->sequence[count - 1];
+    head->first_time = batch->time[0];
+    head->first_topic = batch->topic[0];
+    head->first_sender = batch->sender[0];
 }
 
 /* What of a record goes into the array and what beside it. */
@@ -52,7 +57,8 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     eb_batch *batch = &sub->batch;
     const eb_ring *ring = &sub->bus->ring;
     eb_parts parts = parts_of(record);
-    if (batch->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
+    eb_batch_head *head = &batch->head;
+    if (head->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
         batch->needed = parts.text + parts.beside + 16;
         return EB_LARGE;
     }
@@ -60,24 +66,25 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     batch->time[index] = record->time;
     batch->sender[index] = record->sender;
     batch->topic[index] = record->topic;
-    if (record->topic != batch->topic[0] || record->sender != batch->sender[0]) batch->mixed = 1;
+    head->many_topics |= record->topic ^ batch->topic[0];
+    head->many_senders |= record->sender ^ batch->sender[0];
     if (record->path_length == 0) {
-        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + batch->json_length, parts.text,
+        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
                      shared);
-        batch->json_length += parts.text;
-        batch->buffer[batch->json_length++] = ',';
-        batch->json_count++;
+        head->json_length += parts.text;
+        batch->buffer[head->json_length++] = ',';
+        head->json_count++;
     }
     if (parts.beside > 0) {
         sub->beside_used += parts.beside;
         uint64_t offset = batch->size - sub->beside_used;
         uint64_t names = (uint64_t)record->system_length + record->kind_length;
-        batch->beside[batch->beside_count++] = (eb_beside){.index = index,
-                                                           .system_length = record->system_length,
-                                                           .kind_length = record->kind_length,
-                                                           .path_length = record->path_length,
-                                                           .data_length = parts.beside - names - record->path_length,
-                                                           .offset = offset};
+        batch->beside[head->beside_count++] = (eb_beside){.index = index,
+                                                          .system_length = record->system_length,
+                                                          .kind_length = record->kind_length,
+                                                          .path_length = record->path_length,
+                                                          .data_length = parts.beside - names - record->path_length,
+                                                          .offset = offset};
         eb_ring_copy(ring, position, 0, batch->buffer + offset, parts.beside, shared);
     }
     return EB_OK;
@@ -109,8 +116,8 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     int status = eb_ring_read(ring, position, committed, &record);
     if (status == EB_OK && record.sequence != sub->sequence)
         status = eb_damaged("the sequence of the records is broken");
-    uint64_t json_length = batch->json_length, beside_used = sub->beside_used;
-    uint32_t json_count = batch->json_count, beside_count = batch->beside_count;
+    eb_batch_head before = batch->head;
+    uint64_t beside_used = sub->beside_used;
     bool kept = false;
     if (status == EB_OK && record.sequence >= sub->start) {
         int verdict = eb_verdict(sub, &record, position);
@@ -120,9 +127,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     }
     EB_TEST_POINT(receive_read);
     if (shared && eb_ring_lapped(ring, position)) { /* [lap]: whatever we read may be another record's bytes */
-        batch->json_length = json_length;
-        batch->json_count = json_count;
-        batch->beside_count = beside_count;
+        batch->head = before;
         sub->beside_used = beside_used;
         return go_on_after_lap(sub);
     }
@@ -177,7 +182,7 @@ static int scan(eb_subscription *sub, uint32_t limit)
     while (status == EB_OK && count < limit &&
            (int64_t)(committed - atomic_load_explicit(&sub->position, memory_order_relaxed)) > 0)
         status = take(sub, committed, &count);
-    eb_batch_end(&sub->batch);
+    eb_batch_end(&sub->batch, count);
     if (atomic_load_explicit(&sub->position, memory_order_relaxed) != before) {
         int advanced = advance(sub, committed);
         if (advanced != EB_OK) return advanced;
@@ -279,11 +284,9 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
 
-int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
-    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
-    if (sub->group) return eb_member_receive(sub, most, deadline);
     for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
@@ -299,4 +302,15 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
         status = await(sub, position, deadline);
         if (status != EB_OK) return status;
     }
+}
+
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+{
+    eb_batch_head *head = &sub->batch.head;
+    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    int status = sub->group ? eb_member_receive(sub, most, deadline) : receive(sub, most, deadline);
+    if (status <= 0 && status != EB_EXHAUSTED) return status;
+    head->status = status;
+    head->number++;
+    return status;
 }

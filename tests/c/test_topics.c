@@ -147,12 +147,12 @@ static void names_travel_in_a_record_and_are_asked_about_one_by_one(void)
     CHECK("both", memcmp(batch->names, "sys.akind", 9) == 0);
     eb_decide(sub, EB_INLINE, 1);
     EQUAL("heard, it is received", eb_receive(sub, 8, EB_POLL), 1);
-    CHECK("its text in the array", batch->json_length == 4 && memcmp(batch->buffer, "[41]", 4) == 0);
+    CHECK("its text in the array", batch->head.json_length == 4 && memcmp(batch->buffer, "[41]", 4) == 0);
     expect_beside(batch, 0, 0, "sys.akind");
     EQUAL("the verdict was for that one only", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
     eb_decide(sub, EB_INLINE, 1);
     EQUAL("the data come with the number", eb_receive(sub, 8, EB_POLL), 2);
-    CHECK("which is alone in the array", batch->json_count == 1 && memcmp(batch->buffer, "[42]", 4) == 0);
+    CHECK("which is alone in the array", batch->head.json_count == 1 && memcmp(batch->buffer, "[42]", 4) == 0);
     expect_beside(batch, 0, 0, "bc/praw");
     EQUAL("the last is asked about", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
     eb_decide(sub, EB_INLINE, 0);
