@@ -351,6 +351,10 @@ class BusHandle:
         deadline = deadline_after(LOCK_SECONDS)
         return until_done(lambda: int(lib.eb_group_create(self.pointer, terms, deadline)))
 
+    def has_group(self, name: str) -> bool:
+        """Whether there is a group of this name."""
+        return int(lib.eb_group_find(self.pointer, name.encode())) >= 0
+
     def groups(self) -> Iterator[Group]:
         """Every group."""
         out = ffi.new("eb_group_info *")

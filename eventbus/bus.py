@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from eventbus import _ring, lifetime, patterns, segment
@@ -105,7 +106,8 @@ class Bus(Sender):
                 made = Subscription(handle, label, hears, self._answer)
             else:
                 fetch = self._check_member(group, overflow, prefetch)
-                number = make_group(bus, group, system, kind or "**", first, None)
+                with _room_for_member(bus, group):
+                    number = make_group(bus, group, system, kind or "**", first, None)
                 handle = SubscriptionHandle(bus, *texts, start=LATEST, spin=seconds, blocking=False, group=number)
                 made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, bury=self._send_dead)
             self._subscriptions.add(made)
@@ -326,6 +328,19 @@ class Bus(Sender):
 
 def _reopen(name: str, options: dict[str, Any]) -> Bus:
     return Bus(name, **options)
+
+
+@contextlib.contextmanager
+def _room_for_member(bus: _ring.BusHandle, group: str) -> Iterator[None]:
+    """Whoever makes a group has a slot and a descriptor for itself: without a member it would hold publishers back."""
+    if bus.has_group(group):
+        yield
+        return
+    taken = SubscriptionHandle(bus, "", "", group, start=LATEST, spin=0, blocking=False)
+    try:
+        yield
+    finally:
+        taken.leave()
 
 
 @functools.lru_cache(maxsize=1024)
