@@ -22,6 +22,7 @@ def declarations(header: Path) -> str:
 def build() -> FFI:
     """The declarations, the sources and the flags, with the test points if EVENTBUS_TEST_POINTS=1."""
     flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+    flags += ["-D_FILE_OFFSET_BITS=64"]  # where words have 32 bits
     links = ["-pthread"]
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]

@@ -4,6 +4,7 @@
 
 #include "layout.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -102,6 +103,8 @@ struct eb_bus {
     eb_ring ring;
     eb_roster roster;
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
+    uint64_t token;               /* as a publisher; 0 of who may only subscribe */
+    uint64_t child_token;         /* of the child that is about to be forked */
     uint32_t pid;
     _Atomic bool interrupted;
 };
@@ -154,7 +157,6 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable);
 void eb_ring_unmap(eb_ring *ring);
 int eb_roster_map(eb_roster *roster, int fd);
 void eb_roster_unmap(eb_roster *roster);
-int eb_lock_create(pthread_mutex_t *lock);
 
 /* ring.c */
 uint64_t eb_ring_record_bytes(const eb_outgoing *event);
@@ -178,6 +180,8 @@ int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32
 int eb_reopen(int fd);
 int eb_roster_lock(int fd, int64_t deadline);
 int eb_roster_unlock(int fd);
+int eb_publisher_enter(int fd, uint64_t *token);
+bool eb_publisher_alive(const eb_roster *roster, uint64_t token);
 int eb_slot_claim(eb_roster *roster, int fd);
 void eb_slot_unclaim(eb_roster *roster, uint32_t slot);
 void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position);
@@ -231,6 +235,7 @@ int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
 uint32_t eb_event_prepare(eb_event_count *count);
 int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
+void eb_event_post_one(eb_event_count *count);
 
 /* subscription.c and receive.c */
 int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);

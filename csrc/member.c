@@ -92,11 +92,6 @@ int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
     return found;
 }
 
-int eb_group_find(const eb_bus *bus, const char *name)
-{
-    return eb_group_named(&bus->roster, name);
-}
-
 /* --- the group's lock --- */
 
 /* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host. */
@@ -384,6 +379,11 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0;
         int status = take(sub, limit, deadline);
+        if (status == EB_NO_SLOT) { /* others hold all the claims there are: until one is done, or found dead */
+            if (eb_over(deadline)) return EB_NOTHING;
+            eb_nap(eb_sooner(deadline, CHECK_NS));
+            return EB_INTERRUPTED;
+        }
         if (status != EB_NOTHING) return status;
         uint64_t seen = atomic_load(&sub->group->cursor);
         if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) {

@@ -53,9 +53,12 @@ static void wake(eb_bus *bus, wakes *chosen, const eb_outgoing *events, int coun
 
 /* --- publish --- */
 
+#define LONGEST (1ull << 31) /* of any ring: a record counts its bytes with 32 bits */
+
 int64_t eb_event_limit(const eb_bus *bus)
 {
-    return (int64_t)(bus->ring.capacity / 4);
+    uint64_t quarter = bus->ring.capacity / 4;
+    return (int64_t)(quarter < LONGEST ? quarter : LONGEST);
 }
 
 /* What is published at once. Each event's bytes follow those of the one before; only a single one may have its body
@@ -83,7 +86,7 @@ static int measure(const eb_bus *bus, eb_publication *what)
         if (event->path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
         if (event->system_length > EB_NAME_LIMIT || event->kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
         uint64_t bytes = eb_ring_record_bytes(event);
-        if (bytes > bus->ring.capacity / 4) return EB_TOO_LARGE;
+        if (bytes > (uint64_t)eb_event_limit(bus)) return EB_TOO_LARGE;
         what->bytes += bytes;
     }
     return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
@@ -208,7 +211,7 @@ int eb_send(const void *route, const char *json)
     eb_route to;
     memcpy(&to, route, sizeof to);
     size_t length = strlen(json);
-    if (length > to.bus->ring.capacity || !path_is_short(json, length)) return EB_TOO_LARGE;
+    if (length > LONGEST || !path_is_short(json, length)) return EB_TOO_LARGE;
     eb_outgoing event = {.topic = to.topic,
                          .system_length = to.system_length,
                          .kind_length = to.kind_length,
@@ -222,7 +225,7 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
     char head[2 * EB_NAME_LIMIT + EB_PATH_LIMIT];
     memcpy(&to, route, sizeof to);
     uint64_t names = (uint64_t)to.system_length + to.kind_length;
-    if (length > to.bus->ring.capacity || path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
+    if (length > LONGEST || path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
     eb_outgoing event = {.topic = to.topic,
                          .system_length = to.system_length,
                          .kind_length = to.kind_length,

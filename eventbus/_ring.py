@@ -69,7 +69,9 @@ def until_done(call: Callable[[], int]) -> int:
 def fail(status: int, what: str) -> NoReturn:
     """Raises the error that a negative status means; ``what`` is the subject of the sentence."""
     if status == lib.EB_SYSTEM:
-        raise OSError(ffi.errno, f"{what}: {os.strerror(ffi.errno)}")
+        number = ffi.errno
+        remedy = "; is /proc mounted?" if number == errno.ENOENT else ""  # the one place that C opens by name
+        raise OSError(number, f"{what}: {os.strerror(number)}{remedy}")
     if status in (lib.EB_DAMAGED, lib.EB_VERSION):
         detail = ffi.string(lib.eb_detail()).decode()
         raise SegmentError(
@@ -138,13 +140,13 @@ def attached(roster_fd: int) -> int:
     return int(lib.eb_attached(roster_fd))
 
 
-def is_signed(roster_fd: int) -> bool:
+def is_signed(roster_fd: int, what: str) -> bool:
     """Whether the creator of this bus finished it.
 
     Raises:
         SegmentError: it is signed, but not by this version and build, or damaged.
     """
-    return checked(lib.eb_signed(roster_fd), "the roster") == 1
+    return checked(lib.eb_signed(roster_fd), what) == 1
 
 
 def persists(roster_fd: int) -> bool:
@@ -265,7 +267,7 @@ class BusHandle:
         return int(lib.eb_fork_prepare(self.pointer))
 
     def fork_child(self, roster_fd: int) -> None:
-        """In the child: lives on through its own descriptor."""
+        """In the child: lives on through its own descriptor; without one, lets go of its parent's."""
         lib.eb_fork_child(self.pointer, roster_fd)
 
     def topic(self, system: bytes, kind: bytes, deadline: int) -> int:
@@ -349,6 +351,10 @@ class BusHandle:
         terms = ffi.new("eb_group_terms *", (*texts, start, max_deliveries))
         deadline = deadline_after(LOCK_SECONDS)
         return until_done(lambda: int(lib.eb_group_create(self.pointer, terms, deadline)))
+
+    def has_group(self, name: str) -> bool:
+        """Whether there is a group of this name."""
+        return int(lib.eb_group_find(self.pointer, name.encode())) >= 0
 
     def groups(self) -> Iterator[Group]:
         """Every group."""

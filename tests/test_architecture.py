@@ -18,7 +18,7 @@ ONLY_IMPORTER = {"eventbus._eventbus": "_ring", "orjson": "event", "posix_ipc": 
 LIBRARY = (
     {"errors", "lifetime"},
     {"patterns", "_ring"},
-    {"event", "policy", "_reader", "stats"},
+    {"event", "policy", "_reader", "stats", "terms"},
     {"segment", "request"},
     {"batch", "sending"},
     {"subscription"},

@@ -34,6 +34,13 @@ static inline void begin_at(eb_bus *bus, uint64_t position, uint64_t sequence)
     atomic_store(&header->inline_count, sequence - 1);
 }
 
+/* The bus that was made last: what a forked child attaches to anew, as Python does it. */
+static inline scene *latest(void)
+{
+    static scene it;
+    return &it;
+}
+
 static inline scene scene_of(uint64_t capacity, uint32_t slots, uint64_t position, uint64_t sequence)
 {
     scene it = {.ring_fd = memfd_create("ring", MFD_CLOEXEC), .roster_fd = memfd_create("roster", MFD_CLOEXEC)};
@@ -47,6 +54,7 @@ static inline scene scene_of(uint64_t capacity, uint32_t slots, uint64_t positio
     it.peer = eb_bus_open(it.ring_fd, it.peer_fd, 1, &status);
     CHECK("it can be opened twice", it.peer && status == EB_OK);
     begin_at(it.bus, position, sequence);
+    *latest() = it;
     return it;
 }
 
@@ -57,6 +65,7 @@ static inline scene scene_small(void)
 
 static inline void scene_end(scene *it)
 {
+    if (latest()->bus == it->bus) *latest() = (scene){.bus = NULL};
     eb_bus_free(it->bus);
     eb_bus_free(it->peer);
     close(it->ring_fd);
@@ -210,7 +219,14 @@ static inline bool happened(void)
 static inline void die_at(int point, int passes, deed *action, void *with)
 {
     fflush(stdout);
+    eb_bus *buses[] = {latest()->bus, latest()->peer};
+    int fds[2];
+    for (int i = 0; i < 2; i++)
+        fds[i] = buses[i] ? eb_fork_prepare(buses[i]) : -1;
     pid_t child = fork();
+    for (int i = 0; i < 2; i++)
+        if (buses[i] && child == 0) eb_fork_child(buses[i], fds[i]);
+        else if (buses[i]) close(fds[i]);
     if (child == 0) {
         eb_test_arm(point, SIGKILL, passes);
         action(with);
