@@ -23,7 +23,7 @@ choose_core()
 
 from soak.guests import SHARED_MEMORY  # noqa: E402  after the core is chosen
 from soak.plan import Round, draw  # noqa: E402
-from soak.stage import CLOCK_LIBRARY, Play, Result, die_with_parent, small_memory  # noqa: E402
+from soak.stage import CLOCK_LIBRARY, Play, Result, adopt_orphans, die_with_parent, small_memory  # noqa: E402
 
 ROUND_ENDS = 300.0  # seconds after which a round that has not ended never will
 
@@ -33,6 +33,7 @@ ORDER = (
     "sends of several",
     "deliveries",
     "deaths",
+    "deaths at test points",
     "stops",
     "laps",
     "lost",
@@ -72,6 +73,7 @@ class Soak:
             print("no small /dev/shm: only root may mount one")
         if not self.clocks:
             print("no jumping clocks: there is no gcc to make one with")
+        adopt_orphans()
         begin = time.monotonic()
         numbers = [options.round] if options.round else range(1, options.rounds + 1 if options.rounds else 1 << 30)
         try:
@@ -118,8 +120,6 @@ class Soak:
         end = time.monotonic() + ROUND_ENDS
         while os.waitpid(pid, os.WNOHANG)[0] == 0:
             if time.monotonic() > end:
-                self._kill_group()
-                os.waitpid(pid, 0)
                 break
             time.sleep(0.02)
         self._kill_group()
@@ -138,17 +138,28 @@ class Soak:
             while self._group:
                 os.killpg(self._group, signal.SIGKILL)
                 time.sleep(0.01)
+                with contextlib.suppress(ChildProcessError):
+                    while os.waitpid(-self._group, os.WNOHANG)[0]:
+                        pass
         self._group = 0
 
     def _add(self, plan: Round, result: Result, seconds: float) -> None:
         figures = result.verdict.figures
         figures["laps"] = figures.pop("bytes committed", 0) // plan.traffic.capacity
-        figures.update({"rounds": 1, "deaths": result.deaths, "stops": result.stops, "clock jumps": result.jumps})
+        figures.update(
+            {
+                "rounds": 1,
+                "deaths": result.deaths,
+                "stops": result.stops,
+                "clock jumps": result.jumps,
+                "deaths at test points": result.points,
+            }
+        )
         self.total.update(figures)
         shown = ", ".join(
             f"{figures[key]} {key}" for key in ("events sent", "deliveries", "deaths", "laps", "lost", "redeliveries")
         )
-        print(f"round {plan.number} ({seconds:.1f} s; {plan}): {shown}", flush=True)
+        print(f"round {plan.number} ({seconds:.1f} s, the end {result.ending:.1f} s; {plan}): {shown}", flush=True)
         if result.violations:
             self.failed.append(plan.number)
             print(f"VIOLATED: seed {self.options.seed} round {plan.number}; ledgers in {self.directory}/{plan.number}")

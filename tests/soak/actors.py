@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from eventbus._eventbus import lib
+
 import eventbus
 from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
 from soak.ledger import Kind, Ledger, Why
 from soak.message import DENIED, Message, message
-from soak.plan import SESSIONS, Actor, Group, Publisher, Round
+from soak.plan import SESSIONS, Actor, Finisher, Group, Keeper, Publisher, Round
 
 PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
 PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
@@ -111,6 +113,15 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def arm(part: Part) -> None:
+    """With a core that has test points, one actor in three may die at one of them."""
+    if not hasattr(lib, "eb_test_arm") or isinstance(part.actor, (Keeper, Finisher)) or part.dice.random() > 0.34:
+        return
+    point = part.dice.randrange(lib.eb_test_point_count())
+    part.ledger.write(Kind.ARMED, a=point)
+    lib.eb_test_arm(point, signal.SIGKILL, part.dice.choice((1, 2, 5, 50, 500)))
+
+
 def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bus | None = None) -> NoReturn:
     """The life of an actor's process; its last entry says that it ended by itself."""
     try:
@@ -125,6 +136,7 @@ def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bu
         faulthandler.register(signal.SIGUSR1, 2)
         part = Part(stage, actor, inherited)
         part.ledger.write(Kind.START, a=os.getpid())
+        arm(part)
         try:
             work(part)
         except BaseException:

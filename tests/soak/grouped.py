@@ -36,6 +36,14 @@ class _Case:
             handling.sort(key=lambda one: one[0].at)
         letters = [one for one in world.places.values() if one[0] == LETTER and one[1] == group.number]
         self._letters = Counter(original for _, _, original in letters)
+        self._witnesses = [
+            sub.sent_after
+            for sub in world.subscriptions
+            if sub.drained
+            and sub.sent_after is not None
+            and (sub.plan.overflow, sub.plan.start) == ("block", "latest")
+            and world.heard(sub.plan.system, sub.plan.kind, (LETTER, 0, 0))
+        ]
         self.figures: Counter[str] = Counter()
         self.found: list[str] = []
 
@@ -104,6 +112,9 @@ class _Case:
             return
         if any(got in member.asked and member.killed for got, member in handling):
             self.figures["perhaps acknowledged"] += 1
+            return
+        if handling and all(after > sequence for after in self._witnesses):
+            self.figures["perhaps told of by a letter that nobody heard"] += 1
             return
         seen = max((got.deliveries for got, _ in handling), default=0)
         unseen = self._group.max_deliveries - seen

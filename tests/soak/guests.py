@@ -30,10 +30,16 @@ def perform(part: Part) -> None:
 
 def keep(part: Part) -> None:
     """Makes the bus and its groups, and stays until it is shut down."""
+    actor = part.actor
+    assert isinstance(actor, Keeper)
     with left(part.open()) as bus:
         for group in part.plan.groups:
             part.make_group(bus, group)
+        who = actor.number * SESSIONS
+        sub = join(part, bus, Subscriber(actor.number), who) if actor.listens else None
         part.ledger.write(Kind.LOOKED)
+        if sub is not None:
+            Listening(part, bus, Subscriber(actor.number, style="many"), sub, who).run()
         while not bus.closed:
             time.sleep(0.02)
 

@@ -124,7 +124,9 @@ class Nursery(Actor):
 
 @dataclass(frozen=True)
 class Keeper(Actor):
-    """Makes the bus and its groups and stays to the end; nobody kills it."""
+    """Makes the bus and its groups and stays to the end; nobody kills it. It may be one that hears everything."""
+
+    listens: bool = True
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,10 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
     small = root and dice.random() < 0.3
     groups = tuple(drawing.group(number) for number in range(1, dice.choice((0, 1, 1, 2)) + 1))
     kept = dice.random() < 0.7
-    actors: list[Actor] = [Keeper(**{**drawing.base(), "delay": 0.0, "clocked": False})] if kept else []  # type: ignore[arg-type]
+    actors: list[Actor] = []
+    if kept:
+        keeper = Keeper(**drawing.base(), listens=dice.random() < 0.7)  # type: ignore[arg-type]
+        actors.append(replace(keeper, delay=0.0, clocked=False, reopen=0))
     company = drawing.company(groups)
     persist, all_killed = dice.random() < 0.3, dice.random() < 0.2
     blows, more = drawing.blows(company)

@@ -59,6 +59,8 @@ class Result:
     deaths: int = 0
     stops: int = 0
     jumps: int = 0
+    points: int = 0  # deaths at test points
+    ending: float = 0.0  # seconds that the end took
     violations: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -79,6 +81,11 @@ def small_memory(size: int) -> bool:
         and libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None) == 0
         and libc.mount(b"tmpfs", SHARED_MEMORY.encode(), b"tmpfs", ctypes.c_ulong(0), f"size={size}".encode()) == 0
     )
+
+
+def adopt_orphans() -> None:
+    """From now on descendants whose parents die become this process's children."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
@@ -112,7 +119,7 @@ class Play:
 
     def run(self) -> Result:
         """Plays it to the end and judges it."""
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        adopt_orphans()
         self._set_clock(0.0)
         if self.plan.small and not small_memory(self.plan.traffic.capacity + SLACK):
             raise PermissionError("the plan has a small /dev/shm, which only root can mount")
@@ -121,7 +128,9 @@ class Play:
             if self.plan.second:
                 self._kill_all()
                 self._generation(self.plan.second, ())
+            begin = time.monotonic()
             self._end()
+            self.result.ending = time.monotonic() - begin
         except Hanging:
             self._tell_where_they_hang()
         finally:
@@ -317,6 +326,9 @@ class Play:
             ended = bool(books[number]) and books[number][-1].kind == Kind.END
             if ended:
                 self.killed.discard(number)
+            elif number not in self.killed and any(one.kind == Kind.ARMED for one in books[number]):
+                self.killed.add(number)
+                self.result.points += 1
             elif number not in self.killed:
                 self.result.violations.append(f"{actor} ended without a word; see its log")
         self.result.deaths = len(self.killed)
