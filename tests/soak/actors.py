@@ -22,7 +22,7 @@ import eventbus
 from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
 from soak.ledger import Kind, Ledger, Why
 from soak.message import DENIED, Message, message
-from soak.plan import SESSIONS, Actor, Finisher, Group, Keeper, Publisher, Round
+from soak.plan import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Publisher, Round
 
 PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
 PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
@@ -115,7 +115,11 @@ def descriptors() -> int:
 
 def arm(part: Part) -> None:
     """With a core that has test points, one actor in three may die at one of them."""
-    if not hasattr(lib, "eb_test_arm") or isinstance(part.actor, (Keeper, Finisher)) or part.dice.random() > 0.34:
+    if (
+        not hasattr(lib, "eb_test_arm")
+        or isinstance(part.actor, (Keeper, Finisher, Nursery))
+        or part.dice.random() > 0.34
+    ):
         return
     point = part.dice.randrange(lib.eb_test_point_count())
     part.ledger.write(Kind.ARMED, a=point)

@@ -157,11 +157,11 @@ def finish(part: Part) -> None:
         members = [_member(part, bus, number) for number in range(len(part.plan.groups))]
         settled = time.monotonic()
         while part.phase < DRAIN or time.monotonic() - settled < SETTLED:
-            any_came = [member.step(0.02) for member in members]
-            if any(any_came) or not _idle(bus):
+            came = [member.step(0) for member in members for _ in range(50)]
+            if any(came) or not _idle(bus):
                 settled = time.monotonic()
-            elif not members:
-                time.sleep(0.01)
+            if not any(came):
+                time.sleep(0.005)
         bus.shutdown()
         for member in members:
             while member.step(PATIENCE) or not member.sub.closed:
