@@ -114,16 +114,17 @@ def descriptors() -> int:
 
 
 def arm(part: Part) -> None:
-    """With a core that has test points, one actor in three may die at one of them."""
+    """With a core that has test points, two actors in three may die or stand still for a moment at one of them."""
     if (
         not hasattr(lib, "eb_test_arm")
         or isinstance(part.actor, (Keeper, Finisher, Nursery))
-        or part.dice.random() > 0.34
+        or part.dice.random() > 0.67
     ):
         return
     point = part.dice.randrange(lib.eb_test_point_count())
-    part.ledger.write(Kind.ARMED, a=point)
-    lib.eb_test_arm(point, signal.SIGKILL, part.dice.choice((1, 2, 5, 50, 500)))
+    number = part.dice.choice((signal.SIGKILL, signal.SIGSTOP))
+    part.ledger.write(Kind.ARMED, a=point, flag=number)
+    lib.eb_test_arm(point, number, part.dice.choice((1, 2, 5, 50, 500)))
 
 
 def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bus | None = None) -> NoReturn:

@@ -37,7 +37,7 @@ class Kind(IntEnum):
     DISTURBED = 19  # a FullError, a missing slot and the like that the plan allows; flag: a Why
     END = 20  # the process ends by itself
     ASKING = 21  # about to acknowledge sequence a
-    ARMED = 22  # may die at test point a
+    ARMED = 22  # gets the signal `flag` at test point a
 
 
 class Why(IntEnum):

@@ -15,6 +15,8 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eventbus._eventbus import lib
+
 import eventbus
 from soak import ledger
 from soak.actors import DRAIN, FINISH, LEAVE, Stage, live
@@ -23,6 +25,7 @@ from soak.ledger import Kind
 from soak.plan import Actor, Blow, Finisher, Keeper, Maker, Publisher, Round, Visitor
 from soak.verdict import Verdict, judge
 
+PRODDED = 0.3  # seconds between two looks after those who stand still at test points
 HANGS = 60.0  # seconds in which everybody must have ended
 SLACK = 6 << 20  # bytes of a small /dev/shm beside the ring
 CLOCK_LIBRARY = "clock.so"
@@ -83,6 +86,10 @@ def small_memory(size: int) -> bool:
     )
 
 
+def _armed_to_die(book: list[ledger.Entry]) -> bool:
+    return any(one.kind == Kind.ARMED and one.flag == signal.SIGKILL for one in book)
+
+
 def adopt_orphans() -> None:
     """From now on descendants whose parents die become this process's children."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -114,6 +121,8 @@ class Play:
         self.casts: dict[int, Cast] = {}
         self.killed: set[int] = set()
         self.result = Result(Verdict())
+        self._points = hasattr(lib, "eb_test_arm")
+        self._prod_at = 0.0
         self._clock = directory / "clock"
         self._library = directory.parent / CLOCK_LIBRARY
 
@@ -155,6 +164,7 @@ class Play:
             while coming and coming[0].at <= now:
                 self._strike(coming.pop(0))
             self._resume()
+            self._prod()
             time.sleep(0.005)
 
     def _start(self, actor: Actor) -> None:
@@ -228,6 +238,14 @@ class Play:
                     self._kill(cast)
                 cast.signal(signal.SIGCONT)
 
+    def _prod(self) -> None:
+        """Whoever stands still at a test point goes on after a moment."""
+        if self._points and time.monotonic() > self._prod_at:
+            self._prod_at = time.monotonic() + PRODDED
+            for cast in self.casts.values():
+                if not cast.resume_at:
+                    cast.signal(signal.SIGCONT)
+
     def _kill_all(self) -> None:
         """Also whoever was forked in the meantime: orphans become this process's own children."""
         self._register_nested()
@@ -280,6 +298,7 @@ class Play:
         while not condition():
             if time.monotonic() > end:
                 raise Hanging
+            self._prod()
             time.sleep(0.01)
 
     def _check_leftovers(self) -> None:
@@ -326,7 +345,7 @@ class Play:
             ended = bool(books[number]) and books[number][-1].kind == Kind.END
             if ended:
                 self.killed.discard(number)
-            elif number not in self.killed and any(one.kind == Kind.ARMED for one in books[number]):
+            elif number not in self.killed and _armed_to_die(books[number]):
                 self.killed.add(number)
                 self.result.points += 1
             elif number not in self.killed:
