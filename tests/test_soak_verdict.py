@@ -247,6 +247,12 @@ def never_handled(story: Story) -> None:
     """Nobody got the last one."""
 
 
+def never_came(story: Story) -> None:
+    """Nobody knows of these two, though their send returned."""
+    story.send(11, 11)
+    story.send(12, 12)
+
+
 def left_in_hand(story: Story) -> None:
     story.got(FIRST, 10)
 
@@ -289,6 +295,7 @@ def no_letter(story: Story) -> None:
     ("harm", "told"),
     [
         (never_handled, "sequence 10 was never handled"),
+        (never_came, "2 events that were sent never came to anybody: [(1, 11), (1, 12)]"),
         (left_in_hand, "is in nobody's hand"),
         (again_after_it_was_done, "was delivered again after member 4 had acknowledged it"),
         (again_for_no_reason, "member 4 neither died nor gave it back"),

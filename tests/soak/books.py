@@ -82,6 +82,15 @@ class Membership(Receiver):
     hand: dict[int, Got] = field(default_factory=dict)  # what it got last, by sequence
 
 
+@dataclass
+class Grouping:
+    """When a group was made: how many events there were before and after, and by when."""
+
+    before: int
+    after: int | None = None
+    at: int = 0
+
+
 class Books:
     """All ledgers of a round."""
 
@@ -89,7 +98,7 @@ class Books:
         self.sends: list[Send] = []
         self.subscriptions: list[Subscription] = []
         self.members: list[Membership] = []
-        self.groupings: dict[tuple[int, int], tuple[int, int | None]] = {}
+        self.groupings: dict[tuple[int, int], Grouping] = {}
         self.ends: dict[int, int] = {}
         self._figures: Counter[str] = Counter()
         self._buses: dict[int, None] = {}
@@ -182,12 +191,11 @@ class Books:
     def _group(self, one: Entry) -> None:
         """A group begins after the earliest that anybody began to make it, before the earliest that had made it."""
         key = (one.who, one.c)
-        before, after = self.groupings.get(key, (one.a, None))
+        known = self.groupings.setdefault(key, Grouping(one.a))
         if one.kind == Kind.GROUPING:
-            before = min(before, one.a)
-        else:
-            after = one.a if after is None else min(after, one.a)
-        self.groupings[key] = before, after
+            known.before = min(known.before, one.a)
+        elif known.after is None or one.at < known.at:
+            known.after, known.at = one.a, one.at
 
 
 _COUNTED = {

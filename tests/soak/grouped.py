@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from soak.books import LETTER, Got, Membership
+from soak.books import LETTER, Got, Grouping, Membership, Origin
 from soak.plan import Group
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class _Case:
     def __init__(self, world: World, group: Group, members: list[Membership]) -> None:
         self._world = world
         self._group = group
+        self._made = world.groupings.get(group.number, Grouping(0))
         self._deaths = sum(member.killed and not member.ended for member in members)
         self._many = any(member.many for member in members)
         self._handlings: defaultdict[int, Handling] = defaultdict(list)
@@ -60,11 +61,10 @@ class _Case:
     def _judge_handling(self, sequence: int, handling: Handling) -> None:
         origin = handling[0][0].origin
         what = f"sequence {sequence}, {origin},"
-        if not self._world.heard(self._group.system, self._group.kind, origin):
+        if not self._hears(origin):
             self.found.append(f"{what} was delivered, and it does not hear it")
-        before, _ = self._world.groupings.get(self._group.number, (0, None))
-        if self._group.start == "latest" and sequence <= before:
-            self.found.append(f"{what} was delivered, and the group began after {before}")
+        if self._group.start == "latest" and sequence <= self._made.before:
+            self.found.append(f"{what} was delivered, and the group began after {self._made.before}")
         for got, member in handling[:-1]:
             if got in member.acked:
                 self.found.append(f"{what} was delivered again after member {member.who} had acknowledged it")
@@ -96,13 +96,20 @@ class _Case:
             self.found.append(f"sequence {sequence} was acknowledged, and a dead letter tells of it")
 
     def _judge_all_handled(self) -> None:
-        _, after = self._world.groupings.get(self._group.number, (0, None))
-        if after is None:
+        if self._made.after is None:
             return
-        for sequence in self._world.between(after + 1, self._world.end or 0):
+        for sequence in self._world.between(self._made.after + 1, self._world.end or 0):
             origin = self._world.places[sequence]
-            if self._world.heard(self._group.system, self._group.kind, origin):
+            if self._hears(origin):
                 self._judge_handled(sequence, origin[0] == LETTER)
+        known = set(self._world.places.values())
+        sent = [one for one, send in self._world.sends.items() if send.outcome and send.at > self._made.at]
+        missing = [one for one in sent if ("event", *one) not in known and self._hears(("event", *one))]
+        if len(missing) > self._deaths:  # each may have taken one with it that it could not write down any more
+            self.found.append(f"{len(missing)} events that were sent never came to anybody: {missing[:5]}")
+
+    def _hears(self, origin: Origin) -> bool:
+        return self._world.heard(self._group.system, self._group.kind, origin)
 
     def _judge_handled(self, sequence: int, is_letter: bool) -> None:
         """Acknowledged, or told of by a letter. A member that dies may take the last deliveries of an event with it
@@ -113,12 +120,11 @@ class _Case:
         if any(got in member.asked and member.killed for got, member in handling):
             self.figures["perhaps acknowledged"] += 1
             return
-        if handling and all(after > sequence for after in self._witnesses):
-            self.figures["perhaps told of by a letter that nobody heard"] += 1
-            return
         seen = max((got.deliveries for got, _ in handling), default=0)
         unseen = self._group.max_deliveries - seen
-        if is_letter and self._deaths >= unseen:
+        if all(after > sequence for after in self._witnesses) and self._deaths >= unseen:
+            self.figures["perhaps told of by a letter that nobody heard"] += 1
+        elif is_letter and self._deaths >= unseen:
             self.figures["letters that nobody could handle"] += 1
         elif self._deaths > unseen:
             self.figures["letters lost with their sender"] += 1

@@ -41,7 +41,7 @@ class World:
                 self.sends.update({(send.publisher, number): send for number in range(send.first, send.last + 1)})
         self.subscriptions = [one for one in books.subscriptions if one.bus == bus]
         self.members = [one for one in books.members if one.bus == bus]
-        self.groupings = {group: pair for (group, its), pair in books.groupings.items() if its == bus}
+        self.groupings = {group: when for (group, its), when in books.groupings.items() if its == bus}
         self.end = books.ends.get(bus)  # how many events it had when it was shut down
         self.places: dict[int, Origin] = {}
         self.conflicts: list[str] = []
