@@ -74,6 +74,8 @@ class Soak:
         if not self.clocks:
             print("no jumping clocks: there is no gcc to make one with")
         adopt_orphans()
+        for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell had SIGINT ignored
+            signal.signal(ending, signal.default_int_handler)
         begin = time.monotonic()
         numbers = [options.round] if options.round else range(1, options.rounds + 1 if options.rounds else 1 << 30)
         try:
@@ -221,6 +223,7 @@ def _stage(parent: int, plan: Round, name: str, directory: Path) -> None:
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(parent)
         log = os.open(directory / "stage.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
