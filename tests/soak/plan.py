@@ -57,7 +57,7 @@ class Subscriber(Actor):
 
     Attributes:
         system, kind: its patterns.
-        overflow, start: as in ``subscribe``; "past" and "future" are sequences around what has been sent.
+        overflow, start: as in ``subscribe``; "past", "next" and "future" are sequences around what has been sent.
         role: as in ``open``.
         style: "one", "many", "iterate" or "channel".
         threads: how many threads share the subscription.
@@ -219,7 +219,7 @@ class _Draw:
             system="**" if dice.random() < 0.5 else dice.choice(patterns),
             kind=dice.choice((None, None, "k.*")),
             overflow=overflow,
-            start=dice.choice(("latest", "latest", "latest", "oldest", "past", "future")),
+            start=dice.choice(("latest", "latest", "oldest", "past", "future", "next", "next")),
             role=dice.choice(("member", "member", "subscriber")),
             style=dice.choice(("one", "many", "iterate", "channel")),
             threads=dice.choice((1, 1, 1, 1, 3)),
@@ -244,7 +244,7 @@ class _Draw:
             prefetch=dice.choice((1, 1, 4, 16, 64)),
             style=dice.choice(("next", "next", "ack", "many")),
             reject=dice.choice((0.0, 0.0, 0.02, 0.2)),
-            pause=dice.choice((0.0, 0.0, 0.001)),
+            pause=dice.choice((0.0, 0.001, 0.01)),
         )
 
     def company(self, groups: tuple[Group, ...]) -> list[Actor]:
@@ -277,7 +277,7 @@ class _Draw:
             victim = dice.choice(actors)
             what = dice.choice(("kill", "kill", "stop", "stop", "stop and kill"))
             blows.append(Blow(at, what, victim.number, dice.uniform(0.01, LONGEST_STOP)))
-            if "kill" in what and dice.random() < 0.7:
+            if "kill" in what and dice.random() < 0.6:
                 more.append(self.replacement(victim, min(at + dice.uniform(0, 0.5), self.seconds)))
         return blows, more
 
@@ -305,6 +305,11 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
     company = drawing.company(groups)
     persist, all_killed = dice.random() < 0.3, dice.random() < 0.2
     blows, more = drawing.blows(company)
+    if dice.random() < 0.3:  # one that dies late and leaves its slot to be found: nobody comes to take it
+        forgotten = Subscriber(drawing.last + 1)
+        drawing.last += 1
+        more.append(forgotten)
+        blows.append(Blow(seconds * dice.uniform(0.6, 0.95), "kill", forgotten.number))
     if small or dice.random() < 0.1:
         more.append(Maker(**{**drawing.base(0), "clocked": False}))  # type: ignore[arg-type]
     if any(actor.clocked for actor in (*company, *more)):

@@ -66,7 +66,11 @@ def subscribe(part: Part) -> None:
 def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | None:
     """Subscribes, and writes down between which events it did."""
     sent = bus.stats().sent
-    starts = {"past": max(1, sent - part.dice.randrange(2000)), "future": sent + 1 + part.dice.randrange(500)}
+    starts = {
+        "past": max(1, sent - part.dice.randrange(2000)),
+        "next": sent + 1,
+        "future": sent + 1 + part.dice.randrange(500),
+    }
     start = starts.get(actor.start, actor.start)
     number = start if isinstance(start, int) else 0
     part.ledger.write(Kind.JOINING, who, sent, number, identity(bus))
