@@ -317,7 +317,7 @@ class Play:
             return
         with eventbus.open(self.stage.name, capacity=self.plan.traffic.capacity) as bus:
             stats = bus.stats()
-            if stats.closed or (stats.sent == 0) == self.plan.persist:
+            if stats.closed or stats.sent != (self._sent_at_the_end() if self.plan.persist else 0):
                 problems.append(f"opened again after all had gone, the bus has {stats}")
             with bus.subscribe("after") as sub:
                 bus.send("after", "all", "/had/gone")
@@ -327,6 +327,10 @@ class Play:
             eventbus.unlink(self.stage.name)
         if left():
             problems.append(f"at the very end there is {left()}")
+
+    def _sent_at_the_end(self) -> int:
+        books = (ledger.read(self.stage.directory, number) for number in self.casts)
+        return next((one.b for book in books for one in book if one.kind == Kind.SHUTDOWN), -1)
 
     def _tell_where_they_hang(self) -> None:
         hanging = [cast for cast in self.casts.values() if cast.running()]
