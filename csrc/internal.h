@@ -209,6 +209,7 @@ uint32_t eb_claims_used(const eb_group *group);
 int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now);
 int eb_claim_returned(const eb_group *group, uint64_t committed);
 void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now);
+uint64_t eb_claim_deliveries(const eb_group *group, const eb_claim *claim);
 void eb_claim_acknowledge(eb_claim *claim, uint64_t start);
 void eb_claim_finish(eb_claim *claim);
 void eb_claim_return(eb_claim *claim, bool handed_out);

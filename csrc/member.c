@@ -260,7 +260,7 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
         sub->delivered += record.bytes;
     }
     eb_batch_end(&sub->batch, count);
-    if (first && count > 0) sub->batch.head.deliveries = (uint32_t)atomic_load(&claim->deliveries);
+    if (first && count > 0) sub->batch.head.deliveries = (uint32_t)eb_claim_deliveries(sub->group, claim);
     sub->taken += count;
     if (count > 0) sub->handed = sub->delivered;
     return count > 0 ? (int)count : status;
