@@ -57,6 +57,22 @@ static int map_roster_apart(eb_bus *bus, int ring_fd, int roster_fd, bool writab
     return status;
 }
 
+/* glibc chooses what to do with a lock by a word in it, and of most other words it makes a crash. */
+static int kind_of(const pthread_mutex_t *lock)
+{
+    return lock->__data.__kind;
+}
+
+static int note_lock_kind(eb_bus *bus)
+{
+    pthread_mutex_t like;
+    int status = eb_lock_create(&like);
+    if (status != EB_OK) return status;
+    bus->lock_kind = kind_of(&like);
+    pthread_mutex_destroy(&like);
+    return EB_OK;
+}
+
 eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status)
 {
     eb_bus *bus = calloc(1, sizeof *bus);
@@ -64,7 +80,8 @@ eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status)
     if (!bus) return NULL;
     bus->pid = (uint32_t)getpid();
     pthread_mutex_init(&bus->roster_mutex, NULL);
-    *status = map_roster_apart(bus, ring_fd, roster_fd, writable != 0);
+    *status = note_lock_kind(bus);
+    if (*status == EB_OK) *status = map_roster_apart(bus, ring_fd, roster_fd, writable != 0);
     if (*status == EB_OK) {
         bus->roster.fd = fcntl(roster_fd, F_DUPFD_CLOEXEC, 0);
         if (bus->roster.fd >= 0) return bus;
@@ -190,6 +207,7 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 {
     pthread_mutex_t *lock = &bus->ring.header->publish_lock;
     int status = EB_BUSY;
+    if (kind_of(lock) != bus->lock_kind) return eb_damaged("its publish lock was overwritten");
     for (int i = 0; i < LOCK_TRIES && status == EB_BUSY; i++) {
         status = settle(bus, pthread_mutex_trylock(lock));
         if (status == EB_BUSY) eb_pause();

@@ -102,6 +102,7 @@ struct eb_bus {
     eb_ring ring;
     eb_roster roster;
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
+    int lock_kind;                /* what the publish lock says of itself while it is undamaged */
     uint32_t pid;
     _Atomic bool interrupted;
 };

@@ -171,6 +171,21 @@ static void a_broken_sequence_is_no_ring(void)
     scene_end(&it);
 }
 
+static void an_overwritten_lock_is_damage(void)
+{
+    scene it = scene_small();
+    int *kind = &it.bus->ring.header->publish_lock.__data.__kind, right = *kind;
+    for (int wrong = 0; wrong < 1024; wrong++) {
+        if (wrong == right) continue;
+        *kind = wrong;
+        EQUAL("who would send says so", put(it.bus, 0, 1), EB_DAMAGED);
+        EQUAL("who would close too", eb_shutdown(it.bus, EB_POLL), EB_DAMAGED);
+    }
+    *kind = right;
+    EQUAL("mended, it can be taken", put(it.bus, 0, 1), EB_OK);
+    scene_end(&it);
+}
+
 /* As after the death of all: the lock is held by nobody alive, the roster names subscribers that are gone. */
 static void the_last_one_out_can_be_repaired_alone(void)
 {
@@ -203,6 +218,7 @@ int main(void)
     RUN(a_repair_counts_exactly_what_is_missing);
     RUN(a_repair_refuses_what_cannot_be);
     RUN(a_broken_sequence_is_no_ring);
+    RUN(an_overwritten_lock_is_damage);
     RUN(the_last_one_out_can_be_repaired_alone);
     return checked();
 }
