@@ -6,7 +6,8 @@ CORE := $(wildcard csrc/*.c csrc/*.h csrc/*.py) setup.py pyproject.toml
 TESTING := build/testing
 ASAN := build/asan
 TSAN := build/tsan
-C_FORMATTED := $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
+CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
+C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/*/*.c tests/*/*.h)
 
 .PHONY: test demo build lint asan tsan bench dist clean
 
@@ -30,8 +31,9 @@ asan: $(ASAN)/.ready
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest -m "not release"
 
-tsan: $(TSAN)/stress
+tsan: $(TSAN)/stress $(TSAN)/stress_groups
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_groups
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
@@ -65,7 +67,7 @@ $(ASAN)/.ready: $(VENV)/.ready
 	$(BIN)/python setup.py --quiet build_ext --build-lib $(ASAN) --build-temp $(ASAN)/temp
 	touch $@
 
-$(TSAN)/stress: $(wildcard csrc/*.c csrc/*.h tests/c/*)
+$(TSAN)/%: tests/c/%.c $(wildcard csrc/*.c csrc/*.h tests/c/*.h)
 	mkdir -p $(TSAN)
 	gcc -std=gnu11 -O1 -g -Wall -Wextra -Werror -fsanitize=thread -DEB_TEST_POINTS=1 -Icsrc -pthread \
-	    -o $@ tests/c/stress.c $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
+	    -o $@ $< $(CORE_C)

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted(path for path in (ROOT / "csrc").glob("*.c") if path.name != "_eventbus.c")
 PROGRAMS = sorted((ROOT / "tests" / "c").glob("test_*.c"))
+CROWDS = sorted((ROOT / "tests" / "c").glob("stress*.c"))
 FLAGS = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-DEB_TEST_POINTS=1"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 STRESS_SECONDS = 2
@@ -71,9 +72,10 @@ def test_every_moment_built_by_hand_is_as_the_protocol_says(source: Path, compil
     run(compiler.program(source))
 
 
-def test_threads_on_one_bus_hear_all_in_order(compiler: Compiler) -> None:
+@pytest.mark.parametrize("source", CROWDS, ids=lambda source: source.stem)
+def test_threads_on_one_bus_hear_all_in_order(source: Path, compiler: Compiler) -> None:
     """Under load no event is torn, lost, doubled or out of order without being counted."""
-    run(compiler.program(ROOT / "tests" / "c" / "stress.c"), str(STRESS_SECONDS))
+    run(compiler.program(source), str(STRESS_SECONDS))
 
 
 def test_a_check_that_does_not_hold_fails_the_program(compiler: Compiler) -> None:
