@@ -164,9 +164,14 @@ class Member(Subscription):
     # --- dead letters ---
 
     def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
-        """Sends it on as dead. Until that is done it stays the group's."""
+        """Sends it on as dead. Until then it stays the group's, where what nobody can read would stay for ever."""
         try:
-            (event,) = self._events(handle, 1)
+            try:
+                (event,) = self._events(handle, 1)
+            except SegmentError:
+                handle.acknowledge()
+                handle.count_dead()
+                raise
             deliveries = handle.deliveries - 1
             self._send_dead(event, {"deliveries": deliveries})
         except BaseException:
