@@ -7,12 +7,12 @@ TESTING := build/testing
 ASAN := build/asan
 TSAN := build/tsan
 COVERAGE := build/coverage
-MINUTES ?= 5
+MINUTES ?= 1
 JOBS ?= 1
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/*/*.c tests/*/*.h)
 
-.PHONY: test demo build lint asan tsan fuzz valgrind coverage bench dist clean
+.PHONY: test demo build lint asan tsan fuzz valgrind coverage bench soak dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -67,6 +67,12 @@ coverage: $(VENV)/.ready
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
+
+# Random topologies, deaths, stops and clocks for so many minutes; a ledger outside of the bus judges each round. SEED
+# replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.
+soak: $(VENV)/.ready $(if $(POINTS),$(TESTING)/.ready)
+	$(if $(POINTS),EVENTBUS_BUILD=$(TESTING)) PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
 
 dist: $(VENV)/.ready
 	$(BIN)/python -m build

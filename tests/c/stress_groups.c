@@ -127,7 +127,7 @@ static int ask(int limit, int64_t deadline)
 static void see(uint64_t sequence, bool first)
 {
     fate *of = fate_of(sequence);
-    unsigned deliveries = eb_batch_of(me.sub)->deliveries;
+    unsigned deliveries = eb_batch_of(me.sub)->head.deliveries;
     unsigned count = atomic_fetch_add(&of->handed, 1) + 1u;
     me.in_hand = sequence;
     me.undeliverable = false;
@@ -141,7 +141,7 @@ static void see(uint64_t sequence, bool first)
 static void bury_letter(uint64_t sequence)
 {
     const fate *of = fate_of(sequence);
-    unsigned deliveries = eb_batch_of(me.sub)->deliveries;
+    unsigned deliveries = eb_batch_of(me.sub)->head.deliveries;
     me.in_hand = sequence;
     me.undeliverable = true;
     CHECK("it was delivered as often as allowed", deliveries > MOST_DELIVERIES);

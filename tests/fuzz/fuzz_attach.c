@@ -62,7 +62,7 @@ static void make_images(void)
     EQUAL("a group can be made", eb_group_create(it.bus, &terms, EB_POLL), 0);
     for (int i = 0; i < 10; i++) {
         put(it.bus, (uint32_t)i % 3, (uint64_t)i);
-        eb_send_raw(it.bus, 1, "/path", 5, "data", 4);
+        eb_send_raw(&(eb_route){.bus = it.bus, .topic = 1}, "/path", 5, "data", 4);
         eb_send_batch(it.bus, &named, 1, "ak9[\"/\",1]", 11, EB_POLL);
     }
     eb_terms member = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = 1};

@@ -84,17 +84,17 @@ def send(bus: Bus, form: int, body: bytes) -> bool:
     Whether the names can be read.
     """
     handle = bus._open_handle()
-    text, names = b"[" + body + b"]", (body + b"ab")[: 2 + form // 16]
-    topic = handle.topic(b"orders", KINDS[form // 8 % 2].encode(), 0)
+    text, names = b"[" + body.replace(b"\0", b"0") + b"]", (body + b"ab")[: 2 + form // 16]
+    route = handle.route(handle.topic(b"orders", KINDS[form // 8 % 2].encode(), 0), b"", b"")
     if form % 8 < 4:
-        lib.eb_send(handle.pointer, topic, text, len(text))
+        lib.eb_send(route, text)
     elif form % 8 < 6:
         path = body[: 1 + form // 16] or b"/"
-        lib.eb_send_raw(handle.pointer, topic, path, len(path), body, len(body))
+        lib.eb_send_raw(route, path, len(path), body, len(body))
     elif form % 8 == 6:
         handle.send_batch(struct.pack("=5I", INLINE, 1, len(names) - 1, 0, len(text)), 1, names + text, 0)
     else:
-        lib.eb_send(handle.pointer, handle.topic(names[:1], names[1:], 0), b'["/p",1]', 8)
+        lib.eb_send(handle.route(handle.topic(names[:1], names[1:], 0), b"", b""), b'["/p",1]')
     return form % 8 < 6 or (utf8(names[:1]) and utf8(names[1:]))
 
 

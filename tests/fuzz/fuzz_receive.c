@@ -24,7 +24,7 @@ static void send_some(eb_bus *to, int count)
     eb_outgoing named = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 8};
     for (int i = 0; i < count; i++) {
         put(to, (uint32_t)i % 4, (uint64_t)i);
-        eb_send_raw(to, (uint32_t)i % 4, "/path", 5, "data", 4);
+        eb_send_raw(&(eb_route){.bus = to, .topic = (uint32_t)i % 4}, "/path", 5, "data", 4);
         eb_send_batch(to, &named, 1, "ak9[\"/\",1]", 11, EB_POLL);
     }
 }
@@ -56,12 +56,6 @@ static void restore(const prepared *it)
     memcpy(bus->roster.header, it->roster, bus->roster.mapped_bytes);
 }
 
-/* The lock's word is enough of it: its other words are glibc's own, and only publishers, who may write them, use them. */
-static uint32_t *publish_lock_word(void)
-{
-    return (uint32_t *)(void *)&bus->ring.header->publish_lock;
-}
-
 /* --- what the input asks for --- */
 
 static uint64_t take_position(input *from)
@@ -75,11 +69,11 @@ static void damage_header(input *from)
     eb_ring_header *ring = bus->ring.header;
     unsigned what = take_byte(from);
     uint64_t number = take_position(from);
-    eb_u64 *wide[] = {&ring->committed, &ring->oldest, &ring->gate, &ring->inline_count};
+    eb_u64 *wide[] = {&ring->committed, &ring->oldest, &ring->gate, &ring->inline_count, &ring->publish_lock};
     eb_u32 *narrow[] = {&ring->closed, &ring->topic_count, &ring->holder};
-    if (what % 8 < 4) atomic_store(wide[what % 8], number);
-    else if (what % 8 < 7) atomic_store(narrow[what % 8 - 4], (uint32_t)number);
-    else *publish_lock_word() = (uint32_t)number;
+    if (what % 16 == 15) atomic_store(&ring->publish_lock, bus->token);
+    else if (what % 8 < 5) atomic_store(wide[what % 8], number);
+    else atomic_store(narrow[what % 8 - 5], (uint32_t)number);
 }
 
 static void damage_bytes(input *from, void *where, size_t length, size_t limit)
@@ -169,9 +163,14 @@ static void send(input *from)
     uint32_t length = 13 + (uint32_t)take_bytes(from, 2) % 1000;
     eb_outgoing events[2] = {{.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = length - 3},
                              {.topic = 1, .path_length = 1, .body_length = 2}};
-    switch (take_byte(from) % 5) {
-    case 0: known(eb_send(bus, take_byte(from) % 8, bytes, length)); break;
-    case 1: known(eb_send_raw(bus, 1, "/path", 5, bytes, length)); break;
+    unsigned how = take_byte(from);
+    eb_route route = {.bus = bus, .topic = how / 8 % 8};
+    switch (how % 5) {
+    case 0:
+        memset(bytes + 13, 'x', length - 13);
+        known(eb_send(&route, bytes));
+        break;
+    case 1: known(eb_send_raw(&route, "/path", 5, bytes, length)); break;
     case 2: known(eb_send_batch(bus, events, 1, bytes, length, EB_POLL)); break;
     case 3: known(eb_send_batch(bus, events, 2, bytes, length + 3, eb_now() + 1000)); break;
     default: known(eb_topic(bus, (char[]){'a', 'k', (char)('0' + take_byte(from) % 16)}, 1, 2, EB_POLL));

@@ -73,16 +73,17 @@ static inline void expect_batch(eb_subscription *sub, int count, int limit)
     const eb_batch *batch = eb_batch_of(sub);
     int64_t before = -1;
     HOLDS("a batch has as many as were asked for, at most", count > 0 && count <= limit);
-    HOLDS("its array lies in the buffer", batch->json_length >= 2 && batch->json_length <= batch->size);
-    HOLDS("it is an array", batch->buffer[0] == '[' && batch->buffer[batch->json_length - 1] == ']');
-    HOLDS("no more is in it than came", batch->json_count <= (uint32_t)count && batch->beside_count <= (uint32_t)count);
-    touched(batch->buffer, batch->json_length);
-    for (uint32_t i = 0; i < batch->beside_count; i++) {
+    HOLDS("its array lies in the buffer", batch->head.json_length >= 2 && batch->head.json_length <= batch->size);
+    HOLDS("it is an array", batch->buffer[0] == '[' && batch->buffer[batch->head.json_length - 1] == ']');
+    HOLDS("no more is in it than came",
+          batch->head.json_count <= (uint32_t)count && batch->head.beside_count <= (uint32_t)count);
+    touched(batch->buffer, batch->head.json_length);
+    for (uint32_t i = 0; i < batch->head.beside_count; i++) {
         const eb_beside *beside = &batch->beside[i];
         uint64_t length = beside->data_length + beside->path_length + beside->system_length + beside->kind_length;
         HOLDS("what stands beside belongs to one of the events, in order", beside->index > before);
         HOLDS("which is in the batch", beside->index < (uint32_t)count);
-        HOLDS("it lies behind the array", beside->offset >= batch->json_length && beside->offset <= batch->size);
+        HOLDS("it lies behind the array", beside->offset >= batch->head.json_length && beside->offset <= batch->size);
         HOLDS("and ends in the buffer", length <= batch->size - beside->offset);
         touched(batch->buffer + beside->offset, length);
         before = beside->index;
