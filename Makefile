@@ -6,9 +6,13 @@ CORE := $(wildcard csrc/*.c csrc/*.h csrc/*.py) setup.py pyproject.toml
 TESTING := build/testing
 ASAN := build/asan
 TSAN := build/tsan
-C_FORMATTED := $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
+COVERAGE := build/coverage
+MINUTES ?= 1
+JOBS ?= 1
+CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
+C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/*/*.c tests/*/*.h)
 
-.PHONY: test demo build lint asan tsan bench soak dist clean
+.PHONY: test demo build lint asan tsan fuzz valgrind coverage bench soak dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -30,15 +34,42 @@ asan: $(ASAN)/.ready
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest -m "not release"
 
-tsan: $(TSAN)/stress
+tsan: $(TSAN)/stress $(TSAN)/stress_groups
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_groups
+
+# Each fuzz target for so many minutes; what they keep is replayed by `make test`. Needs clang for the targets in C.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/drive.py --minutes $(MINUTES) --jobs $(JOBS)
+
+# valgrind on the programs in tests/c, which are a single process each but for the children they kill.
+valgrind: $(VENV)/.ready
+	@command -v valgrind > /dev/null || { echo "skipped: it needs valgrind, which Debian's package valgrind brings"; exit 0; }; \
+	$(MAKE) --no-print-directory $(patsubst tests/c/%.c,build/valgrind/%.clean,$(wildcard tests/c/test_*.c))
+
+build/valgrind/%.clean: tests/c/%.c $(CORE_C) $(wildcard csrc/*.h tests/c/*.h)
+	mkdir -p build/valgrind
+	gcc -std=gnu11 -O1 -g -Wall -Wextra -Werror -DEB_TEST_POINTS=1 -Icsrc -pthread -o build/valgrind/$* $< $(CORE_C)
+	valgrind --quiet --error-exitcode=9 --leak-check=full build/valgrind/$*
+	touch $@
+
+# Lines and branches of C and Python that the suite reaches. A child that is killed from outside takes its counts along.
+coverage: $(VENV)/.ready
+	rm -rf $(COVERAGE)
+	EVENTBUS_TEST_POINTS=1 EVENTBUS_COVERAGE=1 \
+	$(BIN)/python setup.py --quiet build_ext --build-lib $(COVERAGE) --build-temp $(COVERAGE)/temp
+	EVENTBUS_BUILD=$(COVERAGE) EVENTBUS_COVERAGE=1 $(BIN)/coverage run -m pytest -m "not release"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o $(COVERAGE)/python.json
+	$(BIN)/coverage report
+	$(BIN)/gcovr --root . --filter csrc/ --exclude csrc/_eventbus.c --exclude csrc/testing.c \
+	    --merge-mode-functions separate --txt - --json $(COVERAGE)/c.json $(COVERAGE)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
 
 # Random topologies, deaths, stops and clocks for so many minutes; a ledger outside of the bus judges each round. SEED
 # replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.
-MINUTES ?= 1
 soak: $(VENV)/.ready $(if $(POINTS),$(TESTING)/.ready)
 	$(if $(POINTS),EVENTBUS_BUILD=$(TESTING)) PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
@@ -63,6 +94,10 @@ $(VENV)/.bench: $(VENV)/.ready
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	touch $@
 
+$(VENV)/.fuzz: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	touch $@
+
 $(TESTING)/.ready: $(VENV)/.ready
 	EVENTBUS_TEST_POINTS=1 $(BIN)/python setup.py --quiet build_ext --build-lib $(TESTING) --build-temp $(TESTING)/temp
 	touch $@
@@ -72,7 +107,7 @@ $(ASAN)/.ready: $(VENV)/.ready
 	$(BIN)/python setup.py --quiet build_ext --build-lib $(ASAN) --build-temp $(ASAN)/temp
 	touch $@
 
-$(TSAN)/stress: $(wildcard csrc/*.c csrc/*.h tests/c/*)
+$(TSAN)/%: tests/c/%.c $(wildcard csrc/*.c csrc/*.h tests/c/*.h)
 	mkdir -p $(TSAN)
 	gcc -std=gnu11 -O1 -g -Wall -Wextra -Werror -fsanitize=thread -DEB_TEST_POINTS=1 -Icsrc -pthread \
-	    -o $@ tests/c/stress.c $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
+	    -o $@ $< $(CORE_C)

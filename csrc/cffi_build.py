@@ -12,6 +12,7 @@ LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "n
 SOURCES = [*LEAVES, "bus.c", "publish.c", "inspect.c", "subscription.c", "receive.c", "member.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
+COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"
 
 
 def declarations(header: Path) -> str:
@@ -27,6 +28,9 @@ def build() -> FFI:
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
         links += [f"-fsanitize={SANITIZE}"]
+    if COVERAGE:
+        flags += ["--coverage", "-O0", "-fprofile-update=atomic", "-DEB_COVERAGE=1"]
+        links += ["--coverage"]
     headers = ["eventbus.h"] + (["testing.h"] if TESTING else [])
     sources = SOURCES + (["testing.c"] if TESTING else [])
     ffi = FFI()

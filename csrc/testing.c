@@ -38,10 +38,26 @@ int eb_test_passed(int point)
     return point >= 0 && point < EB_POINT_COUNT ? atomic_load(&passed[point]) : 0;
 }
 
+#ifdef EB_COVERAGE
+void __gcov_dump(void);
+void __gcov_reset(void);
+void eb_test_flush(void)
+{
+    __gcov_dump();
+    __gcov_reset();
+}
+#else
+void eb_test_flush(void)
+{
+}
+#endif
+
 void eb_test_point(int point)
 {
     int now = atomic_fetch_add(&passed[point], 1) + 1;
-    if (point == atomic_load(&armed_point) && now == atomic_load(&armed_passes))
+    if (point == atomic_load(&armed_point) && now == atomic_load(&armed_passes)) {
+        eb_test_flush();
         kill(getpid(), atomic_load(&armed_signal));
+    }
     if (eb_test_hook) eb_test_hook(point);
 }

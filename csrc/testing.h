@@ -9,3 +9,5 @@ const char *eb_test_point_name(int point);
 void eb_test_arm(int point, int signal, int passes);
 /* How often this process came to the point since the last eb_test_arm. */
 int eb_test_passed(int point);
+/* Writes down what a build that measures coverage has counted, which else only a normal end does. */
+void eb_test_flush(void);

@@ -161,11 +161,16 @@ class Member(Subscription):
     # --- dead letters ---
 
     def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
-        """Sends it on as dead. Until that is done it stays the group's."""
+        """Sends it on as dead. Until then it stays the group's, where what nobody can read would stay for ever."""
         head = handle.head()
         deliveries = head.deliveries - 1
         try:
-            _, (event,) = self._unpacked(handle, head)
+            try:
+                _, (event,) = self._unpacked(handle, head)
+            except SegmentError:
+                handle.acknowledge()
+                handle.count_dead()
+                raise
             self._send_dead(event, {"deliveries": deliveries})
         except BaseException:
             handle.give_back(True)

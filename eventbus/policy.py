@@ -84,7 +84,7 @@ class Policy:
         with open(source, "rb") as file:
             try:
                 table = tomllib.load(file)
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:  # also of numbers too long and lists too deep for it
                 raise InvalidError(f"{source}: must be valid TOML: {error}", source=source) from error
         return cls.from_dict(table, source)
 

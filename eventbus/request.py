@@ -59,7 +59,7 @@ def opened(event: Event, answer: Answer) -> Event:
     """The event as it was asked, if it is one of a marked kind."""
     if not event.kind.endswith(MARK):
         return event
-    identity, _, path = event.path.partition(" ")
+    identity, _, path = event.path.partition(" ") if isinstance(event.path, str) else ("", "", "")
     if not path:
         raise SegmentError(f"a request has the path {event.path!r}, which is none that was sent")
     request = Request._make(event._replace(kind=event.kind.removesuffix(MARK), path=path))

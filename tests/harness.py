@@ -173,6 +173,7 @@ def _work(line: Line, log: int, job: Job, args: tuple[object, ...]) -> NoReturn:
     except BaseException:
         line.finish("raised", traceback.format_exc())
     finally:
+        lib.eb_test_flush()
         os._exit(0)
 
 

@@ -126,6 +126,16 @@ def test_bad_toml_names_file_and_line(tmp_path: Path, content: bytes, place: str
     assert caught.value.message.startswith(f"{path}: must be valid TOML: ")
 
 
+@pytest.mark.parametrize("content", [b"default = " + b"[" * 5000, b"default = " + b"1" * 5000], ids=["deep", "long"])
+def test_toml_that_is_too_much_for_its_parser(tmp_path: Path, content: bytes) -> None:
+    """A list nested too deep and a number too long to be read are an InvalidError like everything else that is bad."""
+    path = tmp_path / "policy.toml"
+    path.write_bytes(content)
+    with pytest.raises(InvalidError) as caught:
+        Policy.load(path)
+    assert caught.value.message.startswith(f"{path}: must be ")
+
+
 def changed(**changes: Any) -> dict[str, Any]:
     return {"rule": [GOOD, {**GOOD, **changes}]}
 

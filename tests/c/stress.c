@@ -2,83 +2,12 @@
  * joiners and leavers, readers of the figures.
  *
  *   stress [SECONDS [SEED]] */
-#include "payload.h"
+#include "crowd.h"
 
-#include <sched.h>
-#include <time.h>
+enum { GATED = 2, DROPPING = 2, JOINERS = 2 };
 
-#define RING_BYTES (64u * 1024u)
-#define SLOTS 16u
-#define PATIENCE 60 /* seconds past the time asked for, then it hangs */
-
-enum { GATED = 2, DROPPING = 2, JOINERS = 2, BATCH = 6 };
-
-static scene it;
-static uint64_t seed;
-static _Atomic bool stopping, figures_stopping;
-static _Atomic uint64_t sent_by[PUBLISHERS];
+static _Atomic bool figures_stopping;
 static eb_subscription *gated[GATED], *deaf;
-
-#ifdef __SANITIZE_THREAD__
-/* This compiler's race detector knows pthread_mutex_timedlock but not pthread_mutex_clocklock, and would see a lock
- * that was never taken. In this program the one is made of the other; the core is compiled as it is. */
-int pthread_mutex_clocklock(pthread_mutex_t *lock, clockid_t clock, const struct timespec *until)
-{
-    struct timespec now, wall;
-    clock_gettime(clock, &now);
-    clock_gettime(CLOCK_REALTIME, &wall);
-    int64_t left = (until->tv_sec - now.tv_sec) * 1000000000ll + until->tv_nsec - now.tv_nsec;
-    int64_t at = wall.tv_sec * 1000000000ll + wall.tv_nsec + (left > 0 ? left : 0);
-    struct timespec deadline = {.tv_sec = at / 1000000000ll, .tv_nsec = at % 1000000000ll};
-    return pthread_mutex_timedlock(lock, &deadline);
-}
-#endif
-
-static uint64_t chance_of(unsigned thread)
-{
-    uint64_t state = seed + thread * 0x1234567ull;
-    return draw(&state);
-}
-
-/* --- send --- */
-
-static void send_one(const eb_outgoing *event, char *bytes, size_t length)
-{
-    eb_route route = {.bus = it.bus, .topic = event->topic};
-    int status = EB_FULL;
-    bytes[length] = 0;
-    if (event->topic != EB_INLINE && event->path_length == 0) status = eb_send(&route, bytes);
-    if (event->path_length > 0)
-        status = eb_send_raw(&route, bytes, event->path_length, bytes + event->path_length, event->body_length);
-    while (status == EB_FULL || status == EB_BUSY || status == EB_INTERRUPTED)
-        status = eb_send_batch(it.bus, event, 1, bytes, length, EB_FOREVER);
-    EQUAL("a single event is sent", status, EB_OK);
-}
-
-static void *publish(void *with)
-{
-    unsigned publisher = (unsigned)(uintptr_t)with;
-    uint64_t state = chance_of(publisher), counter = 0;
-    eb_outgoing events[BATCH];
-    char *bytes = malloc(BATCH * EVENT_ROOM);
-    while (!atomic_load(&stopping)) {
-        int count = draw(&state) % 3 == 0 ? 1 + (int)(draw(&state) % BATCH) : 1, status;
-        char *end = bytes;
-        for (int i = 0; i < count; i++)
-            end = compose(&events[i], end, publisher, counter++);
-        if (count == 1) {
-            send_one(events, bytes, (size_t)(end - bytes));
-            continue;
-        }
-        do
-            status = eb_send_batch(it.bus, events, count, bytes, (size_t)(end - bytes), EB_FOREVER);
-        while (status == EB_INTERRUPTED);
-        EQUAL("a batch is sent", status, EB_OK);
-    }
-    atomic_store(&sent_by[publisher], counter);
-    free(bytes);
-    return NULL;
-}
 
 /* --- receive --- */
 
@@ -115,11 +44,6 @@ static listener listen_from(int64_t start, bool holds, int64_t spin)
     EQUAL("a subscription can be made", status, EB_OK);
     me.from = start > 0 ? (uint64_t)start : atomic_load(&slot_of(it.bus, me.sub)->sequence);
     return me;
-}
-
-static int64_t soon(uint64_t *state)
-{
-    return eb_now() + (int64_t)(draw(state) % 2000000);
 }
 
 static void *receive_gated(void *with)
@@ -245,24 +169,9 @@ static void *read_figures(void *with)
 
 /* --- the whole --- */
 
-static void out_of_time(int number)
-{
-    static const char message[] = "the deadline is over: somebody hangs\n";
-    (void)number;
-    ssize_t written = write(STDOUT_FILENO, message, sizeof message - 1);
-    _exit(written < 0 ? 3 : 2);
-}
-
-static pthread_t start(void *(*body)(void *), int number)
-{
-    pthread_t thread;
-    EQUAL("a thread can be made", pthread_create(&thread, NULL, body, (void *)(uintptr_t)number), 0);
-    return thread;
-}
-
 static void run(unsigned seconds)
 {
-    pthread_t publishers[PUBLISHERS], others[GATED + DROPPING + JOINERS];
+    pthread_t others[GATED + DROPPING + JOINERS];
     int count = 0;
     for (int i = 0; i < GATED; i++)
         gated[i] = listen_from(EB_LATEST, true, i ? 0 : EB_ADAPTIVE).sub;
@@ -274,20 +183,10 @@ static void run(unsigned seconds)
         others[count++] = start(receive_dropping, i);
     for (int i = 0; i < JOINERS; i++)
         others[count++] = start(join_and_leave, i);
-    for (int i = 0; i < PUBLISHERS; i++)
-        publishers[i] = start(publish, i);
-    struct timespec duration = {.tv_sec = seconds};
-    nanosleep(&duration, NULL);
-    atomic_store(&stopping, true);
-    for (int i = 0; i < PUBLISHERS; i++)
-        pthread_join(publishers[i], NULL);
+    publish_for(seconds);
     eb_interrupt(deaf);
     pthread_join(deaf_thread, NULL);
-    int status;
-    do
-        status = eb_shutdown(it.bus, EB_FOREVER);
-    while (status == EB_INTERRUPTED);
-    EQUAL("the bus is closed", status, EB_OK);
+    shut_down();
     for (int i = 0; i < count; i++)
         pthread_join(others[i], NULL);
     atomic_store(&figures_stopping, true);
@@ -296,9 +195,7 @@ static void run(unsigned seconds)
 
 static void expect_whole(void)
 {
-    uint64_t all = 0;
-    for (int i = 0; i < PUBLISHERS; i++)
-        all += atomic_load(&sent_by[i]);
+    uint64_t all = sent_by_all();
     EQUAL("all that was sent has a sequence", sent(it.bus), all);
     EQUAL("and is counted", counted_events(it.bus), all);
     EQUAL("the records can be walked", eb_ring_verify(&it.bus->ring), EB_OK);
@@ -313,15 +210,7 @@ static void expect_whole(void)
 
 int main(int count, char **arguments)
 {
-    unsigned seconds = count > 1 ? (unsigned)strtoul(arguments[1], NULL, 10) : 20;
-    seed = count > 2 ? strtoull(arguments[2], NULL, 10) : (uint64_t)eb_now();
-    printf("stress %u %llu\n", seconds, (unsigned long long)seed);
-    fflush(stdout);
-    signal(SIGALRM, out_of_time);
-    alarm(seconds + PATIENCE);
-    it = scene_of(RING_BYTES, SLOTS, (uint64_t)-RING_BYTES, 1);
-    make_topics(it.bus, TOPICS);
-    run(seconds);
+    run(begin("stress", count, arguments));
     expect_whole();
     scene_end(&it);
     return 0;

@@ -1,0 +1,226 @@
+/* Receiving from a bus that is damaged while it is used: the input is a program of damages and calls. Whatever it is,
+ * each call ends with a status, and a batch is what eventbus.h says. */
+#include "input.h"
+
+#define SLOTS 8u
+#define GROUP "g"
+
+enum { GATED, DROPPING, MEMBER, OTHER_MEMBER, SUBSCRIPTIONS, STEPS = 200 };
+
+/* A bus with events and a group, as it was before the first input. */
+typedef struct {
+    scene live;
+    char *ring, *roster;
+} prepared;
+
+static prepared buses[2];
+static eb_bus *bus;
+static eb_subscription *subs[SUBSCRIPTIONS];
+
+/* --- the bus --- */
+
+static void send_some(eb_bus *to, int count)
+{
+    eb_outgoing named = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 8};
+    for (int i = 0; i < count; i++) {
+        put(to, (uint32_t)i % 4, (uint64_t)i);
+        eb_send_raw(&(eb_route){.bus = to, .topic = (uint32_t)i % 4}, "/path", 5, "data", 4);
+        eb_send_batch(to, &named, 1, "ak9[\"/\",1]", 11, EB_POLL);
+    }
+}
+
+static uint64_t ring_bytes(const eb_bus *of)
+{
+    return (uint64_t)eb_ring_bytes(of->ring.capacity);
+}
+
+static prepared prepare(uint64_t position)
+{
+    prepared it = {.live = scene_of(CAPACITY, SLOTS, position, 1)};
+    eb_bus *made = it.live.bus;
+    make_topics(made, 4);
+    send_some(made, 60);
+    eb_group_terms terms = {.system = "a", .kind = "**", .name = GROUP, .start = EB_LATEST, .max_deliveries = 2};
+    EQUAL("a group can be made", eb_group_create(made, &terms, EB_POLL), 0);
+    send_some(made, 10);
+    it.ring = malloc(ring_bytes(made));
+    it.roster = malloc(made->roster.mapped_bytes);
+    memcpy(it.ring, made->ring.header, ring_bytes(made));
+    memcpy(it.roster, made->roster.header, made->roster.mapped_bytes);
+    return it;
+}
+
+static void restore(const prepared *it)
+{
+    memcpy(bus->ring.header, it->ring, ring_bytes(bus));
+    memcpy(bus->roster.header, it->roster, bus->roster.mapped_bytes);
+}
+
+/* --- what the input asks for --- */
+
+static uint64_t take_position(input *from)
+{
+    const eb_ring_header *ring = bus->ring.header;
+    return take_number(from, atomic_load(&ring->committed), atomic_load(&ring->oldest));
+}
+
+static void damage_header(input *from)
+{
+    eb_ring_header *ring = bus->ring.header;
+    unsigned what = take_byte(from);
+    uint64_t number = take_position(from);
+    eb_u64 *wide[] = {&ring->committed, &ring->oldest, &ring->gate, &ring->inline_count, &ring->publish_lock};
+    eb_u32 *narrow[] = {&ring->closed, &ring->topic_count, &ring->holder};
+    if (what % 16 == 15) atomic_store(&ring->publish_lock, bus->token);
+    else if (what % 8 < 5) atomic_store(wide[what % 8], number);
+    else atomic_store(narrow[what % 8 - 5], (uint32_t)number);
+}
+
+static void damage_bytes(input *from, void *where, size_t length, size_t limit)
+{
+    size_t at = (size_t)take_bytes(from, 2) % limit;
+    uint64_t number = take_position(from);
+    memcpy((char *)where + at, &number, length < limit - at ? length : limit - at);
+}
+
+static void damage_group(input *from)
+{
+    eb_group *group = &bus->roster.header->groups[0];
+    unsigned what = take_byte(from);
+    uint64_t number = take_position(from);
+    unsigned holder = take_byte(from);
+    if (holder % 4 == 1) number = subs[MEMBER] ? subs[MEMBER]->token : 0;
+    if (holder % 4 == 2) number = subs[OTHER_MEMBER] ? subs[OTHER_MEMBER]->token : 0;
+    eb_u64 *wide[] = {&group->lock, &group->cursor, &group->start, &group->watched, &group->checked_at, group->asleep};
+    eb_u32 *narrow[] = {&group->slot, &group->used_claims, &group->max_deliveries, &group->open};
+    eb_claim *claim = &group->claims[what / 16 % 8];
+    eb_u64 *fields[] = {&claim->holder, &claim->start, &claim->end, &claim->deliveries, &claim->since};
+    what %= 16;
+    if (what < 6) atomic_store(wide[what], number);
+    else if (what < 10) atomic_store(narrow[what - 6], (uint32_t)number);
+    else if (what < 15) atomic_store(fields[what - 10], number);
+    else damage_bytes(from, group, 8, sizeof *group);
+}
+
+static void damage(input *from)
+{
+    eb_ring_header *ring = bus->ring.header;
+    eb_roster_header *roster = bus->roster.header;
+    eb_slot_t *slot;
+    switch (take_byte(from) % 6) {
+    case 0: damage_header(from); break;
+    case 1: damage_bytes(from, bus->ring.data, 8, CAPACITY); break;
+    case 2: damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics); break;
+    case 3: /* past the signature, which was checked when the bus was opened */
+        damage_bytes(from, &roster->persist, 8,
+                     offsetof(eb_roster_header, groups) - offsetof(eb_roster_header, persist));
+        break;
+    case 4:
+        slot = &roster->slots[take_byte(from) % SLOTS];
+        damage_bytes(from, slot, 8, sizeof *slot);
+        break;
+    default: damage_group(from);
+    }
+}
+
+static void join_anew(unsigned which)
+{
+    eb_terms terms = {.system = "a", .kind = "**", .name = "fuzz", .start = EB_OLDEST, .gated = which != DROPPING};
+    int status = EB_OK;
+    if (which >= MEMBER) terms.group = 1;
+    subs[which] = eb_subscribe(bus, &terms, EB_POLL, &status);
+    known(status);
+    HOLDS("a subscription or a reason", (subs[which] != NULL) == (status == EB_OK));
+    for (uint32_t topic = 0; subs[which] && topic < 4; topic++)
+        if (topic != 2) eb_decide(subs[which], topic, topic != 3);
+}
+
+static void part(unsigned which, bool dead)
+{
+    if (!subs[which]) return;
+    if (dead) eb_subscription_abandon(subs[which]);
+    else eb_unsubscribe(subs[which]);
+    eb_subscription_free(subs[which]);
+    subs[which] = NULL;
+}
+
+static void count_backlog(eb_subscription *sub)
+{
+    eb_walk walk = {.count = 0};
+    int status, asked = 0;
+    while ((status = known(eb_backlog(sub, &walk))) == EB_UNDECIDED) {
+        HOLDS("it asks about each record once", ++asked <= (int)(CAPACITY / EB_HEADER_BYTES) + EB_TOPICS);
+        HOLDS("names fit", walk.system_length + walk.kind_length <= sizeof walk.names);
+        if (walk.undecided == EB_INLINE) walk.count++;
+        else known(eb_decide(sub, walk.undecided, 1));
+    }
+    if (status == EB_OK) HOLDS("no more waits than the ring holds", walk.count <= CAPACITY / EB_HEADER_BYTES);
+}
+
+static void send(input *from)
+{
+    char bytes[1024] = "[\"/path\",[1]]";
+    uint32_t length = 13 + (uint32_t)take_bytes(from, 2) % 1000;
+    eb_outgoing events[2] = {{.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = length - 3},
+                             {.topic = 1, .path_length = 1, .body_length = 2}};
+    unsigned how = take_byte(from);
+    eb_route route = {.bus = bus, .topic = how / 8 % 8};
+    switch (how % 5) {
+    case 0:
+        memset(bytes + 13, 'x', length - 13);
+        known(eb_send(&route, bytes));
+        break;
+    case 1: known(eb_send_raw(&route, "/path", 5, bytes, length)); break;
+    case 2: known(eb_send_batch(bus, events, 1, bytes, length, EB_POLL)); break;
+    case 3: known(eb_send_batch(bus, events, 2, bytes, length + 3, eb_now() + 1000)); break;
+    default: known(eb_topic(bus, (char[]){'a', 'k', (char)('0' + take_byte(from) % 16)}, 1, 2, EB_POLL));
+    }
+}
+
+static void call(input *from)
+{
+    unsigned what = take_byte(from), which = take_byte(from) % SUBSCRIPTIONS;
+    eb_subscription *sub = subs[which];
+    int limit = (int)(1 + what / 16 % 16);
+    switch (what % 16) {
+    case 0: look_around(bus); return;
+    case 1: send(from); return;
+    case 2: known(eb_bus_reap(bus)); return;
+    case 3: part(which, take_byte(from) % 2); return;
+    case 4:
+        if (!sub) join_anew(which);
+        return;
+    case 5: known(eb_roster_wait(bus, eb_roster_epoch(bus), eb_now() + 1000)); return;
+    case 6: known(eb_shutdown(bus, EB_POLL)); return;
+    default: break;
+    }
+    if (!sub) return;
+    switch (what % 16) {
+    case 7: count_backlog(sub); return;
+    case 8: known(eb_ack(sub)); return;
+    case 9: known(eb_return(sub, (int)take_byte(from) % 2)); return;
+    case 10: receive(sub, limit, eb_now() + 20000); return;
+    case 11: known(eb_decide(sub, (uint32_t)take_bytes(from, 2), 1)); return;
+    default: receive(sub, limit, EB_POLL);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+    input from = {.at = bytes, .left = length};
+    if (!buses[0].ring) {
+        buses[0] = prepare(0);
+        buses[1] = prepare((uint64_t)0 - CAPACITY);
+    }
+    const prepared *it = &buses[take_byte(&from) % 2];
+    bus = it->live.bus;
+    restore(it);
+    for (unsigned i = 0; i < SUBSCRIPTIONS; i++)
+        join_anew(i);
+    for (int step = 0; from.left > 0 && step < STEPS; step++)
+        if (take_byte(&from) % 2 == 0) damage(&from);
+        else call(&from);
+    for (unsigned i = 0; i < SUBSCRIPTIONS; i++)
+        part(i, false);
+    return 0;
+}
