@@ -108,6 +108,8 @@ struct eb_bus {
 
 enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
 
+typedef struct eb_names eb_names;
+
 struct eb_subscription {
     eb_bus *bus;
     eb_slot_t *slot;
@@ -119,11 +121,12 @@ struct eb_subscription {
     uint64_t start;            /* sequences before it are skipped */
     uint64_t freed;            /* bytes since publishers were last told of room */
     uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
-    uint64_t decided_position; /* an inline record whose verdict is decided_verdict */
+    uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
     int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
     int64_t spin_budget;       /* as adapted */
     int64_t waited_at;         /* when it last had nothing to do */
     uint64_t taken;            /* events handed out since then */
+    uint64_t spacing;          /* bytes of the ring per event in the last batch */
     bool lingered;             /* looking is over, next comes sleeping */
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
@@ -136,6 +139,7 @@ struct eb_subscription {
     uint64_t handed;    /* past the last record handed out of it */
     int claim;          /* number of the claim that it holds, or -1 */
     uint8_t decided_verdict;
+    eb_names *names; /* of records past the topic table, NULL before the first */
     _Atomic bool interrupted;
     _Atomic uint8_t verdicts[EB_TOPICS];
     eb_batch batch;
@@ -210,6 +214,11 @@ void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
 bool eb_asleep_other(const eb_group *group, uint32_t slot);
 bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest);
 
+/* names.c */
+int eb_names_find(eb_names *of, const char *names, uint32_t system_length, uint32_t kind_length);
+int eb_names_add(eb_names **of, const char *names, uint32_t system_length, uint32_t kind_length, uint8_t verdict);
+uint8_t eb_names_verdict(const eb_names *of, uint32_t number);
+
 /* wait.c */
 int64_t eb_now(void);
 int64_t eb_sooner(int64_t deadline, int64_t slice);
@@ -224,10 +233,10 @@ int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
 
 /* subscription.c and receive.c */
-int eb_verdict(const eb_subscription *sub, const eb_record *record, uint64_t position);
+int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
 int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
 void eb_batch_begin(eb_subscription *sub);
-void eb_batch_end(eb_batch *batch);
+void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);

@@ -264,8 +264,8 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
         count += verdict == EB_HEARD;
         sub->delivered += record.bytes;
     }
-    eb_batch_end(&sub->batch);
-    if (first && count > 0) sub->batch.deliveries = (uint32_t)atomic_load(&claim->deliveries);
+    eb_batch_end(&sub->batch, count);
+    if (first && count > 0) sub->batch.head.deliveries = (uint32_t)atomic_load(&claim->deliveries);
     sub->taken += count;
     if (count > 0) sub->handed = sub->delivered;
     return count > 0 ? (int)count : status;

@@ -98,8 +98,8 @@ static inline eb_slot_t *slot_of(eb_bus *bus, const eb_subscription *sub)
 static inline int put(eb_bus *bus, uint32_t topic, uint64_t number)
 {
     char text[32];
-    int length = snprintf(text, sizeof text, "[%llu]", (unsigned long long)number);
-    return eb_send(bus, topic, text, (size_t)length);
+    snprintf(text, sizeof text, "[%llu]", (unsigned long long)number);
+    return eb_send(&(eb_route){.bus = bus, .topic = topic}, text);
 }
 
 /* `length` bytes that tell themselves apart by `seed`, and the brackets that the C face expects around them. */
@@ -116,7 +116,8 @@ static inline char *pattern(size_t length, uint64_t seed)
 static inline int put_sized(eb_bus *bus, uint32_t topic, size_t length, uint64_t seed)
 {
     char *text = pattern(length, seed);
-    int status = eb_send(bus, topic, text, length + 2);
+    eb_outgoing event = {.topic = topic, .body_length = (uint32_t)length + 2};
+    int status = eb_send_batch(bus, &event, 1, text, length + 2, EB_POLL);
     free(text);
     return status;
 }
@@ -125,7 +126,7 @@ static inline int put_sized(eb_bus *bus, uint32_t topic, size_t length, uint64_t
 static inline bool holds_pattern(const eb_batch *batch, size_t length, uint64_t seed)
 {
     char *text = pattern(length, seed);
-    bool same = batch->json_length == length + 2 && memcmp(batch->buffer, text, length + 2) == 0;
+    bool same = batch->head.json_length == length + 2 && memcmp(batch->buffer, text, length + 2) == 0;
     free(text);
     return same;
 }
