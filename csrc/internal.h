@@ -26,6 +26,7 @@
     POINT(topic_written)                                                                                               \
     POINT(topic_shown)                                                                                                 \
     POINT(shutdown_stored)                                                                                             \
+    POINT(space_wanted)                                                                                                \
     POINT(space_flagged)                                                                                               \
     POINT(reap_found)                                                                                                  \
     POINT(reap_freed)                                                                                                  \
