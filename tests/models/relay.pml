@@ -169,7 +169,7 @@ end_asleep:
         :: atomic { _pid <= HURRIED && queued[_pid] -> queued[_pid] = false; over = true } /* its deadline */
         :: atomic { timeout && watches[_pid] && SOME(IS_ORPHANED) && queued[_pid] -> queued[_pid] = false } /* WATCH_NS */
 #if defined(SLICE)
-        :: atomic { timeout && !looked[_pid] && queued[_pid] -> looked[_pid] = true; queued[_pid] = false } /* EB_SLICE_NS */
+        :: atomic { timeout && !looked[_pid] && queued[_pid] -> looked[_pid] = true; queued[_pid] = false } /* ASLEEP_NS */
 #endif
 #if DEATHS > 0 && !defined(IN_HAND)
         :: atomic { deaths < DEATHS -> deaths++; goto dead }
@@ -181,11 +181,7 @@ end_asleep:
     if
     :: watches[_pid] ->
         MOMENT(_, watched = false);
-        watches[_pid] = false;
-        if
-        :: over && !woken && OTHERS -> post()
-        :: else
-        fi
+        watches[_pid] = false
     :: else
     fi
 }
@@ -249,10 +245,7 @@ end_looking:
     fi;
     left = false;
     MOMENT(waiter_woken, sleepers = sleepers & ~(1 << _pid));
-    if
-    :: over && !woken -> goto dead_or_left
-    :: else -> goto receive
-    fi;
+    goto receive; /* at its deadline, to look once more */
 working: /* for ever, or until it is killed */
 end_working:
     if
