@@ -50,7 +50,7 @@
  *   A returned claim is taken by storing the holder, then the count: in between, one delivery fewer is counted, of one
  *   that nobody saw.
  *
- * LABELS of the ordered operations, each named on both sides, and by the models in tests/models that are checked whole:
+ * LABELS of the ordered operations, each named on both sides; tests/models/ checks their protocols by the same names:
  *   [commit]  release of record words and sequence  / acquire by readers
  *   [cursor]  release of a cursor after the copy     / acquire by the gate: the copy is over before it is overwritten
  *   [lap]     record words stored with release after `oldest` / loaded with acquire before `oldest` is loaded again;

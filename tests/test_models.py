@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,18 +58,38 @@ def without_mutants(model: Path) -> str:
     return "\n".join(kept)
 
 
+@pytest.fixture(scope="module")
+def verified(request: pytest.FixtureRequest) -> dict[object, Any]:
+    """What the verifier says of the properties and mutants that this run tests, two at a time."""
+    asked = [
+        item.callspec.params
+        for item in request.session.items
+        if item.path == Path(__file__) and hasattr(item, "callspec")
+    ]
+    jobs: dict[object, Future[Any]] = {}
+    with ThreadPoolExecutor(check.JOBS) as pool:
+        for params in asked:
+            if "one" in params:
+                jobs[params["one"]] = pool.submit(check.verify, params["one"])
+            elif "mutant" in params:
+                jobs[params["model"], params["mutant"]] = pool.submit(check.caught, params["model"], params["mutant"])
+    return {asked: job.exception() or job.result() for asked, job in jobs.items()}
+
+
 @needs_spin
 @pytest.mark.parametrize("one", CHECKS, ids=lambda one: one.label)
-def test_a_property_holds_in_every_state(one: check.Check) -> None:  # type: ignore[name-defined]
+def test_a_property_holds_in_every_state(one: Any, verified: dict[object, Any]) -> None:
     """Within its bounds, no run of the model, whatever its order, breaks the property."""
-    assert check.verify(one).error == "", one.text
+    assert verified[one] == check.Outcome("", verified[one].states), one.text
 
 
 @needs_spin
 @pytest.mark.parametrize(("model", "mutant"), MUTANTS, ids=lambda value: getattr(value, "stem", value))
-def test_a_mutant_is_caught(model: Path, mutant: str) -> None:
+def test_a_mutant_is_caught(model: Path, mutant: str, verified: dict[object, Any]) -> None:
     """A model with this defect is refused: the property would notice the same defect in the code."""
-    assert check.caught(model, mutant) is not None
+    found = verified[model, mutant]
+    assert found is not None
+    assert found[1].error
 
 
 @needs_spin
@@ -89,6 +111,8 @@ def test_each_model_has_checks_and_mutants(model: Path) -> None:
     """A model says what it proves, and has mutants enough to show that it can fail."""
     assert check.checks(model)
     assert len(check.mutants(model)) >= FEWEST_MUTANTS
+    assert set(check.described(model)) == set(check.mutants(model))
+    assert {by for by, _ in check.described(model).values()} <= {one.name for one in check.checks(model)}
 
 
 def test_each_label_is_modelled_or_explained() -> None:

@@ -7,6 +7,13 @@
  * CHECK join -DEVENTS=6 -DCAPACITY=2: what a gated subscriber reads from where it joined on is never overwritten, neither before nor while it reads
  * CHECK group -DEVENTS=5 -DCAPACITY=3 -DGROUP: the same of a group made while the bus is in use
  * CHECK death -DEVENTS=4 -DCAPACITY=2 -DDEATHS=2: the same whoever is killed, and no dead subscriber keeps the publishers from finishing
+ *
+ * MUTANT no_second_look join: a subscriber stores its cursor once, without looking whether something was committed meanwhile
+ * MUTANT cached_gate_is_committed join: the cache says that all is free
+ * MUTANT cursor_before_copy join: a cursor is stored before its record is read
+ * MUTANT commit_before_copy join: a record is shown before it is written
+ * MUTANT group_leaves_the_cached_gate group: a group that begins at the oldest record does not set the cached gate back
+ * MUTANT nobody_reaps death: a publisher that finds the ring full does not look for the dead
  */
 #include "step.h"
 

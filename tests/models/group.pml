@@ -7,6 +7,15 @@
  * CHECK one_claim_each -DMEMBERS=2 -DEVENTS=3 -DLIMIT=2 -DREJECTS=1: without a death each event is delivered once, and once more for each time that it was given back, to one member at a time; all are acknowledged; the gate never passes one that is not
  * CHECK one_dies -DMEMBERS=2 -DEVENTS=3 -DLIMIT=2 -DDEATHS=1: whoever is killed at any step, no event is lost, none is delivered after its acknowledgement, and one that comes again counts as redelivered
  * CHECK two_die -DMEMBERS=3 -DEVENTS=1 -DLIMIT=1 -DDEATHS=2: the same with two deaths, one of them perhaps in the middle of mending what the other left
+ *
+ * MUTANT adopt_without_counting one_claim_each: a claim that was given back is taken without one delivery more
+ * MUTANT bury_without_proof one_claim_each: what others hold is given back though they live
+ * MUTANT gate_is_the_cursor one_claim_each: the gate is where the next claim begins, not at the oldest one held
+ * MUTANT acknowledge_when_handed_out one_claim_each: an event counts as done when it is handed out
+ * MUTANT cursor_before_claim one_dies: the cursor moves before the claim is made
+ * MUTANT holder_before_range one_dies: a claim has its holder before its start and end
+ * MUTANT take_over_without_mending one_dies: whoever takes the lock over from a dead owner leaves the cursor as it is
+ * MUTANT take_over_without_comparing two_die: the lock is taken over by a store, not by a compare-and-swap
  */
 #include "step.h"
 

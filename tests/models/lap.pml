@@ -10,6 +10,14 @@
  *
  * CHECK batch -DEVENTS=6 -DBATCH=2: the same of batches, each of which overwrites all that was there
  * CHECK lap -DEVENTS=5 -DBATCH=1 -DDEATHS=1: what is kept is one whole record, in order; kept and lost are together all that were sent; no lap is taken for damage
+ *
+ * MUTANT oldest_relaxed batch: the oldest position is stored relaxed
+ * MUTANT words_relaxed lap: the words of a record are stored relaxed
+ * MUTANT no_look_after_the_copy lap: no look at the oldest position after the copy
+ * MUTANT oldest_after_words lap: the oldest position moves after the record was overwritten
+ * MUTANT no_room_for_the_next_sequence lap: room for the record only, not for the sequence word behind it
+ * MUTANT oldest_read_once lap: the oldest position and its sequence are read without looking again
+ * MUTANT commit_before_sequence lap: a record is shown before the next sequence is written
  */
 #include "step.h"
 

@@ -9,6 +9,12 @@
  * CHECK slice -DMEMBERS=2 -DPUBLISHERS=1 -DDEATHS=1 -DSLICE: whoever is killed at any step, one slice later nobody sleeps while an event is there to be taken
  * CHECK two_events -DMEMBERS=2 -DPUBLISHERS=2: the same of two events at once
  * CHECK watch -DMEMBERS=3 -DPUBLISHERS=1 -DLOOKING=1 -DDEATHS=1 -DIN_HAND: of a member that dies with an event in hand one of those asleep learns when WATCH_NS is over
+ *
+ * MUTANT deadline_ends_a_wake_up hurried: whoever leaves at its deadline leaves the flag as it is
+ * MUTANT flag_is_not_raised_anew hurried: whoever takes an event does not raise the flag for those asleep
+ * MUTANT no_second_look hurried: no look between raising the flag and sleeping
+ * MUTANT watch_is_not_passed hurried: whoever takes an event does not see to it that one watches
+ * MUTANT no_look_after_the_flag two_events: whoever takes an event raises the flag without looking again
  */
 #include "step.h"
 

@@ -1,13 +1,21 @@
 /* A publisher that waits for room: csrc/publish.c (publish, await_room, may_hear, lags), csrc/receive.c (eb_freed, await),
  * csrc/wait.c (the event count).
  *
- * The ring has room for CAPACITY units. Publishers send an event each, of SMALLEST units and up, and wait when it does not
+ * The ring has room for CAPACITY units. Publishers send an event each, of SMALLEST units and up, APART from each other, and wait when it does not
  * fit; one subscriber frees what it reads, says so when EIGHTH units or all are free, and sleeps when it has read all.
  * A deaf one is not woken for events, only when it lags by half a ring or somebody lacks the room.
  *
- * CHECK room -DPUBLISHERS=3 -DSMALLEST=1: without a slice and without a death every publisher gets its room
+ * CHECK room -DPUBLISHERS=2 -DSMALLEST=2: without a slice and without a death every publisher gets its room
  * CHECK death -DPUBLISHERS=2 -DSMALLEST=2 -DDEATHS=1 -DSLICE: the same whoever is killed at any step, once the slices of those who wait are over, a publisher's finding the dead
- * CHECK deaf -DPUBLISHERS=3 -DSMALLEST=1 -DDEAF: the same where the subscriber is deaf to all that is sent
+ * CHECK deaf -DPUBLISHERS=2 -DSMALLEST=1 -DAPART=2 -DUNREAD=2 -DDEAF: the same where the subscriber is deaf to all that is sent
+ *
+ * MUTANT no_second_look room: no look between saying that one waits and sleeping
+ * MUTANT look_before_flag room: the look comes before one says that one waits
+ * MUTANT post_before_cursor room: room is announced before the cursor is stored
+ * MUTANT slice_without_reaping death: nobody looks for the dead at the end of a slice
+ * MUTANT epoch_before_waiters deaf: a post raises the epoch before it clears the flag
+ * MUTANT lagging_sleeper_is_left_asleep deaf: whoever waits for room wakes nobody
+ * MUTANT wake_before_look deaf: whoever waits for room wakes the sleepers before its look, not after it
  */
 #include "step.h"
 
@@ -18,6 +26,13 @@
 #define SLICED true
 #else
 #define SLICED false
+#endif
+
+#ifndef APART
+#define APART 1
+#endif
+#ifndef UNREAD
+#define UNREAD 0
 #endif
 
 byte committed;
@@ -220,8 +235,9 @@ init
     byte i;
     atomic {
         slot_open = true;
+        committed = UNREAD;
         for (i : 1 .. PUBLISHERS) {
-            run publisher(i + SMALLEST - 1)
+            run publisher(SMALLEST + APART * (i - 1))
         }
         run subscriber()
     }

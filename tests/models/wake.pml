@@ -6,6 +6,15 @@
  *
  * CHECK wake -DPUBLISHERS=2 -DSUBSCRIBERS=1: without a slice and without a death nobody sleeps while there is something to hear, and whoever sees the end has heard all
  * CHECK slice -DPUBLISHERS=2 -DSUBSCRIBERS=1 -DDEATHS=1 -DSLICE: whoever is killed at any step, one slice later nobody sleeps while there is something to hear
+ *
+ * MUTANT no_second_look wake: no look between raising the flag and sleeping
+ * MUTANT look_before_raise wake: the look comes before the flag is raised
+ * MUTANT bits_before_commit wake: the flags are loaded before the commit, which is also what a weaker store may come to
+ * MUTANT post_before_lower wake: the semaphore is posted before the flag is lowered
+ * MUTANT wake_without_word wake: the kernel is called without the word that remembers the post
+ * MUTANT sleep_without_comparing wake: the kernel puts to sleep without comparing the word
+ * MUTANT closed_after_scan wake: the end of the bus is looked for after the scan
+ * MUTANT no_slice slice: a sleeper never looks by itself
  */
 #include "step.h"
 
