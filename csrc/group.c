@@ -199,8 +199,8 @@ bool eb_asleep_other(const eb_group *group, uint32_t slot)
     return false;
 }
 
-/* Whether one of them has promised to look soon; a promise for longer than `longest` is none. */
-bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest)
+/* Whether claims are held and none of them has promised to look soon; a promise for longer than `longest` is none. */
+bool eb_unwatched(const eb_group *group, uint64_t now, uint64_t longest)
 {
-    return atomic_load(&group->watched) - now <= longest;
+    return eb_claims_held(group) && atomic_load(&group->watched) - now > longest;
 }

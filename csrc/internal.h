@@ -27,6 +27,7 @@
     POINT(topic_written)                                                                                               \
     POINT(topic_shown)                                                                                                 \
     POINT(shutdown_stored)                                                                                             \
+    POINT(space_wanted)                                                                                                \
     POINT(space_flagged)                                                                                               \
     POINT(reap_found)                                                                                                  \
     POINT(reap_freed)                                                                                                  \
@@ -217,7 +218,7 @@ void eb_group_revive(eb_group *group);
 bool eb_claims_held(const eb_group *group);
 void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
 bool eb_asleep_other(const eb_group *group, uint32_t slot);
-bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest);
+bool eb_unwatched(const eb_group *group, uint64_t now, uint64_t longest);
 
 /* names.c */
 int eb_names_find(eb_names *of, const char *names, uint32_t system_length, uint32_t kind_length);

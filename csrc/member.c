@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
-#define WATCH_NS                                                                                                       \
-    (20 * EB_MILLISECOND) /* how often the first of those who sleep looks; the others less and less often */
+#define WATCH_NS (20 * EB_MILLISECOND) /* how often the first of those who sleep looks */
+#define ASLEEP_NS (10 * WATCH_NS)      /* how often the others look: the first one may be among the dead */
 #define LOCK_TRIES 100
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
 #define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
@@ -228,7 +228,7 @@ static void pass_on(eb_subscription *sub)
     if (!eb_asleep_other(sub->group, sub->index)) return;
     bool left = more(sub);
     if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
-    if (left || more(sub) || !eb_watched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
+    if (left || more(sub) || eb_unwatched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
         eb_member_wake(sub, false);
 }
 
@@ -349,12 +349,10 @@ static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
 {
     eb_group *group = sub->group;
     uint64_t now = (uint64_t)eb_now();
-    bool watches = eb_claims_held(group) && !eb_watched(group, now, 2 * WATCH_NS);
+    bool watches = eb_unwatched(group, now, 2 * WATCH_NS);
     if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
-    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : EB_SLICE_NS, deadline);
-    if (!watches) return status;
-    atomic_store(&group->watched, 0);
-    if (status == EB_NOTHING && eb_over(deadline) && eb_asleep_other(group, sub->index)) eb_member_wake(sub, false);
+    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : ASLEEP_NS, deadline);
+    if (watches) atomic_store(&group->watched, 0);
     return status;
 }
 
@@ -390,10 +388,13 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
             eb_member_wake(sub, true); /* others wait for what was held */
             return EB_CLOSED;
         }
-        if (eb_over(deadline)) return EB_NOTHING;
+        if (eb_over(deadline)) {
+            pass_on(sub); /* it may have been woken, the flag lowered, for what another one took, or to watch */
+            return EB_NOTHING;
+        }
         if (seen != atomic_load(&header->committed)) continue;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, seen, closed, deadline);
-        if (status != EB_OK) return status;
+        if (status != EB_OK && status != EB_NOTHING) return status; /* at its deadline it looks once more */
     }
 }

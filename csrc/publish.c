@@ -156,16 +156,18 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     return EB_OK;
 }
 
-/* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. */
+/* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. Sleepers are
+ * woken after the look: a deaf one may lag by just what others sent a moment before it. */
 static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
 {
     eb_event_count *space = &bus->roster.header->space;
     int slowest;
-    wake(bus, lags, NULL, 0);
+    EB_TEST_POINT(space_wanted);
     uint32_t epoch = eb_event_prepare(space);
     EB_TEST_POINT(space_flagged);
     uint64_t committed = atomic_load(&bus->ring.header->committed);
     if (fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need)) return; /* [space] */
+    wake(bus, lags, NULL, 0);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, EB_SPACE_SLICE_NS)) == EB_NOTHING) eb_bus_reap(bus);
 }
 

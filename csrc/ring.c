@@ -50,7 +50,9 @@ int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need)
         if (bytes == 0) return eb_damaged("a record has an impossible length");
         oldest += bytes;
     }
-    atomic_store_explicit(&ring->header->oldest, oldest, memory_order_relaxed); /* [lap]: the record words release it */
+    /* [lap]: the record words release it; and it releases the sequence that stands where it points to, which the commit
+     * before may have just written, to those who go on from there. */
+    atomic_store_explicit(&ring->header->oldest, oldest, memory_order_release);
     return EB_OK;
 }
 

@@ -19,6 +19,7 @@ CAPACITY = 16 * 1024
 JOBS = 6
 DEATHS = 30
 STOPPED = 5.0  # seconds that a member stands still
+FRACTION = 2.0  # seconds; a fraction of one, on a host that is busy; a slice of EB_SLICE_NS is twice as long
 
 MAKING = ["group_written", "group_placed", "group_opened"]
 WORKING = [
@@ -189,6 +190,37 @@ def test_a_job_of_a_dead_member_comes_again(fork: Fork, bus: Bus) -> None:
         assert event is not None
         assert (event.data, event.deliveries) == (0, 2)
         assert bus.stats().groups[0].redelivered == 1
+
+
+def wait_asleep(line: Line, name: str) -> tuple[int, int] | None:
+    """A member that waits for what comes: the job and its deliveries."""
+    with eventbus.open(name).subscribe("jobs.**", group="g", spin=0) as member:
+        line.say("joined")
+        event = member.receive(DEADLINE)
+        return None if event is None else (event.data, event.deliveries)
+
+
+def until_asleep(bus: Bus, count: int) -> None:
+    """Waits until so many members sleep."""
+    until(lambda: sum(one.sleeping for one in bus.stats().subscribers) == count, f"{count} members to sleep")
+
+
+def test_the_one_that_watches_dies_too(fork: Fork, bus: Bus) -> None:
+    """Killed at once, the one with a job and the one that watched over it: a third has it in a fraction of a second."""
+    victim = fork(take_and_stay, bus.name)
+    victim.hear()
+    send(bus, range(1))
+    assert victim.hear() == (0, 1)
+    sleepers = []
+    for number in range(1, 3):  # the first of them watches
+        sleepers.append(fork(wait_asleep, bus.name))
+        sleepers[-1].hear()
+        until_asleep(bus, number)
+    sleepers[0].kill()
+    victim.kill()
+    killed = time.monotonic()
+    assert sleepers[1].result() == (0, 2)
+    assert time.monotonic() - killed < FRACTION
 
 
 def test_a_stopped_member_keeps_its_job(fork: Fork, bus: Bus) -> None:

@@ -269,6 +269,7 @@ SCENARIOS = {
     "topic_written": Scenario(publish_topics, in_the_table),
     "topic_shown": Scenario(publish_topics, in_the_table),
     "shutdown_stored": Scenario(shut_down, of_a_shutdown),
+    "space_wanted": Scenario(publish_into_full, of_a_full_ring),
     "space_flagged": Scenario(publish_into_full, of_a_full_ring),
     "reap_found": Scenario(publish_into_full, of_a_full_ring),
     "reap_freed": Scenario(publish_into_full, of_a_full_ring),
