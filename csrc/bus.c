@@ -81,17 +81,22 @@ static int repair_alone(eb_bus *bus)
     eb_ring_header *header = bus->ring.header;
     int status = eb_ring_verify(&bus->ring);
     if (status == EB_OK) status = eb_ring_repair(&bus->ring);
+    EB_TEST_POINT(alone_counted);
     for (uint32_t i = 0; i < EB_GROUPS && status == EB_OK; i++) {
         eb_group *group = &bus->roster.header->groups[i];
         if (atomic_load(&group->open) != 1) continue;
         eb_group_revive(group);
+        EB_TEST_POINT(alone_group);
         status = eb_group_check(group, atomic_load(&header->committed), bus->ring.capacity);
     }
     if (status == EB_OK) status = eb_lock_create(&header->publish_lock);
     if (status != EB_OK) return status;
+    EB_TEST_POINT(alone_locked);
     eb_roster_clear(&bus->roster);
     atomic_store(&header->gate, atomic_load(&header->oldest));
+    EB_TEST_POINT(alone_gated);
     atomic_store(&header->closed, 0);
+    EB_TEST_POINT(alone_reopened);
     return EB_OK;
 }
 
@@ -113,6 +118,7 @@ int eb_bus_roster_fd(const eb_bus *bus)
 void eb_bus_persist(eb_bus *bus)
 {
     atomic_store(&bus->roster.header->persist, 1);
+    EB_TEST_POINT(persist_stored);
 }
 
 void eb_bus_interrupt(eb_bus *bus)
@@ -179,7 +185,9 @@ static int settle(eb_bus *bus, int answer)
     if (answer != 0 && answer != EOWNERDEAD)
         return eb_damaged("its publish lock is unusable: a publisher died and left what could not be repaired");
     if (answer == EOWNERDEAD) {
+        EB_TEST_POINT(repair_taken);
         status = eb_ring_repair(&bus->ring);
+        EB_TEST_POINT(repair_mended);
         if (status == EB_OK) pthread_mutex_consistent(lock);
         else pthread_mutex_unlock(lock);
     }
@@ -200,6 +208,7 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
     }
     if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
     if (status != EB_OK) return status;
+    EB_TEST_POINT(lock_taken);
     atomic_store_explicit(&bus->ring.header->holder, bus->pid, memory_order_relaxed); /* for people */
     EB_TEST_POINT(publish_locked);
     return EB_OK;

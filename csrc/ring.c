@@ -51,6 +51,7 @@ int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need)
         oldest += bytes;
     }
     atomic_store_explicit(&ring->header->oldest, oldest, memory_order_relaxed); /* [lap]: the record words release it */
+    EB_TEST_POINT(oldest_moved);
     return EB_OK;
 }
 
@@ -121,6 +122,7 @@ void eb_ring_count(eb_ring *ring, uint32_t topic)
 {
     eb_u64 *count = topic == EB_INLINE ? &ring->header->inline_count : &ring->header->topics[topic].count;
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+    EB_TEST_POINT(event_counted);
 }
 
 static uint32_t topic_count(const eb_ring *ring)

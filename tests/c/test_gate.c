@@ -199,7 +199,7 @@ static void room_made_before_a_publisher_sleeps_is_seen(void)
         scene it = scene_small();
         eb_subscription *sub = join(it.bus, EB_LATEST, true);
         fill(it.peer, 1);
-        plan_at(EB_POINT_space_flagged, 1, i ? unsubscribe : drain, sub);
+        plan_at(EB_POINT_event_flagged, 1, i ? unsubscribe : drain, sub);
         EQUAL("a publisher that waits looks once more", send_patiently(it.peer, 9), EB_INTERRUPTED);
         CHECK("after it had said that it waits", happened());
         EQUAL("and sends", send_patiently(it.peer, 9), EB_OK);
