@@ -57,10 +57,10 @@ static void forget_dead_sleepers(eb_subscription *sub)
 {
     for (uint32_t slot = 0; slot < eb_roster_used(&sub->bus->roster); slot++) {
         uint64_t word = atomic_load(&sub->group->asleep[slot / 64]);
-        if ((word >> (slot % 64) & 1) && !eb_slot_alive(&sub->bus->roster, slot))
-            eb_asleep_set(sub->group, slot, false);
+        if (!(word >> (slot % 64) & 1) || eb_slot_alive(&sub->bus->roster, slot)) continue;
+        eb_asleep_set(sub->group, slot, false);
+        EB_TEST_POINT(asleep_cleared);
     }
-    EB_TEST_POINT(asleep_cleared);
 }
 
 /* Positions of a group come from memory that others may scribble over, even between a check and now. */
