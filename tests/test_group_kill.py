@@ -185,6 +185,8 @@ def test_a_job_of_a_dead_member_comes_again(fork: Fork, bus: Bus) -> None:
     with bus.subscribe("jobs.**", group="g") as member:
         assert member.receive(0) is None
         victim.kill()
+        group = bus.stats().groups[0]
+        assert (group.returned, [one.events for one in group.members]) == (1, [0])
         event = member.receive(DEADLINE)
         assert event is not None
         assert (event.data, event.deliveries) == (0, 2)
