@@ -8,7 +8,7 @@ ASAN := build/asan
 TSAN := build/tsan
 C_FORMATTED := $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
 
-.PHONY: test demo build lint asan tsan bench dist clean
+.PHONY: test demo build lint asan tsan kill-matrix bench dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -32,6 +32,9 @@ asan: $(ASAN)/.ready
 
 tsan: $(TSAN)/stress
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress
+
+kill-matrix: $(TESTING)/.ready
+	cd tests && ../$(BIN)/python -m matrix ../docs/kill-matrix.md
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
