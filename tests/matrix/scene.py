@@ -216,6 +216,8 @@ class Survivors:
 
     def go_on(self) -> None:
         """The bus does all it did before the death: takes part, sends, is heard and counted, in more than one lap."""
+        if self.member is not None:
+            self.finish_jobs()  # what the dead have in hand may be all that keeps the ring full
         with eventbus.open(self.bus.name) as newcomer, newcomer.subscribe("**") as late:
             for _ in range(LAP):
                 number = self.send()
