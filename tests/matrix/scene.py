@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pytest
 import eventbus
 from eventbus import FullError, UnavailableError, _reader, _ring
 from eventbus.group import Member
-from harness import Child, Job, Line, arm, sealed, unsealed, until
+from harness import DEADLINE, Child, Job, Line, arm, sealed, unsealed, until
 from matrix import moments
 
 CAPACITY = 8 * 1024
@@ -218,6 +219,10 @@ class Survivors:
         """The bus does all it did before the death: takes part, sends, is heard and counted, in more than one lap."""
         if self.member is not None:
             self.finish_jobs()  # what the dead have in hand may be all that keeps the ring full
+        begun = time.monotonic()
+        self.send(timeout=DEADLINE)
+        assert time.monotonic() - begun < ROOM, "a dead process held a publisher up"
+        self.drain()
         with eventbus.open(self.bus.name) as newcomer, newcomer.subscribe("**") as late:
             for _ in range(LAP):
                 number = self.send()
