@@ -8,7 +8,7 @@ ASAN := build/asan
 TSAN := build/tsan
 C_FORMATTED := $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h)
 
-.PHONY: test demo build lint asan tsan kill-matrix bench dist clean
+.PHONY: test demo build lint asan tsan kill-matrix bench soak dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -38,6 +38,13 @@ kill-matrix: $(TESTING)/.ready
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
+
+# Random topologies, deaths, stops and clocks for so many minutes; a ledger outside of the bus judges each round. SEED
+# replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.
+MINUTES ?= 1
+soak: $(VENV)/.ready $(if $(POINTS),$(TESTING)/.ready)
+	$(if $(POINTS),EVENTBUS_BUILD=$(TESTING)) PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
 
 dist: $(VENV)/.ready
 	$(BIN)/python -m build

@@ -16,7 +16,7 @@ from benchmarks import idle as idling
 from benchmarks import layers as layer_steps
 from benchmarks import workers as working
 from benchmarks.crew import places
-from benchmarks.floor import FLOOR
+from benchmarks.floor import CODEC, FLOORS
 from benchmarks.load import SYSTEM, BytesLoad, JsonLoad, Load
 from benchmarks.peer import Peer
 from benchmarks.peers import sharing
@@ -33,20 +33,22 @@ def fanout(session: Session) -> Report:
     load = JsonLoad()
     counts = (1, 2) if session.settings.quick else (1, 2, 4, 8)
     cases = [Case(f"1 → {count}", load, 1, (SYSTEM,) * count) for count in counts]
-    return session.throughput("fanout", f"events of {load.size} bytes of JSON; every subscriber hears all", cases)
+    return session.throughput(
+        "fanout", f"events of {load.size} bytes of JSON; every subscriber hears all", cases, CODEC
+    )
 
 
 def selective(session: Session) -> Report:
     """1 publisher, 8 subscribers of one system each, events round robin over the systems."""
     load = JsonLoad()
     case = Case("1 → 1 of 8", load, 1, tuple(f"{SYSTEM}.{index}" for index in range(8)))
-    return session.throughput("selective", "8 subscribers of one system each, events round robin", [case])
+    return session.throughput("selective", "8 subscribers of one system each, events round robin", [case], CODEC)
 
 
 def publishers(session: Session) -> Report:
     """4 publishers, 1 subscriber."""
     case = Case("4 → 1", JsonLoad(), 4, (SYSTEM,))
-    return session.throughput("publishers", "events/s of all publishers together", [case])
+    return session.throughput("publishers", "events/s of all publishers together", [case], CODEC)
 
 
 def sizes(session: Session) -> Report:
@@ -55,7 +57,7 @@ def sizes(session: Session) -> Report:
     for size in (2**10, 2**16):
         loads += [(f"{size >> 10} KiB JSON", JsonLoad(size)), (f"{size >> 10} KiB bytes", BytesLoad(size))]
     cases = [Case(title, load, 1, (SYSTEM,)) for title, load in loads]
-    return session.throughput("sizes", "1 → 1; JSON is filled up with one long string", cases, FLOOR)
+    return session.throughput("sizes", "1 → 1; JSON is filled up with one long string", cases, *FLOORS)
 
 
 def scaling(session: Session) -> Report:

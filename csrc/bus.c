@@ -11,6 +11,7 @@
 #define NS_PER_SECOND 1000000000ll
 #define LOCK_TRIES 200
 #define LOCK_SLICE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for nanoseconds */
+#define LOCK_LOOK_NS (10 * EB_MILLISECOND)  /* how often who waits for the lock looks whether its owner lives */
 #define REAP_WAIT_NS (20 * EB_MILLISECOND)
 
 static struct timespec to_timespec(int64_t ns)
@@ -67,8 +68,11 @@ eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status)
     *status = map_roster_apart(bus, ring_fd, roster_fd, writable != 0);
     if (*status == EB_OK) {
         bus->roster.fd = fcntl(roster_fd, F_DUPFD_CLOEXEC, 0);
-        if (bus->roster.fd >= 0) return bus;
-        *status = EB_SYSTEM;
+        *status = bus->roster.fd < 0 ? EB_SYSTEM : writable ? eb_publisher_enter(bus->roster.fd, &bus->token) : EB_OK;
+        if (*status == EB_OK) return bus;
+        int error = errno;
+        if (bus->roster.fd >= 0) close(bus->roster.fd);
+        errno = error;
         unmap_both(bus);
     }
     free(bus);
@@ -89,8 +93,9 @@ static int repair_alone(eb_bus *bus)
         EB_TEST_POINT(alone_group);
         status = eb_group_check(group, atomic_load(&header->committed), bus->ring.capacity);
     }
-    if (status == EB_OK) status = eb_lock_create(&header->publish_lock);
     if (status != EB_OK) return status;
+    atomic_store(&header->publish_lock, 0);
+    atomic_store(&header->unlocked.waiters, 0);
     EB_TEST_POINT(alone_locked);
     eb_roster_clear(&bus->roster);
     atomic_store(&header->gate, atomic_load(&header->oldest));
@@ -135,7 +140,7 @@ void eb_bus_free(eb_bus *bus)
     if (bus->pid == (uint32_t)getpid()) eb_detach(bus->roster.fd);
     eb_ring_unmap(&bus->ring);
     eb_roster_unmap(&bus->roster);
-    close(bus->roster.fd);
+    if (bus->roster.fd >= 0) close(bus->roster.fd);
     pthread_mutex_destroy(&bus->roster_mutex);
     free(bus);
 }
@@ -144,16 +149,18 @@ int eb_fork_prepare(eb_bus *bus)
 {
     int fd = eb_reopen(bus->roster.fd);
     if (fd < 0) return EB_SYSTEM;
-    if (eb_attach(fd) == EB_OK) return fd;
+    if (eb_attach(fd) == EB_OK && (bus->token == 0 || eb_publisher_enter(fd, &bus->child_token) == EB_OK)) return fd;
     close(fd);
     return EB_SYSTEM;
 }
 
+/* Without a descriptor the child only lets go of its parent's: it must keep nothing attached, and detach nobody. */
 void eb_fork_child(eb_bus *bus, int roster_fd)
 {
     close(bus->roster.fd);
     bus->roster.fd = roster_fd;
-    bus->pid = (uint32_t)getpid();
+    bus->pid = roster_fd < 0 ? 0 : (uint32_t)getpid();
+    bus->token = bus->child_token;
     pthread_mutex_init(&bus->roster_mutex, NULL);
 }
 
@@ -175,39 +182,58 @@ void eb_bus_unlock_roster(eb_bus *bus)
     pthread_mutex_unlock(&bus->roster_mutex);
 }
 
-/* What the lock's answer means. A dead owner's work is repaired before the lock is declared consistent; should we die
- * in the middle, the next owner is told the same and repairs again. */
-static int settle(eb_bus *bus, int answer)
+static bool try_publish_lock(eb_bus *bus)
 {
-    pthread_mutex_t *lock = &bus->ring.header->publish_lock;
-    int status = EB_OK;
-    if (answer == EBUSY || answer == ETIMEDOUT) return EB_BUSY;
-    if (answer != 0 && answer != EOWNERDEAD)
-        return eb_damaged("its publish lock is unusable: a publisher died and left what could not be repaired");
-    if (answer == EOWNERDEAD) {
-        EB_TEST_POINT(repair_taken);
-        status = eb_ring_repair(&bus->ring);
-        EB_TEST_POINT(repair_mended);
-        if (status == EB_OK) pthread_mutex_consistent(lock);
-        else pthread_mutex_unlock(lock);
-    }
+    eb_u64 *lock = &bus->ring.header->publish_lock;
+    uint64_t nobody = 0;
+    return atomic_load_explicit(lock, memory_order_relaxed) == 0 &&   /* a look takes the line from nobody */
+           atomic_compare_exchange_strong(lock, &nobody, bus->token); /* [lock] */
+}
+
+/* From an owner that is dead; EB_BUSY when somebody else was faster. Its work is repaired before anybody else gets in.
+ * Should we die in the middle, the next one finds us dead and repairs again; what cannot be repaired keeps its owner, so
+ * that everybody finds it damaged. */
+static int take_over(eb_bus *bus, uint64_t dead)
+{
+    eb_u64 *lock = &bus->ring.header->publish_lock;
+    uint64_t from = dead;
+    if (!atomic_compare_exchange_strong(lock, &from, bus->token)) return EB_BUSY; /* [lock] */
+    EB_TEST_POINT(repair_taken);
+    int status = eb_ring_repair(&bus->ring);
+    EB_TEST_POINT(repair_mended);
+    if (status != EB_OK) atomic_store(lock, dead);
     return status;
+}
+
+/* Until `end`; whatever wakes it, a signal too, it looks again. Of our own token it is another thread's: alive. */
+static int await_publish_lock(eb_bus *bus, int64_t end)
+{
+    eb_ring_header *header = bus->ring.header;
+    for (;;) {
+        uint32_t epoch = eb_event_prepare(&header->unlocked);
+        uint64_t owner = atomic_load(&header->publish_lock); /* [unlock] */
+        int status = EB_BUSY;
+        if (owner == 0 && try_publish_lock(bus)) return EB_OK;
+        if (owner != 0 && owner != bus->token && !eb_publisher_alive(&bus->roster, owner))
+            status = take_over(bus, owner);
+        else if (owner != 0) eb_event_wait(&header->unlocked, epoch, eb_sooner(end, LOCK_LOOK_NS));
+        if (status != EB_BUSY || eb_over(end)) return status;
+    }
 }
 
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 {
-    pthread_mutex_t *lock = &bus->ring.header->publish_lock;
-    int status = EB_BUSY;
-    for (int i = 0; i < LOCK_TRIES && status == EB_BUSY; i++) {
-        status = settle(bus, pthread_mutex_trylock(lock));
-        if (status == EB_BUSY) eb_pause();
+    bool mine = false;
+    for (int i = 0; i < LOCK_TRIES && !mine; i++) {
+        mine = try_publish_lock(bus);
+        if (!mine) eb_pause();
     }
-    if (status == EB_BUSY) {
-        struct timespec until = to_timespec(eb_sooner(deadline == EB_POLL ? EB_FOREVER : deadline, LOCK_SLICE_NS));
-        status = settle(bus, pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until));
+    if (!mine) {
+        int64_t end = eb_sooner(deadline == EB_POLL ? EB_FOREVER : deadline, LOCK_SLICE_NS);
+        int status = await_publish_lock(bus, end);
+        if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
+        if (status != EB_OK) return status;
     }
-    if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
-    if (status != EB_OK) return status;
     EB_TEST_POINT(lock_taken);
     atomic_store_explicit(&bus->ring.header->holder, bus->pid, memory_order_relaxed); /* for people */
     EB_TEST_POINT(publish_locked);
@@ -216,7 +242,9 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 
 void eb_bus_unlock_publish(eb_bus *bus)
 {
-    pthread_mutex_unlock(&bus->ring.header->publish_lock);
+    atomic_store(&bus->ring.header->publish_lock, 0); /* [lock] [unlock] */
+    EB_TEST_POINT(lock_released);
+    eb_event_post_one(&bus->ring.header->unlocked);
 }
 
 /* Frees the slots of the dead; the number of them. */

@@ -8,7 +8,7 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
-LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c"]
+LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "names.c"]
 SOURCES = [*LEAVES, "bus.c", "publish.c", "inspect.c", "subscription.c", "receive.c", "make_group.c", "member.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
@@ -22,6 +22,7 @@ def declarations(header: Path) -> str:
 def build() -> FFI:
     """The declarations, the sources and the flags, with the test points if EVENTBUS_TEST_POINTS=1."""
     flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+    flags += ["-D_FILE_OFFSET_BITS=64"]  # where words have 32 bits
     links = ["-pthread"]
     if SANITIZE:
         flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]

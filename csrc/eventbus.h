@@ -21,7 +21,7 @@ enum {
     EB_VERSION = -7,     /* a segment of another format or build: eb_detail() */
     EB_UNDECIDED = -8,   /* a topic without a verdict: decide on batch->undecided, then call again */
     EB_LARGE = -9,       /* the next record needs batch->needed bytes of buffer: eb_reserve */
-    EB_TOO_LARGE = -10,  /* the event could never fit: it is over eb_event_limit */
+    EB_TOO_LARGE = -10,  /* the event could never fit: it is over eb_event_limit, or its path is too long */
     EB_NO_SLOT = -11,    /* every subscriber slot is taken by a live subscription */
     EB_TABLE_FULL = -12, /* the topic table is full: send with EB_INLINE and the names */
     EB_SYSTEM = -13,     /* errno says what */
@@ -44,13 +44,24 @@ enum {
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
-    EB_GROUPS = 32,      /* groups of one bus */
-    EB_CLAIMS = 256,     /* what the members of a group hold and gave back, together */
-    EB_INLINE = 0xFFFFFF /* a topic number: the record carries its names */
+    EB_GROUPS = 32,        /* groups of one bus */
+    EB_CLAIMS = 256,       /* what the members of a group hold and gave back, together */
+    EB_OWN_TOPICS = 65536, /* names past the topic table that one subscription numbers for itself, from EB_TOPICS on */
+    EB_INLINE = 0xFFFFFF   /* a topic number: the record carries its names */
 };
 
 typedef struct eb_bus eb_bus;
 typedef struct eb_subscription eb_subscription;
+
+/* Where the events of one topic go. Python keeps it as bytes, which cffi hands over as they are; to check and convert a
+ * pointer and a number would take half as long as all that a send does in C. */
+typedef struct {
+    eb_bus *bus;
+    uint32_t topic;
+    uint32_t system_length; /* of the names that follow, if topic is EB_INLINE; else 0, like kind_length */
+    uint32_t kind_length;
+    uint32_t unused;
+} eb_route;
 
 /* One event of a batch to send; its bytes follow those of the event before it: system, kind, path, body.
  * Without a path the body is the JSON text "[path,data]"; with one it is raw data. system and kind are empty unless
@@ -85,18 +96,31 @@ typedef struct {
     char names[512];
 } eb_walk;
 
+/* What is to be known of a batch as a whole. */
+typedef struct {
+    uint64_t json_length;
+    uint64_t first_sequence;
+    uint64_t last_sequence;
+    uint64_t first_time;
+    uint32_t json_count;
+    uint32_t beside_count;
+    uint32_t first_topic;
+    uint32_t first_sender;
+    uint32_t many_topics;  /* 0 when all its events are of the first one's topic */
+    uint32_t many_senders; /* 0 when all are of the first one's sender */
+    uint32_t deliveries;   /* of the first event; of those after it, 1 */
+    uint32_t number;       /* one more with every batch, so that one which was read and not taken is seen */
+    int32_t status;        /* what eb_receive returned with it */
+} eb_batch_head;
+
 /* A batch as one subscription receives it, rewritten by each eb_receive. The JSON text of `json_count` events is one
  * array "[path,data,path,data,...]" in the first json_length bytes of buffer; an event with an eb_beside that has a
  * path has no part in it. */
 typedef struct {
+    eb_batch_head head;
     char *buffer;
     uint64_t size;
-    uint64_t json_length;
     uint64_t needed;
-    uint32_t json_count;
-    uint32_t beside_count;
-    uint32_t mixed;      /* 0 when all its events are of one topic and one sender */
-    uint32_t deliveries; /* of the first event; of those after it, 1 */
     uint32_t undecided;
     uint32_t system_length;
     uint32_t kind_length;
@@ -200,9 +224,9 @@ int64_t eb_event_limit(const eb_bus *bus);
 int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_length, int64_t deadline);
 int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths); /* 512 bytes; two lengths */
 int64_t eb_topic_count(const eb_bus *bus, uint32_t topic);
-/* These two poll; eb_send_batch has patience. */
-int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length);
-int eb_send_raw(eb_bus *bus, uint32_t topic, const char *path, size_t path_length, const char *data, size_t length);
+/* These two take an eb_route, and poll; eb_send_batch has patience. The JSON text ends with a 0. */
+int eb_send(const void *route, const char *json);
+int eb_send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length);
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length,
                   int64_t deadline);
 int eb_shutdown(eb_bus *bus, int64_t deadline);
@@ -230,6 +254,8 @@ void eb_subscription_free(eb_subscription *sub);
 void eb_interrupt(eb_subscription *sub);
 eb_batch *eb_batch_of(eb_subscription *sub);
 int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
+/* The topic's number: of EB_INLINE one of the subscription's own, or EB_INLINE again if it has enough of them; then the
+ * verdict is for the one record that was asked about. */
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);

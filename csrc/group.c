@@ -131,6 +131,13 @@ void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now)
     EB_TEST_POINT(claim_counted);
 }
 
+/* Of its first event, at most one more than allowed: a burial that a death cut short was no delivery. */
+uint64_t eb_claim_deliveries(const eb_group *group, const eb_claim *claim)
+{
+    uint64_t counted = atomic_load(&claim->deliveries), most = (uint64_t)atomic_load(&group->max_deliveries) + 1;
+    return counted < most ? counted : most;
+}
+
 /* Everything before `start`; the event there counts as handed out. */
 void eb_claim_acknowledge(eb_claim *claim, uint64_t start)
 {

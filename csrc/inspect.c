@@ -124,6 +124,11 @@ static const eb_group *group_at(const eb_bus *bus, uint32_t group)
     return &bus->roster.header->groups[group];
 }
 
+int eb_group_find(const eb_bus *bus, const char *name)
+{
+    return eb_group_named(&bus->roster, name);
+}
+
 static uint64_t events_between(const eb_bus *bus, uint64_t from, uint64_t to)
 {
     if (from % 8 != 0 || to % 8 != 0) return 0;

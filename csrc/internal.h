@@ -4,6 +4,7 @@
 
 #include "layout.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@
     POINT(publish_committed)                                                                                           \
     POINT(event_counted)                                                                                               \
     POINT(publish_counted)                                                                                             \
+    POINT(lock_released)                                                                                               \
     POINT(publish_unlocked)                                                                                            \
     POINT(wake_lowered)                                                                                                \
     POINT(semaphore_raised)                                                                                            \
@@ -94,6 +96,7 @@
     POINT(door_entered)                                                                                                \
     POINT(door_left)                                                                                                   \
     POINT(attached)                                                                                                    \
+    POINT(publisher_entered)                                                                                           \
     POINT(detached)                                                                                                    \
     POINT(persist_stored)                                                                                              \
     POINT(format_ring_sized)                                                                                           \
@@ -155,11 +158,15 @@ struct eb_bus {
     eb_ring ring;
     eb_roster roster;
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
+    uint64_t token;               /* as a publisher; 0 of who may only subscribe */
+    uint64_t child_token;         /* of the child that is about to be forked */
     uint32_t pid;
     _Atomic bool interrupted;
 };
 
 enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
+
+typedef struct eb_names eb_names;
 
 struct eb_subscription {
     eb_bus *bus;
@@ -172,11 +179,12 @@ struct eb_subscription {
     uint64_t start;            /* sequences before it are skipped */
     uint64_t freed;            /* bytes since publishers were last told of room */
     uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
-    uint64_t decided_position; /* an inline record whose verdict is decided_verdict */
+    uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
     int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
     int64_t spin_budget;       /* as adapted */
     int64_t waited_at;         /* when it last had nothing to do */
     uint64_t taken;            /* events handed out since then */
+    uint64_t spacing;          /* bytes of the ring per event in the last batch */
     bool lingered;             /* looking is over, next comes sleeping */
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
@@ -189,6 +197,7 @@ struct eb_subscription {
     uint64_t handed;    /* past the last record handed out of it */
     int claim;          /* number of the claim that it holds, or -1 */
     uint8_t decided_verdict;
+    eb_names *names; /* of records past the topic table, NULL before the first */
     _Atomic bool interrupted;
     _Atomic uint8_t verdicts[EB_TOPICS];
     eb_batch batch;
@@ -203,7 +212,6 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable);
 void eb_ring_unmap(eb_ring *ring);
 int eb_roster_map(eb_roster *roster, int fd);
 void eb_roster_unmap(eb_roster *roster);
-int eb_lock_create(pthread_mutex_t *lock);
 
 /* ring.c */
 uint64_t eb_ring_record_bytes(const eb_outgoing *event);
@@ -227,6 +235,8 @@ int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32
 int eb_reopen(int fd);
 int eb_roster_lock(int fd, int64_t deadline);
 int eb_roster_unlock(int fd);
+int eb_publisher_enter(int fd, uint64_t *token);
+bool eb_publisher_alive(const eb_roster *roster, uint64_t token);
 int eb_slot_claim(eb_roster *roster, int fd);
 void eb_slot_unclaim(eb_roster *roster, uint32_t slot);
 void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position);
@@ -254,6 +264,7 @@ uint32_t eb_claims_used(const eb_group *group);
 int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now);
 int eb_claim_returned(const eb_group *group, uint64_t committed);
 void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now);
+uint64_t eb_claim_deliveries(const eb_group *group, const eb_claim *claim);
 void eb_claim_acknowledge(eb_claim *claim, uint64_t start);
 void eb_claim_finish(eb_claim *claim);
 void eb_claim_return(eb_claim *claim, bool handed_out);
@@ -262,6 +273,11 @@ bool eb_claims_held(const eb_group *group);
 void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
 bool eb_asleep_other(const eb_group *group, uint32_t slot);
 bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest);
+
+/* names.c */
+int eb_names_find(eb_names *of, const char *names, uint32_t system_length, uint32_t kind_length);
+int eb_names_add(eb_names **of, const char *names, uint32_t system_length, uint32_t kind_length, uint8_t verdict);
+uint8_t eb_names_verdict(const eb_names *of, uint32_t number);
 
 /* wait.c */
 int64_t eb_now(void);
@@ -275,12 +291,13 @@ int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
 uint32_t eb_event_prepare(eb_event_count *count);
 int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
+void eb_event_post_one(eb_event_count *count);
 
 /* subscription.c and receive.c */
-int eb_verdict(const eb_subscription *sub, const eb_record *record, uint64_t position);
+int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
 int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
 void eb_batch_begin(eb_subscription *sub);
-void eb_batch_end(eb_batch *batch);
+void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);

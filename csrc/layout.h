@@ -15,7 +15,7 @@
  *   begin. So one store, of `committed`, makes a record and the sequence counter visible together.
  *
  *   step                          killed right after it, the others see
- *   1 publish lock taken          nothing; the next owner repairs (EOWNERDEAD)
+ *   1 publish lock taken          nothing; whoever wants it finds its owner dead, takes it over, and repairs
  *   2 oldest moved forward        fewer old records, which no gated cursor still needed; `oldest` is a record's start
  *   3 header, body, next sequence nothing: all of it lies at or past `committed`. The sequence word at `committed` itself
  *                                 was written by the commit before and is not touched
@@ -26,6 +26,10 @@
  *   7 waiter's bit cleared        within EB_SLICE_NS: a sleeper looks by itself and raises its bit again
  *   8 sleeper woken               -
  *   A new topic is written behind the last entry and becomes visible with `topic_count`; before that nobody looks there.
+ *
+ *   The publish lock's word names its owner by a token, and the token a byte of the roster that its owner keeps locked: so
+ *   the kernel says whether it lives. (A robust pthread mutex names it by a thread id, which in another PID namespace
+ *   another thread has: when that one dies waiting, the kernel takes it for the owner and lets the next one in.)
  *
  * LIFE OF A SLOT
  *   FREE -> CLAIMED (byte locked, roster lock held) -> OPEN -> FREE. Its owner word carries a generation, which moves on
@@ -58,6 +62,8 @@
  *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded
  *   [space]   seq_cst: waiters counted, then cursors loaded / cursor stored, then waiters loaded
  *   [topic]   release of an entry by topic_count     / acquire before the entry is read
+ *   [lock]    acquire and release of the publish lock's word, which orders all that publishers write in the ring
+ *   [unlock]  seq_cst: waiter counted, then the lock's word loaded / word stored, then waiters loaded
  *   [group]   acquire and release of a group's lock word, which orders all else in it
  *   [owner]   release of a slot's fields by its owner word / acquire before they are read
  */
@@ -65,14 +71,14 @@
 #define EVENTBUS_LAYOUT_H
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "eventbus.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 1u
+#define EB_FORMAT 2u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -110,7 +116,8 @@ typedef struct {
 typedef struct {
     eb_signature signature;
 
-    _Alignas(2 * EB_LINE) pthread_mutex_t publish_lock;
+    _Alignas(2 * EB_LINE) eb_u64 publish_lock; /* 0, or the token of the publisher that has it */
+    eb_event_count unlocked;
     eb_u32 holder; /* pid, for messages only */
 
     _Alignas(2 * EB_LINE) eb_u64 committed;
@@ -231,5 +238,6 @@ static_assert(sizeof(((eb_batch *)0)->sequence) == EB_BATCH_LIMIT * 8, "eventbus
 static_assert(EB_TOPICS <= EB_INLINE, "a topic number fits 24 bits");
 static_assert(EB_PATH_LIMIT < 1 << 24, "a path length fits 24 bits");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "lock-free 64-bit atomics");
+static_assert(sizeof(off_t) == 8, "the locks lie past what 32 bits count: -D_FILE_OFFSET_BITS=64");
 
 #endif

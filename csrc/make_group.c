@@ -69,8 +69,3 @@ int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
     eb_bus_unlock_roster(bus);
     return found;
 }
-
-int eb_group_find(const eb_bus *bus, const char *name)
-{
-    return eb_group_named(&bus->roster, name);
-}

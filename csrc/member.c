@@ -191,8 +191,8 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
         count += verdict == EB_HEARD;
         sub->delivered += record.bytes;
     }
-    eb_batch_end(&sub->batch);
-    if (first && count > 0) sub->batch.deliveries = (uint32_t)atomic_load(&claim->deliveries);
+    eb_batch_end(&sub->batch, count);
+    if (first && count > 0) sub->batch.head.deliveries = (uint32_t)eb_claim_deliveries(sub->group, claim);
     sub->taken += count;
     if (count > 0) sub->handed = sub->delivered;
     return count > 0 ? (int)count : status;
@@ -316,6 +316,11 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0;
         int status = take(sub, limit, deadline);
+        if (status == EB_NO_SLOT) { /* others hold all the claims there are: until one is done, or found dead */
+            if (eb_over(deadline)) return EB_NOTHING;
+            eb_nap(eb_sooner(deadline, CHECK_NS));
+            return EB_INTERRUPTED;
+        }
         if (status != EB_NOTHING) return status;
         uint64_t seen = atomic_load(&sub->group->cursor);
         if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) {

@@ -53,9 +53,12 @@ static void wake(eb_bus *bus, wakes *chosen, const eb_outgoing *events, int coun
 
 /* --- publish --- */
 
+#define LONGEST (1ull << 31) /* of any ring: a record counts its bytes with 32 bits */
+
 int64_t eb_event_limit(const eb_bus *bus)
 {
-    return (int64_t)(bus->ring.capacity / 4);
+    uint64_t quarter = bus->ring.capacity / 4;
+    return (int64_t)(quarter < LONGEST ? quarter : LONGEST);
 }
 
 /* What is published at once. Each event's bytes follow those of the one before; only a single one may have its body
@@ -83,7 +86,7 @@ static int measure(const eb_bus *bus, eb_publication *what)
         if (event->path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
         if (event->system_length > EB_NAME_LIMIT || event->kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
         uint64_t bytes = eb_ring_record_bytes(event);
-        if (bytes > bus->ring.capacity / 4) return EB_TOO_LARGE;
+        if (bytes > (uint64_t)eb_event_limit(bus)) return EB_TOO_LARGE;
         what->bytes += bytes;
     }
     return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
@@ -181,21 +184,57 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
 static int publish_one(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body)
 {
     eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
-    if (event->topic >= EB_TOPICS) return eb_damaged("a topic number that the table has not");
+    if (event->topic >= EB_TOPICS && event->topic != EB_INLINE)
+        return eb_damaged("a topic number that the table has not");
     return publish(bus, &what, EB_POLL);
 }
 
-int eb_send(eb_bus *bus, uint32_t topic, const char *json, size_t length)
+/* Whether the path, with which the text begins, has at most EB_PATH_LIMIT bytes as it is written there: then it has
+ * no more when it is decoded. A long one is left to the caller, who can count it. */
+static bool path_is_short(const char *json, size_t length)
 {
-    eb_outgoing event = {.topic = topic, .body_length = (uint32_t)length};
-    return length > bus->ring.capacity ? EB_TOO_LARGE : publish_one(bus, &event, json, json);
+    if (length <= EB_PATH_LIMIT) return true;
+    for (size_t i = 2; i < EB_PATH_LIMIT; i++) {
+        if (json[i] == '"') return true;
+        if (json[i] == '\\') i++;
+    }
+    return false;
 }
 
-int eb_send_raw(eb_bus *bus, uint32_t topic, const char *path, size_t path_length, const char *data, size_t length)
+static const char *names_of(const void *route)
 {
-    eb_outgoing event = {.topic = topic, .path_length = (uint32_t)path_length, .body_length = (uint32_t)length};
-    if (length > bus->ring.capacity || path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
-    return publish_one(bus, &event, path, data);
+    return (const char *)route + sizeof(eb_route);
+}
+
+int eb_send(const void *route, const char *json)
+{
+    eb_route to;
+    memcpy(&to, route, sizeof to);
+    size_t length = strlen(json);
+    if (length > LONGEST || !path_is_short(json, length)) return EB_TOO_LARGE;
+    eb_outgoing event = {.topic = to.topic,
+                         .system_length = to.system_length,
+                         .kind_length = to.kind_length,
+                         .body_length = (uint32_t)length};
+    return publish_one(to.bus, &event, names_of(route), json);
+}
+
+int eb_send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length)
+{
+    eb_route to;
+    char head[2 * EB_NAME_LIMIT + EB_PATH_LIMIT];
+    memcpy(&to, route, sizeof to);
+    uint64_t names = (uint64_t)to.system_length + to.kind_length;
+    if (length > LONGEST || path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
+    eb_outgoing event = {.topic = to.topic,
+                         .system_length = to.system_length,
+                         .kind_length = to.kind_length,
+                         .path_length = (uint32_t)path_length,
+                         .body_length = (uint32_t)length};
+    if (names == 0) return publish_one(to.bus, &event, path, data);
+    memcpy(head, names_of(route), names);
+    memcpy(head + names, path, path_length);
+    return publish_one(to.bus, &event, head, data);
 }
 
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)

@@ -11,39 +11,53 @@
 #define SPIN_CROWDED_NS 4000ll
 #define NAP_MIN_NS 30000ll
 #define NAP_MAX_NS 200000ll
-#define NAP_GATHER 24
+#define NAP_GATHER 64
 #define NAP_EVENTS 3
+#define NAP_STREAM 16
 #define NAP_INTERVAL_NS 20000ll
 
 void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;
     batch->buffer[0] = '[';
-    batch->json_length = 1;
-    batch->json_count = batch->beside_count = batch->mixed = 0;
-    batch->deliveries = 1;
+    batch->head = (eb_batch_head){.json_length = 1, .deliveries = 1, .number = batch->head.number};
     sub->beside_used = 0;
 }
 
-void eb_batch_end(eb_batch *batch)
+void eb_batch_end(eb_batch *batch, uint32_t count)
 {
-    uint64_t last = batch->json_count > 0 ? batch->json_length - 1 : 1;
+    eb_batch_head *head = &batch->head;
+    uint64_t last = head->json_count > 0 ? head->json_length - 1 : 1;
     batch->buffer[last] = ']';
-    batch->json_length = last + 1;
+    head->json_length = last + 1;
+    if (count == 0) return;
+    head->first_sequence = batch->sequence[0];
+    head->last_sequence = batch->sequence[count - 1];
+    head->first_time = batch->time[0];
+    head->first_topic = batch->topic[0];
+    head->first_sender = batch->sender[0];
 }
 
 /* What of a record goes into the array and what beside it. */
 typedef struct {
-    uint64_t beside; /* names, path and raw data: the first bytes of the body */
+    uint64_t names;  /* the first bytes of the body */
+    uint64_t skip;   /* bytes of the body before `beside`: the names, once they have a number */
+    uint64_t beside; /* names, path and raw data */
     uint64_t text;   /* the JSON text: the last bytes of the body */
 } eb_parts;
 
 static eb_parts parts_of(const eb_record *record)
 {
-    uint64_t names = (uint64_t)record->system_length + record->kind_length;
-    if (record->path_length > 0) return (eb_parts){.beside = record->stored};
-    uint64_t before = names > 0 ? names + 1 : 0; /* an inline record keeps its bracket */
-    return (eb_parts){.beside = names, .text = record->stored > before ? record->stored - before : 0};
+    eb_parts parts = {.names = (uint64_t)record->system_length + record->kind_length};
+    if (record->topic != EB_INLINE) parts.skip = parts.names;
+    if (record->path_length > 0) {
+        parts.beside = record->stored - parts.skip;
+        return parts;
+    }
+    uint64_t before = parts.names > 0 ? parts.names + 1 : 0; /* an inline record keeps its bracket */
+    parts.beside = parts.names - parts.skip;
+    parts.text = record->stored > before ? record->stored - before : 0;
+    return parts;
 }
 
 /* Copies the record as event number `index` of the batch; the caller counts it in. */
@@ -52,7 +66,8 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     eb_batch *batch = &sub->batch;
     const eb_ring *ring = &sub->bus->ring;
     eb_parts parts = parts_of(record);
-    if (batch->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
+    eb_batch_head *head = &batch->head;
+    if (head->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
         batch->needed = parts.text + parts.beside + 16;
         return EB_LARGE;
     }
@@ -60,25 +75,25 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     batch->time[index] = record->time;
     batch->sender[index] = record->sender;
     batch->topic[index] = record->topic;
-    if (record->topic != batch->topic[0] || record->sender != batch->sender[0]) batch->mixed = 1;
+    head->many_topics |= record->topic ^ batch->topic[0];
+    head->many_senders |= record->sender ^ batch->sender[0];
     if (record->path_length == 0) {
-        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + batch->json_length, parts.text,
+        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
                      shared);
-        batch->json_length += parts.text;
-        batch->buffer[batch->json_length++] = ',';
-        batch->json_count++;
+        head->json_length += parts.text;
+        batch->buffer[head->json_length++] = ',';
+        head->json_count++;
     }
     if (parts.beside > 0) {
         sub->beside_used += parts.beside;
-        uint64_t offset = batch->size - sub->beside_used;
-        uint64_t names = (uint64_t)record->system_length + record->kind_length;
-        batch->beside[batch->beside_count++] = (eb_beside){.index = index,
-                                                           .system_length = record->system_length,
-                                                           .kind_length = record->kind_length,
-                                                           .path_length = record->path_length,
-                                                           .data_length = parts.beside - names - record->path_length,
-                                                           .offset = offset};
-        eb_ring_copy(ring, position, 0, batch->buffer + offset, parts.beside, shared);
+        uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
+        batch->beside[head->beside_count++] = (eb_beside){.index = index,
+                                                          .system_length = named > 0 ? record->system_length : 0,
+                                                          .kind_length = named > 0 ? record->kind_length : 0,
+                                                          .path_length = record->path_length,
+                                                          .data_length = parts.beside - named - record->path_length,
+                                                          .offset = offset};
+        eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside, shared);
     }
     return EB_OK;
 }
@@ -109,8 +124,8 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     int status = eb_ring_read(ring, position, committed, &record);
     if (status == EB_OK && record.sequence != sub->sequence)
         status = eb_damaged("the sequence of the records is broken");
-    uint64_t json_length = batch->json_length, beside_used = sub->beside_used;
-    uint32_t json_count = batch->json_count, beside_count = batch->beside_count;
+    eb_batch_head before = batch->head;
+    uint64_t beside_used = sub->beside_used;
     bool kept = false;
     if (status == EB_OK && record.sequence >= sub->start) {
         int verdict = eb_verdict(sub, &record, position);
@@ -120,9 +135,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     }
     EB_TEST_POINT(receive_read);
     if (shared && eb_ring_lapped(ring, position)) { /* [lap]: whatever we read may be another record's bytes */
-        batch->json_length = json_length;
-        batch->json_count = json_count;
-        batch->beside_count = beside_count;
+        batch->head = before;
         sub->beside_used = beside_used;
         return go_on_after_lap(sub);
     }
@@ -178,14 +191,16 @@ static int scan(eb_subscription *sub, uint32_t limit)
     while (status == EB_OK && count < limit &&
            (int64_t)(committed - atomic_load_explicit(&sub->position, memory_order_relaxed)) > 0)
         status = take(sub, committed, &count);
-    eb_batch_end(&sub->batch);
+    eb_batch_end(&sub->batch, count);
     if (atomic_load_explicit(&sub->position, memory_order_relaxed) != before) {
         int advanced = advance(sub, committed);
         if (advanced != EB_OK) return advanced;
     }
     sub->taken += count;
-    if (count > 0) sub->lingered = false;
-    return count > 0 ? (int)count : status;
+    if (count == 0) return status;
+    sub->lingered = false;
+    sub->spacing = (atomic_load_explicit(&sub->position, memory_order_relaxed) - before) / count;
+    return (int)count;
 }
 
 bool eb_ended(const eb_subscription *sub)
@@ -238,6 +253,17 @@ static int64_t nap_ns(eb_subscription *sub)
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
 
+/* In a stream that is slower than its reader, each look would find an event or two, and a batch costs as much as several
+ * events do. So when only few wait, it naps first, and reads what has gathered then. EB_INTERRUPTED by a signal. */
+static int gather(eb_subscription *sub, int64_t deadline)
+{
+    uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
+    uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
+    if (sub->taken < NAP_STREAM || waiting >= NAP_GATHER / 2 * sub->spacing || deadline == EB_POLL) return EB_OK;
+    int64_t nap = nap_ns(sub);
+    return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
+}
+
 /* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. In between comes
  * EB_INTERRUPTED: a signal that came while we looked must not wait for the end of the sleep. */
 int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
@@ -280,15 +306,14 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
 
-int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
-    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
-    if (sub->group) return eb_member_receive(sub, most, deadline);
     for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
-        int status = scan(sub, most);
+        int status = closed ? EB_OK : gather(sub, deadline);
+        if (status == EB_OK) status = scan(sub, most);
         if (status != EB_OK) return status;
         uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
         int64_t waiting = (int64_t)(atomic_load(&header->committed) - position);
@@ -300,4 +325,15 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
         status = await(sub, position, deadline);
         if (status != EB_OK) return status;
     }
+}
+
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+{
+    eb_batch_head *head = &sub->batch.head;
+    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    int status = sub->group ? eb_member_receive(sub, most, deadline) : receive(sub, most, deadline);
+    if (status <= 0 && status != EB_EXHAUSTED) return status;
+    head->status = status;
+    head->number++;
+    return status;
 }

@@ -14,6 +14,8 @@
 enum { DOOR_BYTE = 0, ROSTER_BYTE = 1, SLOT_BYTE = 1024 };
 #define ATTACHMENT_BYTE (1ll << 32)
 #define ATTACHMENT_BYTES (1ll << 40)
+#define PUBLISHER_BYTE (1ll << 41)
+#define PUBLISHER_BYTES (1ll << 40)
 
 #define GENERATION (1ull << 8)
 
@@ -83,11 +85,34 @@ int eb_attach(int roster_fd)
     return status;
 }
 
+/* A publisher's byte stays: another thread may be in the middle of a publish. It goes with the descriptor. */
 int eb_detach(int roster_fd)
 {
-    int status = set_lock(roster_fd, F_UNLCK, 0, 0);
+    int status = set_lock(roster_fd, F_UNLCK, 0, PUBLISHER_BYTE);
     EB_TEST_POINT(detached);
     return status;
+}
+
+/* Each publisher locks a byte of its own too, nobody else's; its token says which. */
+int eb_publisher_enter(int fd, uint64_t *token)
+{
+    for (;;) {
+        uint64_t drawn = 0;
+        if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return EB_SYSTEM;
+        drawn %= PUBLISHER_BYTES;
+        *token = drawn + 1;
+        if (set_lock(fd, F_WRLCK, PUBLISHER_BYTE + (int64_t)drawn, 1) == EB_OK) break;
+        if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
+    }
+    EB_TEST_POINT(publisher_entered);
+    return EB_OK;
+}
+
+/* Of another attachment than the one asking; a token that cannot be is nobody's. */
+bool eb_publisher_alive(const eb_roster *roster, uint64_t token)
+{
+    return token != 0 && token <= PUBLISHER_BYTES &&
+           locked_elsewhere(roster->fd, PUBLISHER_BYTE + (int64_t)token - 1, 1, NULL);
 }
 
 /* The kernel names one lock in the range, not the first, so the range is split there. Its depth is the number found. */

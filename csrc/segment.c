@@ -33,7 +33,6 @@ static uint64_t build_word(void)
     const uint64_t sizes[] = {sizeof(eb_ring_header),
                               sizeof(eb_roster_header),
                               sizeof(eb_slot_t),
-                              sizeof(pthread_mutex_t),
                               sizeof(void *),
                               page_bytes(),
                               EB_TOPICS,
@@ -42,6 +41,11 @@ static uint64_t build_word(void)
                               EB_SUBSCRIBERS_LIMIT,
                               EB_NAME_LIMIT,
                               EB_PATH_LIMIT,
+                              EB_LABEL_LIMIT,
+                              EB_GROUPS,
+                              EB_CLAIMS,
+                              EB_INLINE,
+                              sizeof(eb_group),
                               offsetof(eb_slot_t, name)};
     uint64_t word = 1;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -67,17 +71,6 @@ int64_t eb_roster_bytes(uint32_t max_subscribers)
 {
     if (max_subscribers == 0 || max_subscribers > EB_SUBSCRIBERS_LIMIT) return EB_TOO_LARGE;
     return (int64_t)round_up(sizeof(eb_roster_header) + (uint64_t)max_subscribers * sizeof(eb_slot_t));
-}
-
-int eb_lock_create(pthread_mutex_t *lock)
-{
-    pthread_mutexattr_t attributes;
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    errno = pthread_mutex_init(lock, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-    return errno == 0 ? EB_OK : EB_SYSTEM;
 }
 
 static void sign(eb_signature *signature, const eb_signature *like, uint64_t magic)
@@ -111,14 +104,12 @@ int eb_format(int ring_fd, int roster_fd, uint64_t capacity, uint32_t max_subscr
     eb_ring_header *ring = map_shared(ring_fd, bytes, PROT_READ | PROT_WRITE);
     if (!ring) return EB_SYSTEM;
     EB_TEST_POINT(format_ring_sized);
-    int status = eb_lock_create(&ring->publish_lock);
     eb_u64 *first = (eb_u64 *)((char *)ring + round_up(sizeof(eb_ring_header)));
     atomic_store(first, 1);
     EB_TEST_POINT(format_locked);
-    if (status == EB_OK) sign(&ring->signature, &like, EB_RING_MAGIC);
+    sign(&ring->signature, &like, EB_RING_MAGIC);
     munmap(ring, bytes);
     EB_TEST_POINT(format_ring_signed);
-    if (status != EB_OK) return status;
     eb_roster_header *roster = map_shared(roster_fd, sizeof *roster, PROT_READ | PROT_WRITE);
     if (!roster) return EB_SYSTEM;
     sign(&roster->signature, &like, EB_ROSTER_MAGIC);
@@ -210,6 +201,10 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable)
     if (size < header + capacity) return eb_damaged("its ring is shorter than its header says");
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     uint64_t bytes = header + 2 * capacity;
+    if (bytes != (size_t)bytes) { /* more than words of 32 bits can address */
+        errno = ENOMEM;
+        return EB_SYSTEM;
+    }
     char *base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return EB_SYSTEM;
     if (mmap(base, header + capacity, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||

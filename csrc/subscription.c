@@ -121,6 +121,7 @@ void eb_subscription_free(eb_subscription *sub)
     if (!sub) return;
     eb_subscription_abandon(sub);
     free(sub->batch.buffer);
+    free(sub->names);
     free(sub);
 }
 
@@ -148,10 +149,21 @@ uint64_t eb_lost(const eb_subscription *sub)
 
 /* --- verdicts --- */
 
-int eb_verdict(const eb_subscription *sub, const eb_record *record, uint64_t position)
+/* Names that have a number of the subscription's own give it to the record. */
+static int verdict_on_names(const eb_subscription *sub, eb_record *record, uint64_t position)
 {
-    if (record->topic != EB_INLINE) return atomic_load_explicit(&sub->verdicts[record->topic], memory_order_relaxed);
-    return position == sub->decided_position ? sub->decided_verdict : EB_UNKNOWN;
+    char names[2 * EB_NAME_LIMIT];
+    eb_ring_copy(&sub->bus->ring, position, 0, names, record->system_length + record->kind_length, true);
+    int number = eb_names_find(sub->names, names, record->system_length, record->kind_length);
+    if (number < 0) return position == sub->decided_position ? sub->decided_verdict : EB_UNKNOWN;
+    record->topic = EB_TOPICS + (uint32_t)number;
+    return eb_names_verdict(sub->names, (uint32_t)number);
+}
+
+int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position)
+{
+    if (record->topic == EB_INLINE) return verdict_on_names(sub, record, position);
+    return atomic_load_explicit(&sub->verdicts[record->topic], memory_order_relaxed);
 }
 
 /* The names of the record's topic, from the table or from the record itself, both in `names`. */
@@ -183,20 +195,25 @@ static eb_slot_t *waking_slot(const eb_subscription *sub)
     return &sub->bus->roster.header->slots[slot < sub->bus->roster.max_subscribers ? slot : sub->index];
 }
 
-/* For EB_INLINE it holds for the one record that was asked about. */
+static int decide_on_names(eb_subscription *sub, uint8_t verdict)
+{
+    const eb_batch *batch = &sub->batch;
+    int number = eb_names_add(&sub->names, batch->names, batch->system_length, batch->kind_length, verdict);
+    if (number >= 0) return EB_TOPICS + number;
+    sub->decided_position = sub->asked_position;
+    sub->decided_verdict = verdict;
+    return EB_INLINE;
+}
+
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
 {
     uint8_t verdict = heard ? EB_HEARD : EB_UNHEARD;
-    if (topic == EB_INLINE) {
-        sub->decided_position = sub->asked_position;
-        sub->decided_verdict = verdict;
-        return EB_OK;
-    }
+    if (topic == EB_INLINE) return decide_on_names(sub, verdict);
     if (topic >= EB_TOPICS) return EB_DAMAGED;
     atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
     if (!heard) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
     EB_TEST_POINT(topic_decided);
-    return EB_OK;
+    return (int)topic;
 }
 
 int eb_reserve(eb_subscription *sub, uint64_t size)

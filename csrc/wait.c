@@ -92,7 +92,7 @@ int eb_semaphore_wait(eb_u32 *semaphore, int64_t until)
 uint32_t eb_event_prepare(eb_event_count *count)
 {
     uint32_t epoch = atomic_load(&count->epoch);
-    atomic_store(&count->waiters, 1); /* [space]: the caller looks at what it waits for after this */
+    atomic_store(&count->waiters, 1); /* [space] [unlock]: the caller looks at what it waits for after this */
     EB_TEST_POINT(event_flagged);
     return epoch;
 }
@@ -102,12 +102,24 @@ int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until)
     return atomic_load(&count->epoch) != epoch ? EB_OK : futex_wait(&count->epoch, epoch, until);
 }
 
-void eb_event_post(eb_event_count *count)
+static void post(eb_event_count *count, int woken)
 {
-    if (atomic_load(&count->waiters) == 0) return; /* [space]: the caller stored what is waited for before this */
+    if (atomic_load(&count->waiters) == 0) return; /* [space] [unlock]: the caller stored what is waited for before */
     atomic_store(&count->waiters, 0);
     EB_TEST_POINT(event_lowered);
     atomic_fetch_add(&count->epoch, 1);
     EB_TEST_POINT(event_raised);
-    futex_wake(&count->epoch, INT32_MAX);
+    futex_wake(&count->epoch, woken);
+}
+
+void eb_event_post(eb_event_count *count)
+{
+    post(count, INT32_MAX);
+}
+
+/* Where the one that is woken raises the flag again before it looks, and posts in its turn, the others are not forgotten;
+ * should it die instead, they look by themselves when their slice of sleep ends. */
+void eb_event_post_one(eb_event_count *count)
+{
+    post(count, 1);
 }

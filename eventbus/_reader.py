@@ -20,7 +20,29 @@ EXHAUSTED: int = lib.EB_EXHAUSTED
 
 receive_batch: Callable[[Any, int, int], int] = lib.eb_receive  # the hot path's own name
 
+_MUCH = 32_768  # bytes that are not copied twice
+_ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
+_new_tuple = tuple.__new__  # what Head._make does, without a Python frame
 _BESIDE = struct.Struct("=IIIIQQ")  # eb_beside
+_HEAD = struct.Struct("=4Q8Ii")  # eb_batch_head
+
+
+class Head(NamedTuple):
+    """What is to be known of a batch as a whole: an eb_batch_head."""
+
+    json_length: int
+    first_sequence: int
+    last_sequence: int
+    first_time: int
+    json_count: int
+    beside_count: int
+    first_topic: int
+    first_sender: int
+    many_topics: int
+    many_senders: int
+    deliveries: int
+    number: int
+    status: int
 
 
 class Beside(NamedTuple):
@@ -85,67 +107,73 @@ class SubscriptionHandle:
             _column(self.batch.topic, "I", BATCH_LIMIT),
         )
         self._rows = memoryview(ffi.buffer(self.batch.beside))
-        self._length = _column(ffi.addressof(self.batch, "json_length"), "Q")
-        self._counts = _column(ffi.addressof(self.batch, "json_count"), "I", 3)  # in the array, beside it, mixed
+        self._head = memoryview(ffi.buffer(ffi.addressof(self.batch, "head")))
+        self.number = _column(ffi.addressof(self.batch.head, "number"), "I")  # its only item: of the batch read last
         self._map_buffer()
 
     def _map_buffer(self) -> None:
         self._buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
 
-    def single(self) -> tuple[int, int, int, int] | None:
-        """Sequence, time, sender and topic of a batch of one event that stands in the array alone."""
-        if self._counts[1]:
-            return None
-        sequence, time_, sender, topic = self._columns
-        return sequence[0], time_[0], sender[0], topic[0]
+    def head(self) -> Head:
+        """The head of the batch that was read last."""
+        return _new_tuple(Head, _HEAD.unpack_from(self._head))
 
-    def numbers(self, count: int) -> tuple[list[int], list[int]]:
-        """Sequences and times of the batch."""
-        sequence, time_, _, _ = self._columns
-        return sequence[:count].tolist(), time_[:count].tolist()
+    def sequences(self, count: int) -> list[int]:
+        """Of each event of the batch, like those below."""
+        return self._columns[0][:count].tolist()
 
-    def origin(self) -> tuple[int, int] | None:
-        """Topic and sender, if the whole batch is of one and stands in the array alone."""
-        _, _, sender, topic = self._columns
-        return None if self._counts[1] or self._counts[2] else (topic[0], sender[0])
+    def times(self, count: int) -> list[int]:
+        """When each was sent."""
+        return self._columns[1][:count].tolist()
 
-    def origins(self, count: int) -> tuple[list[int], list[int]]:
-        """Topics and senders of the batch."""
-        _, _, sender, topic = self._columns
-        return topic[:count].tolist(), sender[:count].tolist()
+    def senders(self, count: int) -> list[int]:
+        """Who sent each."""
+        return self._columns[2][:count].tolist()
 
-    def json(self) -> memoryview:
+    def topics(self, count: int) -> list[int]:
+        """What each belongs to."""
+        return self._columns[3][:count].tolist()
+
+    def json(self, length: int) -> memoryview:
         """The batch's JSON array; valid until the next receive."""
-        return self._buffer[: self._length[0]]
+        return self._buffer[:length]
 
-    def beside(self) -> list[Beside]:
-        """The batch's events that do not, or not only, stand in the array."""
-        count = self._counts[1]
-        return [self._beside(*row) for row in _BESIDE.iter_unpack(self._rows[: count * _BESIDE.size])] if count else []
-
-    def _beside(self, index: int, system: int, kind: int, path: int, data: int, start: int) -> Beside:
-        """From an eb_beside: lengths, and where the bytes begin."""
-        names = decode_names(self._buffer[start : start + system + kind], system, kind) if system or kind else None
-        start += system + kind
+    def beside(self, count: int) -> list[Beside]:
+        """The batch's events that do not, or not only, stand in the array; there are ``count`` of them."""
+        rows = list(_BESIDE.iter_unpack(self._rows[: count * _BESIDE.size]))
+        first = rows[-1][-1]  # each stands before the one before it
+        beside: Any = self._buffer[first:]
+        if len(beside) < _MUCH:  # slices of bytes cost half of what those of a memoryview do
+            beside = bytes(beside)
         try:
-            text = str(self._buffer[start : start + path], "utf-8")
+            return [
+                _new_tuple(
+                    Beside,
+                    (
+                        index,
+                        decode_names(beside[at - first :], system, kind) if system or kind else None,
+                        bytes(beside[(start := at - first + system + kind) : (end := start + path)]).decode(),
+                        bytes(beside[end : end + data]),
+                    ),
+                )
+                for index, system, kind, path, data, at in rows
+            ]
         except UnicodeDecodeError as error:
             raise SegmentError(f"a record's path is not UTF-8: {error}") from error
-        start += path
-        return Beside(index, names, text, bytes(self._buffer[start : start + data]))
 
     def undecided(self) -> tuple[int, tuple[str, str]]:
         """The topic that C asks about, and its names."""
         batch = self.batch
         return batch.undecided, decode_names(ffi.buffer(batch.names), batch.system_length, batch.kind_length)
 
-    def decide(self, topic: int, heard: bool) -> None:
-        """Answers it, for good; for INLINE, for this one record."""
-        checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
+    def decide(self, topic: int, heard: bool) -> int:
+        """Answers it, for good; its number, or INLINE if the answer is for this one record."""
+        return checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
 
     def reserve(self) -> None:
-        """Makes the buffer as large as the next record needs."""
-        checked(lib.eb_reserve(self.pointer, self.batch.needed), self.bus.what)
+        """Makes the buffer as large as the next record needs, and a few more like it."""
+        needed = int(self.batch.needed)
+        checked(lib.eb_reserve(self.pointer, max(needed, min(4 * needed, _ROOM))), self.bus.what)
         self._map_buffer()
 
     def backlog(self, heard: Callable[[int, str, str], bool]) -> int:
@@ -160,11 +188,6 @@ class SubscriptionHandle:
                 self.decide(walk.undecided, verdict)
         checked(status, self.bus.what)
         return int(walk.count)
-
-    @property
-    def deliveries(self) -> int:
-        """How often the batch's first event was handed out in its group, this time included."""
-        return int(self.batch.deliveries)
 
     def acknowledge(self) -> bool:
         """The first event in hand, if there is one."""

@@ -37,8 +37,8 @@ BUSY: int = lib.EB_BUSY
 LONGEST = 1e9  # seconds; a longer wait is for ever
 LOCK_SECONDS = 10.0  # what a lock that is held for microseconds may take before somebody must be stuck in it
 
-send_now: Callable[[Any, int, bytes, int], int] = lib.eb_send  # the hot path's own names
-send_raw_now: Callable[[Any, int, bytes, int, bytes, int], int] = lib.eb_send_raw
+send_now: Callable[[Route, bytes], int] = lib.eb_send  # the hot path's own names
+send_raw_now: Callable[[Route, bytes, int, bytes, int], int] = lib.eb_send_raw
 
 
 def deadline_after(timeout: float | None) -> int:
@@ -69,7 +69,9 @@ def until_done(call: Callable[[], int]) -> int:
 def fail(status: int, what: str) -> NoReturn:
     """Raises the error that a negative status means; ``what`` is the subject of the sentence."""
     if status == lib.EB_SYSTEM:
-        raise OSError(ffi.errno, f"{what}: {os.strerror(ffi.errno)}")
+        number = ffi.errno
+        remedy = "; is /proc mounted?" if number == errno.ENOENT else ""  # the one place that C opens by name
+        raise OSError(number, f"{what}: {os.strerror(number)}{remedy}")
     if status in (lib.EB_DAMAGED, lib.EB_VERSION):
         detail = ffi.string(lib.eb_detail()).decode()
         raise SegmentError(
@@ -138,13 +140,13 @@ def attached(roster_fd: int) -> int:
     return int(lib.eb_attached(roster_fd))
 
 
-def is_signed(roster_fd: int) -> bool:
+def is_signed(roster_fd: int, what: str) -> bool:
     """Whether the creator of this bus finished it.
 
     Raises:
         SegmentError: it is signed, but not by this version and build, or damaged.
     """
-    return checked(lib.eb_signed(roster_fd), "the roster") == 1
+    return checked(lib.eb_signed(roster_fd), what) == 1
 
 
 def persists(roster_fd: int) -> bool:
@@ -210,6 +212,12 @@ class Group(NamedTuple):
     claims: tuple[Claim, ...]
 
 
+class Route(bytes):
+    """Where the events of one topic go, as an eb_route. It keeps the handle that it points to."""
+
+    handle: BusHandle
+
+
 class BusHandle:
     """One attachment to a bus. Dropped, it unmaps and closes; it never unlinks."""
 
@@ -259,7 +267,7 @@ class BusHandle:
         return int(lib.eb_fork_prepare(self.pointer))
 
     def fork_child(self, roster_fd: int) -> None:
-        """In the child: lives on through its own descriptor."""
+        """In the child: lives on through its own descriptor; without one, lets go of its parent's."""
         lib.eb_fork_child(self.pointer, roster_fd)
 
     def topic(self, system: bytes, kind: bytes, deadline: int) -> int:
@@ -267,6 +275,13 @@ class BusHandle:
         names = system + kind
         found = until_done(lambda: int(lib.eb_topic(self.pointer, names, len(system), len(kind), deadline)))
         return INLINE if found == TABLE_FULL else found
+
+    def route(self, topic: int, system: bytes, kind: bytes) -> Route:
+        """What ``send_now`` and ``send_raw_now`` take; the names are those of INLINE, else empty."""
+        fixed = ffi.new("eb_route *", (self.pointer, topic, len(system), len(kind)))
+        made = Route(bytes(ffi.buffer(fixed)) + system + kind)
+        made.handle = self
+        return made
 
     def topic_names(self, topic: int) -> tuple[str, str]:
         """System and kind of a topic."""
@@ -336,6 +351,10 @@ class BusHandle:
         terms = ffi.new("eb_group_terms *", (*texts, start, max_deliveries))
         deadline = deadline_after(LOCK_SECONDS)
         return until_done(lambda: int(lib.eb_group_create(self.pointer, terms, deadline)))
+
+    def has_group(self, name: str) -> bool:
+        """Whether there is a group of this name."""
+        return int(lib.eb_group_find(self.pointer, name.encode())) >= 0
 
     def groups(self) -> Iterator[Group]:
         """Every group."""

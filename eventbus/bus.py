@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from eventbus import _ring, lifetime, patterns, segment
@@ -17,6 +18,7 @@ from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, r
 from eventbus.sending import Sender
 from eventbus.stats import BusStats, read_stats
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
+from eventbus.terms import Terms, check_name
 
 SEND_TIMEOUT = 5.0
 
@@ -40,7 +42,7 @@ class Bus(Sender):
         send_timeout: float | None = SEND_TIMEOUT,
         persist: bool = False,
     ) -> None:
-        segment.check_name(name)
+        check_name(name)
         if role not in _ROLES:
             raise InvalidError(f"role must be 'member' or 'subscriber', not {role!r}", role=role)
         deadline_after(send_timeout)
@@ -49,7 +51,7 @@ class Bus(Sender):
         self._own_policy = policy is not None
         guard = make_guard(policy, actor)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
-        terms = segment.Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
+        terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         with lifetime.lock:
             super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
             lifetime.opened(self)
@@ -104,7 +106,8 @@ class Bus(Sender):
                 made = Subscription(handle, label, hears, self._answer)
             else:
                 fetch = self._check_member(group, overflow, prefetch)
-                number = make_group(bus, group, system, kind or "**", first, None)
+                with _room_for_member(bus, group):
+                    number = make_group(bus, group, system, kind or "**", first, None)
                 handle = SubscriptionHandle(bus, *texts, start=LATEST, spin=seconds, blocking=False, group=number)
                 made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, bury=self._send_dead)
             self._subscriptions.add(made)
@@ -294,9 +297,9 @@ class Bus(Sender):
         for one in list(self._subscriptions):
             one.disown()
         self._subscriptions.clear()
-        if descriptor >= 0 and self._handle is not None:
+        if self._handle is not None:
             self._handle.fork_child(descriptor)
-        else:
+        if descriptor < 0:
             self._forget()
 
     def __enter__(self) -> Bus:
@@ -325,6 +328,19 @@ class Bus(Sender):
 
 def _reopen(name: str, options: dict[str, Any]) -> Bus:
     return Bus(name, **options)
+
+
+@contextlib.contextmanager
+def _room_for_member(bus: _ring.BusHandle, group: str) -> Iterator[None]:
+    """Whoever makes a group has a slot and a descriptor for itself: without a member it would hold publishers back."""
+    if bus.has_group(group):
+        yield
+        return
+    taken = SubscriptionHandle(bus, "", "", group, start=LATEST, spin=0, blocking=False)
+    try:
+        yield
+    finally:
+        taken.leave()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -60,9 +60,9 @@ class Post:
         status = 1
         try:
             prepare()
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             _die_with(parent)
-            status = self.handling.work(self._begin)
+            listening = functools.partial(signal.pthread_sigmask, signal.SIG_SETMASK, unblocked)
+            status = self.handling.work(listening, self._begin)
             self.handling.bus.close()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -166,9 +166,9 @@ class Crew:
                 if number == signal.SIGINT:
                     raise KeyboardInterrupt
                 raise SystemExit(128 + number)
-            _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
             for post in self.posts:
                 post.tell(signal.SIGTERM)
+            _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
 
 
 class Signals:
@@ -193,7 +193,7 @@ class Signals:
         return [number for number in came if number in self._before]
 
     def release(self) -> None:
-        """In a child: SIGTERM ends it, until it knows better; Ctrl-C is its parent's business."""
+        """In a child: SIGTERM, blocked so far, is its own; Ctrl-C is its parent's business."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, _note)

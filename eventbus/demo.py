@@ -36,7 +36,8 @@ def run(root: Path, workers: int, console: Console) -> bool:
     """Indexes the files below ``root``; whether every file was counted exactly once."""
     files = sources(root)
     started = time.monotonic()
-    with eventbus.open(f"demo-{os.getpid()}") as bus, bus.subscribe("index.**") as results:
+    name = f"demo-{os.getpid()}-{os.urandom(4).hex()}"  # in another container another one may have this pid
+    with eventbus.open(name) as bus, bus.subscribe("index.**") as results:
         bus.group(GROUP, "files.**")
         with crew(bus, root, files, workers) as processes:
             totals, counted = collect(results, len(files), processes, console)

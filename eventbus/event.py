@@ -45,18 +45,24 @@ class Event(NamedTuple):
         raise InvalidError(f"the event {self.sequence} is no request: reply to what was sent with bus.request()")
 
 
-def check_path(path: object) -> None:
-    """Raises InvalidError unless ``path`` is a str of 1 to 4096 bytes of UTF-8."""
+def check_path(path: object) -> bytes:
+    """The path as UTF-8.
+
+    Raises:
+        InvalidError: it is not a str, or does not have 1 to 4096 bytes.
+    """
     if not isinstance(path, str):
         raise InvalidError(f"path must be a str, not {type(path).__name__}", path=path)
     if not path:
         raise InvalidError("path must not be empty", path=path)
     try:
-        size = len(path.encode())
+        encoded = path.encode()
     except UnicodeEncodeError as error:
         raise InvalidError(f"path cannot be encoded as UTF-8: {error}", path=path) from error
-    if size > PATH_LIMIT:
+    if len(encoded) > PATH_LIMIT:
+        size = len(encoded)
         raise InvalidError(f"path has {size} bytes, the limit is {PATH_LIMIT}", size=size, limit=PATH_LIMIT)
+    return encoded
 
 
 def encode(path: str, data: Any) -> bytes:

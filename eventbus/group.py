@@ -6,10 +6,12 @@ import base64
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import length_hint
 from typing import Any
 
 from eventbus import _ring
-from eventbus._reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle, receive_batch
+from eventbus._reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -111,14 +113,14 @@ class Member(Subscription):
                 self._send_letters(patient=False)
             if handle is None or self._ended:
                 return None
-            if self._ready:
+            if length_hint(self._left):
                 self._acknowledge(handle)
-                event: Event | None = self._ready.popleft()
             else:
                 self._in_hand = 0
-                event = self._claim(deadline)
-            self._in_hand = event is not None
-            return event
+                if not self._claim(deadline):
+                    return None
+            self._in_hand = 1
+            return next(self._ready)
         finally:
             lock.release()
 
@@ -133,28 +135,23 @@ class Member(Subscription):
             first = self.receive(timeout)
             if first is None:
                 return []
-            rest = [self._ready.popleft() for _ in range(min(limit - 1, len(self._ready)))]
+            rest = list(islice(self._ready, limit - 1))
             self._in_hand += len(rest)
             return [first, *rest]
 
-    def _claim(self, deadline: int) -> Event | None:
-        """The first event of the next claim; the rest of it waits in ``_ready``."""
+    def _claim(self, deadline: int) -> bool:
+        """Waits until the events of the next claim are in ``_ready``; False when the time is up or the end has come."""
         while True:
             handle = self._handle or self._live_handle()
             if handle is None or self._ended:
-                return None
-            count = receive_batch(handle.pointer, self._prefetch, deadline)
-            if count == EXHAUSTED:
+                return False
+            status = self._read(handle, self._prefetch, deadline)
+            if status == EXHAUSTED:
                 self._drop_exhausted(handle)
-            elif count > 0:
-                event = self._single(handle) if count == 1 else None
-                if event is None:
-                    self._ready.extend(self._events(handle, count))
-                    event = self._ready.popleft()
-                deliveries = handle.deliveries
-                return event if deliveries == 1 else event._replace(deliveries=deliveries)
-            elif not self._settle(handle, count):
-                return None
+            elif status > 0:
+                return True
+            elif not self._settle(handle, status):
+                return False
 
     def _acknowledge(self, handle: SubscriptionHandle) -> None:
         for _ in range(self._in_hand):
@@ -165,13 +162,16 @@ class Member(Subscription):
 
     def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
         """Sends it on as dead. Until that is done it stays the group's."""
+        head = handle.head()
+        deliveries = head.deliveries - 1
         try:
-            (event,) = self._events(handle, 1)
-            deliveries = handle.deliveries - 1
+            _, (event,) = self._unpacked(handle, head)
             self._send_dead(event, {"deliveries": deliveries})
         except BaseException:
             handle.give_back(True)
             raise
+        finally:
+            self._taken = head.number
         handle.acknowledge()
         handle.count_dead()
         if isinstance(event, Request):
@@ -237,7 +237,7 @@ class Member(Subscription):
             handle = self._live_handle()
             if self._in_hand and handle is not None:
                 self._in_hand = 0
-                self._ready.clear()
+                self._drop()
                 handle.give_back(True)
 
     def stop(self) -> None:

@@ -35,8 +35,12 @@ class Handling(NamedTuple):
     max_deliveries: int
     max_events: int | None
 
-    def work(self, began: Callable[[], None]) -> int:
-        """Handles events until SIGTERM, the end of the bus or ``max_events``; ``began`` is told of the first.
+    def work(self, listening: Callable[[], object], began: Callable[[], None]) -> int:
+        """Handles events until SIGTERM, the end of the bus or ``max_events``.
+
+        Args:
+            listening: called once a SIGTERM lets it finish; until then it must be blocked.
+            began: called before the first event is handled.
 
         Returns:
             The process's exit status.
@@ -46,6 +50,7 @@ class Handling(NamedTuple):
         member = cast("Member", joined)
         with member, Loop() as loop:
             signal.signal(signal.SIGTERM, lambda *_: member.stop())
+            listening()
             handled = 0
             while (event := member.receive()) is not None:
                 if handled == 0:

@@ -74,6 +74,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _leaving_pid
+    _leaving_pid = 0  # in a PID namespace of its own the child may have its parent's pid
     for bus, descriptor in _prepared:
         bus.fork_child(descriptor)
     _prepared.clear()

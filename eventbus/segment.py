@@ -10,68 +10,31 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import posix_ipc
 
 from eventbus import _ring
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
 from eventbus.stats import BusStats, read_stats
+from eventbus.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 
-CAPACITY = 16 * 1024 * 1024
-MAX_SUBSCRIBERS = 64
-MODES = (0o600, 0o640, 0o660)
-NAME_LIMIT = 200
-SHARED_MEMORY = Path("/dev/shm")  # where glibc's shm_open keeps segments; only list_names looks there
+SHARED_MEMORY = Path("/dev/shm")  # where glibc's shm_open keeps segments
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_ROSTER = re.compile(r"eventbus\.([A-Za-z0-9][A-Za-z0-9._-]{0,199})\.roster\Z")
-
-
-class Terms(NamedTuple):
-    """What ``open`` was asked for; None where the caller leaves it to the bus that is there."""
-
-    capacity: int | None
-    max_subscribers: int | None
-    mode: int
-    writable: bool
-    persist: bool
-
-
-def check_name(name: object) -> str:
-    """The name if a bus may have it: ASCII letters, digits, ``.``, ``_`` and ``-``, at most 200."""
-    if not isinstance(name, str):
-        raise InvalidError(f"the name of a bus must be a str, not {type(name).__name__}", name=name)
-    if len(name) > NAME_LIMIT or not _NAME.match(name):
-        raise InvalidError(
-            f"{name[:NAME_LIMIT]!r} is no name for a bus: use 1 to {NAME_LIMIT} ASCII letters, digits, '.', '_' and "
-            "'-', a letter or digit first",
-            name=name,
-        )
-    return name
-
-
-def check_terms(terms: Terms) -> None:
-    """Raises InvalidError for sizes and modes that no bus can have."""
-    for what, value in (("capacity", terms.capacity), ("max_subscribers", terms.max_subscribers)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InvalidError(f"{what} must be a positive int, not {value!r}", **{what: value})
-    if terms.capacity is not None and (terms.capacity >= 1 << 63 or _ring.ring_bytes(terms.capacity) < 0):
-        raise InvalidError(f"capacity must be at most 1 TiB, not {terms.capacity} bytes", capacity=terms.capacity)
-    if terms.max_subscribers is not None and terms.max_subscribers > _ring.SUBSCRIBERS_LIMIT:
-        raise InvalidError(
-            f"max_subscribers must be at most {_ring.SUBSCRIBERS_LIMIT}, not {terms.max_subscribers}",
-            max_subscribers=terms.max_subscribers,
-        )
-    if terms.mode not in MODES:
-        modes = ", ".join(f"0o{mode:o}" for mode in MODES)
-        raise InvalidError(f"mode must be one of {modes}, not {terms.mode!r}", mode=terms.mode)
+_SEGMENT = re.compile(r"eventbus\.(.+)\.(?:ring|roster)\Z")
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def list_names() -> list[str]:
-    """The names of the buses on this host, those that this process may not open included."""
-    found = (_ROSTER.match(entry.name) for entry in SHARED_MEMORY.iterdir())
-    return sorted(match[1] for match in found if match)
+    """The names of the buses on this host, with those that this process may not open or of which a part is left."""
+    found = (_SEGMENT.match(entry.name) for entry in SHARED_MEMORY.iterdir())
+    return sorted({match[1] for match in found if match and is_name(match[1])})
 
 
 @dataclass(frozen=True)
@@ -102,26 +65,37 @@ def inspect_bus(name: str) -> Inspection | None:
     Raises:
         InvalidError: a bad name.
     """
-    ring, roster = (SHARED_MEMORY / segment[1:] for segment in _names(check_name(name)))
+    about = _inspect_files(check_name(name))
+    if about is None or about.state != "live":
+        return about
     try:
-        about = _inspect_files(name, ring, roster)
         with _closing(_open_segment(name, _names(name)[1])) as roster_fd:
             found = _inspect_roster(about, roster_fd)
-            return found if _is_current(name, _names(name)[1], roster_fd) else None
-    except (FileNotFoundError, posix_ipc.ExistentialError):
+            return found if _is_current(_names(name)[1], roster_fd) else None
+    except posix_ipc.ExistentialError:
         return None
+    except SegmentError as error:
+        return replace(about, state="damaged", reason=error.message)
     except PermissionError as error:
         return replace(about, state="no permission", reason=str(error.strerror))
     except OSError as error:
-        return replace(about, state="damaged", reason=f"the bus {name!r} cannot be opened: {error.strerror}")
+        return replace(about, state="damaged", reason=str(error.strerror))
 
 
-def _inspect_files(name: str, ring: Path, roster: Path) -> Inspection:
-    status = roster.lstat()
-    mode, size = status.st_mode, status.st_size
-    with contextlib.suppress(FileNotFoundError):
-        mode, size = ring.lstat().st_mode, size + ring.lstat().st_size
-    return Inspection(name, status.st_uid, stat.S_IMODE(mode), size, "live")
+def _inspect_files(name: str) -> Inspection | None:
+    ring, roster = (_lstat(segment) for segment in _names(name))
+    first = roster or ring
+    if first is None:
+        return None
+    about = Inspection(name, first.st_uid, 0, sum(part.st_size for part in (ring, roster) if part), "live")
+    about = replace(about, mode=stat.S_IMODE((ring or first).st_mode))
+    if roster is None and stat.S_ISDIR(first.st_mode):
+        return replace(about, state="damaged", reason=f"{_path(_names(name)[0])} is a directory; remove it")
+    return about if roster else replace(about, state="abandoned", attached=0, reason=_abandoned(name))
+
+
+def _abandoned(name: str) -> str:
+    return f"the bus {name!r} is abandoned: the next to open it replaces it, 'eventbus unlink' removes it"
 
 
 def _inspect_roster(about: Inspection, roster_fd: int) -> Inspection:
@@ -137,14 +111,14 @@ def _inspect_roster(about: Inspection, roster_fd: int) -> Inspection:
 
 def _inspect_trusted(about: Inspection, roster_fd: int) -> Inspection:
     _check_trust(about.name, roster_fd)
-    if not _ring.is_signed(roster_fd):
-        _ring.enter_door(roster_fd, f"the bus {about.name!r}")  # whoever is making it has finished or died by then
+    what = f"the bus {about.name!r}"
+    if not _ring.is_signed(roster_fd, what):
+        _ring.enter_door(roster_fd, what)  # whoever is making it has finished or died by then
     attached = _ring.attached(roster_fd)
-    if attached == 0 and not (_ring.is_signed(roster_fd) and _ring.persists(roster_fd) and _has_ring(about.name)):
-        reason = f"the bus {about.name!r} is abandoned: the next to open it replaces it, 'eventbus unlink' removes it"
-        return replace(about, state="abandoned", attached=0, reason=reason)
+    if attached == 0 and not (_ring.is_signed(roster_fd, what) and _ring.persists(roster_fd) and _has_ring(about.name)):
+        return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
     with _closing(_open_ring(about.name, read_only=True)) as ring_fd:
-        handle = _ring.BusHandle(ring_fd, roster_fd, False, f"the bus {about.name!r}")
+        handle = _ring.BusHandle(ring_fd, roster_fd, False, what)
     stats = replace(read_stats(about.name, handle), attached=attached)  # which counts the asker in
     state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
     return replace(about, state=state, attached=attached, stats=stats)
@@ -161,44 +135,76 @@ def unlink(name: str) -> None:
     Raises:
         FileNotFoundError: there is no such bus.
         PermissionError: it is somebody else's.
+        OSError: what has the name of a segment cannot be removed.
     """
     found = False
     for segment in _names(check_name(name)):
         with contextlib.suppress(posix_ipc.ExistentialError):
-            _translate(name, posix_ipc.unlink_shared_memory, segment)
+            _unlink_segment(name, segment)
             found = True
     if not found:
         raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}", name)
 
 
-def _translate(name: str, call, *arguments, **options):  # type: ignore[no-untyped-def]
-    """posix_ipc's permission error as the OSError it is."""
+def _unlink_segment(name: str, segment: str) -> None:
     try:
-        return call(*arguments, **options)
+        posix_ipc.unlink_shared_memory(segment)
+    except (OSError, posix_ipc.PermissionsError) as error:
+        number = _errno(error)
+        reason = f"the bus {name!r} cannot be removed: {os.strerror(number)}"
+        raise OSError(number, reason, str(_path(segment))) from error
+
+
+def _errno(error: OSError | posix_ipc.PermissionsError) -> int:
+    """The number of an error of posix_ipc, which leaves it out of some."""
+    if isinstance(error, OSError):
+        return error.errno or (errno.ENFILE if "system" in str(error) else errno.EMFILE)
+    return errno.EACCES
+
+
+def _path(segment: str) -> Path:
+    return SHARED_MEMORY / segment[1:]
+
+
+def _lstat(segment: str) -> os.stat_result | None:
+    try:
+        return _path(segment).lstat()
+    except FileNotFoundError:
+        return None
+
+
+def _open_segment(name: str, segment: str, *, create: int | None = None, read_only: bool = False) -> int:
+    """A descriptor of the segment, and of nothing else: what is no file is refused, and never waited for.
+
+    Raises:
+        posix_ipc.ExistentialError: it is not there; with ``create``, it is, or there is no shared memory.
+        SegmentError: what has its name is no file.
+        OSError: the system refuses.
+    """
+    there = _lstat(segment)
+    if there is not None and not stat.S_ISREG(there.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(there.st_mode), "no file")
+        raise SegmentError(
+            f"the bus {name!r} cannot be used: {_path(segment)} is {kind} and no segment of a bus; remove it", kind=kind
+        )
+    flags = os.O_NONBLOCK | (0 if create is None else posix_ipc.O_CREX)
+    try:
+        memory = posix_ipc.SharedMemory(segment, flags=flags, mode=create or 0, size=0, read_only=read_only)
     except posix_ipc.PermissionsError as error:
         raise PermissionError(
             errno.EACCES, f"no permission for the bus {name!r}: its owner opens it to its group with mode=0o660", name
         ) from error
-
-
-def _open_segment(name: str, segment: str, *, create: int | None = None, read_only: bool = False) -> int:
-    flags = 0 if create is None else posix_ipc.O_CREX
-    memory = _translate(
-        name, posix_ipc.SharedMemory, segment, flags=flags, mode=create or 0, size=0, read_only=read_only
-    )
+    except OSError as error:
+        number = _errno(error)
+        reason = f"the bus {name!r} cannot be opened: {os.strerror(number)}"
+        raise OSError(number, reason, str(_path(segment))) from error
     return int(memory.fd)
 
 
-def _is_current(name: str, segment: str, fd: int) -> bool:
-    """Whether the name still means the object that this descriptor has."""
-    try:
-        other = _open_segment(name, segment, read_only=True)
-    except posix_ipc.ExistentialError:
-        return False
-    try:
-        return os.path.samestat(os.fstat(fd), os.fstat(other))
-    finally:
-        os.close(other)
+def _is_current(segment: str, fd: int) -> bool:
+    """Whether the name still means the object that this descriptor has; takes no descriptor, so it works without."""
+    there = _lstat(segment)
+    return there is not None and os.path.samestat(os.fstat(fd), there)
 
 
 def _check_trust(name: str, fd: int) -> None:
@@ -229,7 +235,7 @@ def open_bus(name: str, terms: Terms) -> _ring.BusHandle:
     Raises:
         InvalidError: the terms differ from those of the bus that is there.
         SegmentError: it is of another version, damaged, or not to be trusted.
-        OSError: no permission, or no space left in shared memory.
+        OSError: no permission, no space left in shared memory, no shared memory at all.
     """
     check_name(name)
     check_terms(terms)
@@ -242,7 +248,7 @@ def open_bus(name: str, terms: Terms) -> _ring.BusHandle:
         with _closing(roster_fd):
             _check_trust(name, roster_fd)
             _ring.enter_door(roster_fd, f"the bus {name!r}")
-            if not _is_current(name, roster, roster_fd):
+            if not _is_current(roster, roster_fd):
                 continue
             try:
                 handle = _settle(name, terms, roster_fd, created)
@@ -259,12 +265,15 @@ def _open_or_create(name: str, roster: str) -> tuple[int, bool] | None:
         return _open_segment(name, roster), False
     with contextlib.suppress(posix_ipc.ExistentialError):
         return _open_segment(name, roster, create=0o600), True
+    if not SHARED_MEMORY.is_dir():
+        reason = f"there is no shared memory for the bus {name!r}: mount a tmpfs at {SHARED_MEMORY}"
+        raise FileNotFoundError(errno.ENOENT, reason, str(SHARED_MEMORY))
     return None
 
 
 def _settle(name: str, terms: Terms, roster_fd: int, created: bool) -> _ring.BusHandle | None:
     """Behind the door of the right roster: build, join, repair; None after removing what was abandoned."""
-    signed = _ring.is_signed(roster_fd)
+    signed = _ring.is_signed(roster_fd, f"the bus {name!r}")
     alone = _ring.attached(roster_fd) == 0
     if created and not signed:
         handle = _build(name, terms, roster_fd)
@@ -284,9 +293,9 @@ def _build(name: str, terms: Terms, roster_fd: int) -> _ring.BusHandle:
     capacity = terms.capacity or CAPACITY
     max_subscribers = terms.max_subscribers or MAX_SUBSCRIBERS
     ring, roster = _names(name)
-    with contextlib.suppress(posix_ipc.ExistentialError):
-        _translate(name, posix_ipc.unlink_shared_memory, ring)
     try:
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            _unlink_segment(name, ring)
         with _closing(_open_segment(name, ring, create=0o600)) as ring_fd:
             _reserve(name, ring_fd, _ring.ring_bytes(capacity))
             _reserve(name, roster_fd, _ring.roster_bytes(max_subscribers))
@@ -297,25 +306,33 @@ def _build(name: str, terms: Terms, roster_fd: int) -> _ring.BusHandle:
             return _ring.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
     except BaseException:
         for segment in (ring, roster):
-            with contextlib.suppress(posix_ipc.ExistentialError):
-                posix_ipc.unlink_shared_memory(segment)
+            with contextlib.suppress(posix_ipc.ExistentialError, OSError):  # the first error is the one to tell
+                _unlink_segment(name, segment)
         raise
 
 
 def _reserve(name: str, fd: int, size: int) -> None:
-    """All pages now: a full /dev/shm is this error, and never a SIGBUS later."""
+    """All pages now: a full /dev/shm is this error, and never a SIGBUS later.
+
+    The free space is looked at first, so that what cannot fit does not fill /dev/shm up, for others too, to find out.
+    """
+    seen = os.fstatvfs(fd)
     try:
+        if seen.f_blocks and size > seen.f_bavail * seen.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
-        if not _ring.no_space(error):
+        if error.errno == errno.EFBIG:
+            limit = "the limit on the size of files (ulimit -f) is below that; raise it"
+        elif _ring.no_space(error):
+            limit = (
+                f"/dev/shm has {seen.f_bavail * seen.f_frsize} free; open it with a smaller capacity, remove what "
+                "'eventbus ls' shows as abandoned, or enlarge /dev/shm (docker run --shm-size)"
+            )
+        else:
             raise
-        free = os.fstatvfs(fd)
-        raise OSError(
-            error.errno,
-            f"no space in shared memory for the bus {name!r}: it needs {size} bytes more and /dev/shm has "
-            f"{free.f_bavail * free.f_frsize} free; open it with a smaller capacity, remove what 'eventbus ls' shows "
-            "as abandoned, or enlarge /dev/shm (docker run --shm-size)",
-        ) from error
+        reason = f"no space in shared memory for the bus {name!r}: it needs {size} bytes more and {limit}"
+        raise OSError(error.errno, reason) from error
 
 
 def _join(name: str, terms: Terms, roster_fd: int, alone: bool) -> _ring.BusHandle:
@@ -371,8 +388,8 @@ def leave_bus(name: str, handle: _ring.BusHandle) -> None:
     fd = handle.roster_fd
     _ring.enter_door(fd, handle.what)
     try:
-        if _ring.attached(fd) == 0 and not _ring.persists(fd) and _is_current(name, _names(name)[1], fd):
-            with contextlib.suppress(FileNotFoundError, PermissionError):
+        if _ring.attached(fd) == 0 and not _ring.persists(fd) and _is_current(_names(name)[1], fd):
+            with contextlib.suppress(OSError):  # it stays behind as abandoned; leaving is not for others to forbid
                 unlink(name)
     finally:
         handle.detach()

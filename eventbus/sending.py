@@ -15,7 +15,6 @@ from eventbus.policy import Guard
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
 
 _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"})()  # the bus's own
-_SAFE_PATH = 1024  # characters that are at most 4096 bytes whatever they are
 
 
 class Sender:
@@ -25,11 +24,11 @@ class Sender:
         self._name = name
         self._send_timeout = send_timeout
         self._guard = guard
-        self._topics: dict[str, dict[str, int]] = {}  # allowed by the policy and in the table
-        self._untabled: set[tuple[str, str]] = set()  # allowed, and not in the table
+        self._routes: dict[str, dict[str, _ring.Route]] = {}  # of topics that are allowed by the policy
+        self._topics: dict[tuple[str, str], int] = {}  # the same topics
+        self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
         self._handle: _ring.BusHandle | None = handle
-        self._pointer = handle.pointer
 
     @property
     def name(self) -> str:
@@ -55,29 +54,32 @@ class Sender:
             FullError: the ring stayed full; the message names the subscriber that holds it back.
             ClosedError: the bus is closed.
         """
-        pointer = self._pointer
+        if type(data) is bytes:
+            return self._send_raw(system, kind, path, data, timeout)
         try:
-            topic = self._topics[system][kind]
-        except (KeyError, TypeError):
+            route = self._routes[system][kind]
+            body = dumps((path, data), None, OPTIONS)
+        except (KeyError, TypeError):  # the first of its topic, what cannot be encoded, and raw data of other types
+            if isinstance(data, (bytearray, memoryview)):
+                return self._send_raw(system, kind, path, bytes(data), timeout)
             return self._send_one(system, kind, path, data, timeout)
-        if type(path) is not str or not 0 < len(path) <= _SAFE_PATH:
+        if not path or type(path) is not str:
             check_path(path)
         if timeout is not _DEFAULT:
             deadline_after(timeout)
-        if type(data) is bytes:
-            if not path.isascii():
-                check_path(path)
-            raw_path = path.encode()
-            status = send_raw_now(pointer, topic, raw_path, len(raw_path), data, len(data))
-        else:
-            try:
-                body = dumps((path, data), None, OPTIONS)
-            except TypeError:  # what cannot be encoded, and raw data of other types
-                if isinstance(data, (bytearray, memoryview)):
-                    return self.send(system, kind, path, bytes(data), timeout=timeout)
-                return self._send_one(system, kind, path, data, timeout)
-            status = send_now(pointer, topic, body, len(body))
-        return status == 0 or self._send_one(system, kind, path, data, timeout)
+        return send_now(route, body) == 0 or self._send_one(system, kind, path, data, timeout)
+
+    def _send_raw(self, system: str, kind: str, path: str, data: bytes, timeout: float | None) -> bool:
+        """The same for data without JSON."""
+        try:
+            route = self._routes[system][kind]
+        except (KeyError, TypeError):
+            return self._send_one(system, kind, path, data, timeout)
+        raw_path = check_path(path)
+        if timeout is not _DEFAULT:
+            deadline_after(timeout)
+        sent = send_raw_now(route, raw_path, len(raw_path), data, len(data)) == 0
+        return sent or self._send_one(system, kind, path, data, timeout)
 
     def _send_one(self, system: str, kind: str, path: str, data: Any, timeout: float | None) -> bool:
         """The same with all checks, names and patience."""
@@ -110,19 +112,21 @@ class Sender:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
         handle = self._open_handle()
         _check_names(system, kind, path)
-        known = self._topics.get(system, {}).get(kind)
+        known = self._topics.get((system, kind))
         if known is not None:
             return known
-        if (system, kind) in self._untabled:
-            return _ring.INLINE
         self._allow_send(handle, system)
         topic = handle.topic(system.encode(), kind.encode(), deadline)
         if topic < 0:
             self._refuse(handle, topic)
-        if topic != _ring.INLINE:
-            self._topics.setdefault(system, {})[kind] = topic
-        elif len(self._untabled) < NAMES_KEPT:
-            self._untabled.add((system, kind))
+        names = (b"", b"")
+        if topic == _ring.INLINE:
+            if self._untabled == NAMES_KEPT:
+                return topic
+            self._untabled += 1
+            names = (system.encode(), kind.encode())
+        self._topics[system, kind] = topic
+        self._routes.setdefault(system, {})[kind] = handle.route(topic, *names)
         return topic
 
     def _allow(self, system: str, kind: str, path: str) -> None:
@@ -214,8 +218,8 @@ class Sender:
 
     def _forget(self) -> None:
         """From here on every call finds the bus closed; a sender that is in C still holds the pointer."""
-        self._topics = {}
-        self._handle = self._pointer = None
+        self._routes, self._topics = {}, {}
+        self._handle = None
 
     def _live_handle(self) -> _ring.BusHandle:
         handle = self._open_handle()

@@ -5,27 +5,28 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from operator import length_hint
+from typing import NoReturn
 
 from eventbus import _ring
 from eventbus._reader import (
     BATCH_LIMIT,
+    EXHAUSTED,
     LABEL_LIMIT,
     LARGE,
     LATEST,
     OLDEST,
     UNDECIDED,
-    Beside,
+    Head,
     SubscriptionHandle,
     receive_batch,
 )
+from eventbus.batch import Unpacker
 from eventbus.errors import ClosedError, InvalidError, SegmentError
-from eventbus.event import Event, decode
-from eventbus.request import MARK, Answer, opened
-
-_new_event = tuple.__new__  # what Event._make does, without a Python frame for each event
+from eventbus.event import Event
+from eventbus.request import MARK, Answer
 
 
 class Subscription:
@@ -41,12 +42,11 @@ class Subscription:
         self._handle: SubscriptionHandle | None = handle
         self._name = name
         self._hears = hears
-        self._answer = answer
-        self._ready: deque[Event] = deque()
+        self._ready: Iterator[Event] = iter(())  # of the batch in hand; each event is made when it is asked for
+        self._left: Iterator[object] = self._ready  # as many as _ready has left
+        self._taken = 0  # the number of that batch
         self._receiving = threading.RLock()
-        self._systems: dict[int, str] = {}
-        self._kinds: dict[int, str] = {}
-        self._asked: dict[int, str] = {}  # the marked kinds of requests, which are never in _kinds
+        self._unpacker = Unpacker(answer)
         self._ended = False
         self._inherited = False
         self._lost = 0
@@ -67,7 +67,7 @@ class Subscription:
     def backlog(self) -> int:
         """Events that it hears and that were sent but not yet received."""
         handle = self._live_handle()
-        return 0 if handle is None else len(self._ready) + handle.backlog(self._verdict)
+        return 0 if handle is None else length_hint(self._left) + handle.backlog(self._verdict)
 
     @property
     def closed(self) -> bool:
@@ -75,7 +75,7 @@ class Subscription:
         handle = self._handle
         if handle is None or self._ended:
             return True
-        return handle.bus.closed and not self._ready and handle.backlog(self._verdict) == 0
+        return handle.bus.closed and not length_hint(self._left) and handle.backlog(self._verdict) == 0
 
     def receive(self, timeout: float | None = None) -> Event | None:
         """The next event.
@@ -90,28 +90,25 @@ class Subscription:
             ClosedError: in a process that was forked from the subscriber's.
             SegmentError: the shared memory is damaged.
         """
-        if self._ready:
-            try:
-                return self._ready.popleft()
-            except IndexError:  # another thread was faster
-                pass
+        event = next(self._ready, None)
+        if event is not None:
+            return event
         return self._next(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
         """The next 1 to ``limit`` events, without waiting for more than the first; [] as ``receive`` gives None."""
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
-        first = self.receive(timeout)
-        if first is None:
-            return []
-        events, take = [first], self._ready.popleft
-        while len(events) < limit:
-            try:
-                events.append(take())
-            except IndexError:
-                if (event := self.receive(0)) is None:
-                    break
-                events.append(event)
+        events: list[Event] = []
+        deadline = _ring.deadline_after(timeout)
+        try:
+            events += islice(self._ready, limit)
+            while len(events) < limit and self._fill(_ring.POLL if events else deadline):
+                events += islice(self._ready, limit - len(events))
+        except BaseException:  # of a signal handler, or damage: what was taken so far comes first next time
+            with self._receiving:
+                self._left = self._ready = iter([*events, *self._ready])
+            raise
         return events
 
     def ack(self) -> None:
@@ -148,7 +145,7 @@ class Subscription:
             if self._handle is not None:
                 self._lost = handle.lost
                 self._handle = None
-                self._ready.clear()
+                self._drop()
                 handle.leave()
 
     def leave(self, handled: bool) -> None:
@@ -159,21 +156,22 @@ class Subscription:
         """In a forked child: the slot stays the parent's, this object is of no use any more."""
         handle, self._handle = self._handle, None
         self._inherited = handle is not None or self._inherited
-        self._ready.clear()
+        self._drop()
         self._receiving = threading.RLock()  # the old one may be held by a thread that this process does not have
         if handle is not None:
             handle.abandon()
 
+    def _drop(self) -> None:
+        """What is left of the batch in hand; a loop that goes through it in another thread ends."""
+        deque(self._ready, maxlen=0)
+
     def __iter__(self) -> Iterator[Event]:
-        ready = self._ready
-        while (event := self.receive()) is not None:
-            yield event
-            while ready:
-                try:
-                    event = ready.popleft()
-                except IndexError:  # another thread was faster
-                    break
-                yield event
+        return chain.from_iterable(self._batches())
+
+    def _batches(self) -> Iterator[Iterator[Event]]:
+        yield self._ready
+        while self._fill(_ring.FOREVER):
+            yield self._ready
 
     def __enter__(self) -> Subscription:
         return self
@@ -197,34 +195,64 @@ class Subscription:
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline, as ``deadline_after`` makes it."""
-        return self._ready.popleft() if self._ready else self._next(deadline)
+        return next(self._ready, None) or self._next(deadline)
 
     def _next(self, deadline: int) -> Event | None:
+        while self._fill(deadline):
+            if (event := next(self._ready, None)) is not None:  # else another thread was faster
+                return event
+        return None
+
+    def _fill(self, deadline: int) -> bool:
+        """Waits until there are events in ``_ready``; False when the time is up or the end has come."""
         lock = self._receiving
         if not lock.acquire(False) and not lock.acquire(timeout=_ring.seconds_left(deadline)):
-            return None
+            return False
         try:
-            while True:
-                if self._ready:
-                    return self._ready.popleft()
+            while not length_hint(self._left):
                 handle = self._handle or self._live_handle()
                 if handle is None or self._ended:
-                    return None
-                count = receive_batch(handle.pointer, BATCH_LIMIT, deadline)
-                if count == 1 and (event := self._single(handle)) is not None:
-                    return event
-                if count > 0:
-                    self._ready.extend(self._events(handle, count))
-                elif not self._settle(handle, count):
-                    return None
+                    return False
+                status = self._read(handle, BATCH_LIMIT, deadline)
+                if status <= 0 and not self._settle(handle, status):
+                    return False
+            return True
         finally:
             lock.release()
+
+    def _read(self, handle: SubscriptionHandle, limit: int, deadline: int) -> int:
+        """Takes the next batch in hand; the status of ``eb_receive``.
+
+        An exception of a signal handler may come between any two steps. C has gone on by then, but its batch stands
+        until the next crossing, and is taken first if it was not taken yet. The stores at the end are one step: CPython
+        looks for signals at calls, at the beginning of functions and where it jumps back, and at none of these here.
+        """
+        if handle.number[0] == self._taken:
+            status = receive_batch(handle.pointer, limit, deadline)
+            if status <= 0 and status != EXHAUSTED:
+                return status
+        head = handle.head()
+        if head.status == EXHAUSTED:  # not to be handed out: a member says itself when it is done with it
+            return EXHAUSTED
+        left, ready = self._unpacked(handle, head)
+        self._left, self._ready, self._taken = left, ready, head.number
+        return head.status
+
+    def _unpacked(self, handle: SubscriptionHandle, head: Head) -> tuple[Iterator[object], Iterator[Event]]:
+        try:
+            return self._unpacker.events(handle, head)
+        except SegmentError:
+            self._taken = head.number  # given up, or it would come again for ever
+            raise
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the time is up or the end has come."""
         if status == UNDECIDED:
             topic, names = handle.undecided()
-            handle.decide(topic, self._verdict(topic, *names))
+            heard = self._verdict(topic, *names)
+            number = handle.decide(topic, heard)
+            if heard and number != topic:
+                self._unpacker.learn(number, *names)
         elif status == LARGE:
             handle.reserve()
         elif status == _ring.CLOSED:
@@ -237,80 +265,8 @@ class Subscription:
         """Whether it hears the topic, whose names it remembers if so."""
         heard = self._hears(system, kind.removesuffix(MARK))
         if heard and topic != _ring.INLINE:
-            kinds = self._asked if kind.endswith(MARK) else self._kinds
-            self._systems[topic], kinds[topic] = system, kind
+            self._unpacker.learn(topic, system, kind)
         return heard
-
-    def _single(self, handle: SubscriptionHandle) -> Event | None:
-        """A batch of one, which is what a dialogue is made of; None where it needs more care."""
-        numbers = handle.single()
-        if numbers is None:
-            return None
-        sequence, time, sender, topic = numbers
-        values = decode(handle.json())
-        if len(values) != 2:
-            raise _misfit(len(values), 1)
-        try:
-            row = (self._systems[topic], self._kinds[topic], values[0], values[1], sequence, time, sender, 1)
-        except KeyError:  # a request
-            return None
-        return _new_event(Event, row)
-
-    def _events(self, handle: SubscriptionHandle, count: int) -> Iterable[Event]:
-        sequences, times = handle.numbers(count)
-        values = decode(handle.json())
-        origin = handle.origin()
-        systems: Iterable[str]
-        kinds: Iterable[str]
-        senders: Iterable[int]
-        plain = origin is not None and origin[0] in self._kinds
-        if origin is not None and plain:
-            topic, sender = origin
-            systems, kinds, senders = repeat(self._systems[topic]), repeat(self._kinds[topic]), repeat(sender)
-            paths, datas = values[::2], values[1::2]
-        else:
-            topics, senders = handle.origins(count)
-            beside = handle.beside()
-            plain = not self._asked and not beside
-            systems, kinds, paths, datas = self._merge(topics, values, beside)
-        if not len(paths) == len(datas) == count:
-            raise _misfit(len(values), count)
-        rows = zip(systems, kinds, paths, datas, sequences, times, senders, repeat(1))
-        events = map(_new_event, repeat(Event), rows)
-        return events if plain else [opened(event, self._answer) for event in events]
-
-    def _merge(
-        self, topics: list[int], values: list[Any], beside: list[Beside]
-    ) -> tuple[list[str], list[str], list[str], list[Any]]:
-        """The columns of a batch of several topics, with raw data or names of its own."""
-        known = {**self._kinds, **self._asked} if self._asked else self._kinds
-        if not beside:
-            systems = [self._systems[topic] for topic in topics]
-            return systems, [known[topic] for topic in topics], values[::2], values[1::2]
-        rows = {row.event: row for row in beside}
-        decoded = iter(values)
-        names: list[tuple[str, str]] = []
-        contents: list[tuple[str, Any]] = []
-        for index, topic in enumerate(topics):
-            row = rows.get(index)
-            if row is not None and row.names is not None:
-                names.append(row.names)
-            else:
-                names.append((self._systems[topic], known[topic]))
-            if row is not None and row.path:
-                contents.append((row.path, row.data))
-            else:
-                contents.append((next(decoded, ""), next(decoded, None)))
-        return (
-            [system for system, _ in names],
-            [kind for _, kind in names],
-            [path for path, _ in contents],
-            [data for _, data in contents],
-        )
-
-
-def _misfit(values: int, events: int) -> SegmentError:
-    return SegmentError(f"{values} values came with {events} events: the ring does not hold what was sent")
 
 
 class Channel:

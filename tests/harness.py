@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 from eventbus._eventbus import ffi, lib
 
-from eventbus import Event
+from eventbus import Event, Subscription
 
 DEADLINE = 60.0  # seconds; nobody waits that long unless something hangs
 SHARED_MEMORY = Path("/dev/shm")
@@ -252,3 +252,10 @@ def unsealed(event: Event | None) -> tuple[int, int]:
     publisher, number = event.data["publisher"], event.data["number"]
     assert event.data == sealed(publisher, number)
     return publisher, number
+
+
+def take(sub: Subscription) -> Event:
+    """The next event, which must come."""
+    event = sub.receive(DEADLINE)
+    assert event is not None, "no event came"
+    return event

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import cli, segment, tables
+from eventbus import cli, tables
 from eventbus.segment import SHARED_MEMORY, inspect_bus, list_names
+from eventbus.terms import CAPACITY
 
 SECONDS = 60  # a deadline that fails; nothing here takes a tenth of it
 VERSION_OFFSET, CHECK_OFFSET = 8, 56  # in the signature that both segments begin with
@@ -192,7 +193,7 @@ def test_a_bus_without_permission_is_shown_with_its_owner(name: str) -> None:
     assert found["state"] == "no permission"
     assert found["owner"] == getpass.getuser()
     assert found["attached"] is None
-    assert found["size"] > segment.CAPACITY
+    assert found["size"] > CAPACITY
 
 
 def as_somebody_else(name: str) -> dict[str, Any]:

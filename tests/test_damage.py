@@ -138,7 +138,7 @@ def test_a_segment_of_another_version(bus: Bus) -> None:
     """A segment of another format is told from a damaged one."""
     with roster_of(bus.name).open("r+b") as file:
         file.seek(8)
-        file.write(struct.pack("<I", 2))
+        file.write(struct.pack("<I", 99))
     with pytest.raises(SegmentError, match="version") as caught:
         eventbus.open(bus.name)
     assert caught.value.details["version"] is True

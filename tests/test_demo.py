@@ -56,18 +56,23 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def buses_of(pid: int) -> list[str]:
+    """What is left of the buses of a demo."""
+    return [name for name in list_names() if name.startswith(f"demo-{pid}-")]
+
+
 def test_a_small_tree_is_counted(tree: Path) -> None:
     """Files, lines and definitions are those of the tree; what cannot be parsed is counted as such; no bus is left."""
-    done = subprocess.run(
-        [*DEMO, "--root", str(tree), "--workers", "2"], capture_output=True, text=True, timeout=SECONDS
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    killed, *lines = done.stdout.splitlines()
+    command, pipe = [*DEMO, "--root", str(tree), "--workers", "2"], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        out, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, errors) == (0, "")
+    killed, *lines = out.splitlines()
     assert killed.startswith("killed worker ")
     assert lines[0].split() == ["worker", "files", "lines", "functions", "classes", "unparsable"]
     assert next(line.split() for line in lines if line.lstrip().startswith("all")) == ["all", "6", "9", "5", "2", "2"]
     assert lines[-1] == "every file was counted exactly once"
-    assert not [name for name in list_names() if name == f"demo-{killed.split()[2]}"]
+    assert not buses_of(process.pid)
 
 
 def test_the_standard_library_is_counted_once() -> None:
@@ -101,7 +106,7 @@ def test_ctrl_c_leaves_nothing(tree: Path) -> None:
         assert (process.returncode, errors) == (130, "")
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
-    assert f"demo-{process.pid}" not in list_names()
+    assert not buses_of(process.pid)
 
 
 def test_a_killed_worker_is_survived(tree: Path) -> None:
@@ -123,7 +128,7 @@ def test_no_worker_left_is_an_error(tree: Path) -> None:
     assert process.returncode == 1
     assert errors.startswith("eventbus: the other processes ended early, after ")
     assert errors.count("\n") == 1
-    assert f"demo-{process.pid}" not in list_names()
+    assert not buses_of(process.pid)
 
 
 def test_workers_do_not_outlive_the_collector(tree: Path) -> None:
@@ -131,4 +136,4 @@ def test_workers_do_not_outlive_the_collector(tree: Path) -> None:
     with held(tree) as (process, _):
         process.kill()
         process.communicate(timeout=SECONDS)  # returns when the last process that holds standard output has ended
-    assert f"demo-{process.pid}" not in list_names()
+    assert not buses_of(process.pid)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import eventbus
 from eventbus import Bus
-from harness import DEADLINE, Fork, Line
+from harness import DEADLINE, Fork, Line, arm, until
+from matrix.scene import idle
 
 DEATHS = 30
 STOPPED = 5.0  # seconds that a member stands still
@@ -100,6 +101,28 @@ def test_a_job_that_kills_becomes_a_dead_letter(fork: Fork, bus: Bus) -> None:
     send(bus, range(1))
     bus.shutdown()
     assert last.result() == [0]
+
+
+def bury_and_die(_: Line, name: str) -> None:
+    """A member that is killed between sending a dead letter and acknowledging what it tells of."""
+    member = eventbus.open(name).subscribe("jobs.**", group="g")
+    arm("publish_unlocked")
+    member.receive(DEADLINE)  # not 0: whoever looked for the dead within 10 ms before has us wait
+
+
+def test_a_burial_cut_short_is_no_delivery(fork: Fork, bus: Bus) -> None:
+    """Killed after it sent a dead letter, a member leaves the burial to the next: both letters tell the true count."""
+    grave = bus.subscribe("eventbus.dead", "exhausted")
+    bus.group("g", "jobs.**", max_deliveries=2)
+    bus.send("jobs", "job", "/poison", -1)
+    for _ in range(2):
+        fork(work_until_poisoned, bus.name).killed()
+    fork(bury_and_die, bus.name).killed()
+    with bus.subscribe("jobs.**", group="g") as survivor:
+        until(lambda: survivor.receive(0.01) is None and idle(bus), "the event to be buried")
+    letters = grave.receive_many(9, 0)
+    assert [letter.data["deliveries"] for letter in letters] == [2, 2]
+    assert bus.stats().groups[0].dead == 1
 
 
 def work_and_write(line: Line, name: str, log: Path) -> None:

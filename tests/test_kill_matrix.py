@@ -20,7 +20,10 @@ from matrix.scene import Role
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "kill-matrix.md"
 # What segment.py calls of these two modules that nobody else sees the effect of, or that is no call.
 UNSEEN = {
-    "os": {"close", "fstat", "fstatvfs", "getegid", "geteuid", "getgroups", "path", "sysconf"},
+    "os": {
+        *("O_NONBLOCK", "close", "fstat", "fstatvfs", "getegid", "geteuid", "getgroups"),
+        *("path", "stat_result", "strerror", "sysconf"),
+    },
     "posix_ipc": {"ExistentialError", "PermissionsError", "O_CREX"},
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -10,30 +9,16 @@ import re
 import pytest
 
 import eventbus
+from container import mount_shared_memory
 from harness import SHARED_MEMORY, Fork, Line
 
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a /dev/shm of its own")
-
-
-def mount_small(megabytes: int) -> None:
-    """From here on this process has a /dev/shm of its own, of this size."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    options = f"size={megabytes}m".encode()
-    for call, arguments in (
-        (libc.unshare, (CLONE_NEWNS,)),
-        (libc.mount, (b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)),
-        (libc.mount, (b"tmpfs", bytes(SHARED_MEMORY), b"tmpfs", ctypes.c_ulong(0), options)),
-    ):
-        if call(*arguments) != 0:
-            raise PermissionError(ctypes.get_errno(), "a mount namespace of one's own")
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a /dev/shm of its own")
 
 
 def in_small(line: Line, megabytes: int, capacities: list[int | None]) -> list[str]:
     """What comes of opening buses of these capacities one beside the other, and what is left of those that failed."""
     try:
-        mount_small(megabytes)
+        mount_shared_memory(megabytes)
     except PermissionError as error:
         return [f"not permitted: {error}"]
     outcomes = []
@@ -60,11 +45,13 @@ def opened(fork: Fork, megabytes: int, capacities: list[int | None]) -> list[str
     return outcomes
 
 
+@root
 def test_defaults_fit_a_small_container(fork: Fork) -> None:
     """Three buses of the default size fit into the 64 MiB that a container gets by default."""
     assert opened(fork, 64, [None] * 3) == ["open"] * 3
 
 
+@root
 def test_no_space_for_a_new_bus(fork: Fork) -> None:
     """A bus that does not fit is ENOSPC with both sizes and the remedy; nothing is left, and a smaller one fits."""
     outcomes = opened(fork, 8, [None, 1 << 20])
@@ -76,7 +63,25 @@ def test_no_space_for_a_new_bus(fork: Fork) -> None:
     assert "smaller capacity" in outcomes[0]
 
 
+@root
 def test_a_full_dev_shm(fork: Fork) -> None:
     """Buses are made as long as there is space; the first that does not fit fails, and those that are there go on."""
     outcomes = opened(fork, 10, [3 << 20, 3 << 20, 3 << 20, 4096])
     assert [outcome[:6] for outcome in outcomes] == ["open", "open", "ENOSPC", "open"]
+
+
+@root
+def test_the_fourth_bus_of_a_small_container(fork: Fork) -> None:
+    """After three default buses in 64 MiB the fourth does not fit and says so, and one of 8 MiB still does."""
+    outcomes = opened(fork, 64, [None, None, None, None, 8 << 20])
+    assert [outcome[:6] for outcome in outcomes] == ["open", "open", "open", "ENOSPC", "open"]
+
+
+def test_what_cannot_fit_is_not_tried(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus that is larger than what is free is refused before it fills /dev/shm up for everybody else."""
+    taken: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda fd, offset, size: taken.append(size))
+    space = os.statvfs(SHARED_MEMORY)
+    with pytest.raises(OSError, match="no space in shared memory") as caught:
+        eventbus.open(name, capacity=space.f_bavail * space.f_frsize)
+    assert (caught.value.errno, taken) == (errno.ENOSPC, [])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +16,7 @@ import pytest
 import eventbus
 from eventbus import Bus, Event, InvalidError, Request, Subscription, Worker
 from eventbus.group import Member
-from eventbus.work import load
-from harness import DEADLINE, Child, Fork, Line, until
+from harness import DEADLINE, Child, Fork, Line, arm, take, until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,13 +36,6 @@ def running(fork: Fork, worker: Worker, log: Path, **options: Any) -> Iterator[C
     yield parent
     parent.kill(signal.SIGTERM)
     parent.result()
-
-
-def take(sub: Subscription) -> Event:
-    """The next event, which must come."""
-    event = sub.receive(DEADLINE)
-    assert event is not None, "no event came"
-    return event
 
 
 @pytest.fixture
@@ -240,6 +229,25 @@ def test_a_signal_lets_it_finish(fork: Fork, bus: Bus, done: Subscription, log: 
     told.close()
 
 
+def run_signalled(line: Line, bus: Bus, log: Path) -> None:
+    """Runs a worker whose process is told to finish just when its slot is open."""
+    bus.group("early", "jobs")
+    arm("slot_open", signal.SIGTERM)
+    worker = Worker(bus, group="early")
+    worker.on("jobs")(lambda event: None)
+    run_worker(line, worker, {}, log)
+
+
+def test_told_to_finish_before_it_is_ready(fork: Fork, bus: Bus, log: Path) -> None:
+    """A process that SIGTERM reaches as soon as it has joined leaves in order."""
+    parent = fork(run_signalled, bus, log)
+    parent.hear()
+    until(lambda: "ended with status 0" in log.read_text() or "killed" in log.read_text(), "the end of a process")
+    assert "killed" not in log.read_text()
+    bus.shutdown()
+    parent.result()
+
+
 def test_a_second_signal_ends_at_once(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
     """The second signal: processes are killed, and what they had in hand is delivered again."""
     worker = Worker(bus)
@@ -333,66 +341,3 @@ def test_members_and_requests_are_what_they_say() -> None:
 
 
 # --- the command line ---
-
-MODULE = """
-    import os, time, eventbus
-    worker = eventbus.Worker(max_deliveries=3)
-    bus = eventbus.open({name!r})
-
-    @worker.on("jobs.**")
-    def handle(event):
-        bus.send("done", "job", event.path, [event.data, os.getpid(), event.deliveries])
-        if event.data == "stay":
-            time.sleep(event.deliveries == 1 and 600)
-"""
-
-
-@pytest.mark.release
-def test_the_command(bus: Bus, tmp_path: Path) -> None:
-    """``eventbus work``: a killed process is replaced and its event done by another; Ctrl-C ends it cleanly."""
-    done = bus.subscribe("done")
-    (tmp_path / "example.py").write_text(textwrap.dedent(MODULE.format(name=bus.name)))
-    program = "import typer, eventbus.work; typer.run(eventbus.work.work)"
-    arguments = [bus.name, "example:worker", "--processes", "2", "--group", "g"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            until(lambda: len([one for one in bus.stats().subscribers if one.group == "g"]) == 2, "two processes")
-            bus.send("jobs", "job", "/", "stay")
-            _, pid, _ = take(done).data
-            os.kill(pid, signal.SIGKILL)
-            data, other, deliveries = take(done).data
-            assert (data, deliveries) == ("stay", 2)
-            assert other != pid
-            for number in range(20):
-                bus.send("jobs", "job", "/", number)
-            assert sorted(take(done).data[0] for _ in range(20)) == list(range(20))
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=DEADLINE)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert "was killed by SIGKILL; next in 0.1 s" in errors
-    assert "Traceback" not in errors
-    assert bus.stats().groups[0].dead == 0
-    assert [one.name for one in bus.stats().subscribers] == [done.name]
-
-
-@pytest.mark.parametrize(
-    ("target", "complaint"),
-    [
-        ("example", "module:worker"),
-        (":worker", "module:worker"),
-        ("no_such_module:worker", "no module"),
-        ("no_such.package:worker", "no module"),
-        ("json:loads", "no eventbus.Worker"),
-        ("json:nothing", "no eventbus.Worker"),
-    ],
-)
-def test_a_worker_that_is_not_there(target: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What names no worker is refused, with what to write instead."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(InvalidError, match=complaint):
-        load(target)

@@ -94,7 +94,7 @@ static inline void check_batch(listener *me, uint32_t count, bool gapless)
     const char *text = batch->buffer + 1;
     uint32_t besides = 0, texts = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const eb_beside *beside = besides < batch->beside_count ? &batch->beside[besides] : NULL;
+        const eb_beside *beside = besides < batch->head.beside_count ? &batch->beside[besides] : NULL;
         if (beside && beside->index == i) besides++;
         else beside = NULL;
         if (beside && beside->path_length > 0) {
@@ -107,7 +107,7 @@ static inline void check_batch(listener *me, uint32_t count, bool gapless)
         text = text_end(text) + 1;
         texts++;
     }
-    CHECK("nothing else is in the batch", texts == batch->json_count && besides == batch->beside_count);
+    CHECK("nothing else is in the batch", texts == batch->head.json_count && besides == batch->head.beside_count);
 }
 
 #endif

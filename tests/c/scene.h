@@ -34,6 +34,13 @@ static inline void begin_at(eb_bus *bus, uint64_t position, uint64_t sequence)
     atomic_store(&header->inline_count, sequence - 1);
 }
 
+/* The bus that was made last: what a forked child attaches to anew, as Python does it. */
+static inline scene *latest(void)
+{
+    static scene it;
+    return &it;
+}
+
 static inline scene scene_of(uint64_t capacity, uint32_t slots, uint64_t position, uint64_t sequence)
 {
     scene it = {.ring_fd = memfd_create("ring", MFD_CLOEXEC), .roster_fd = memfd_create("roster", MFD_CLOEXEC)};
@@ -47,6 +54,7 @@ static inline scene scene_of(uint64_t capacity, uint32_t slots, uint64_t positio
     it.peer = eb_bus_open(it.ring_fd, it.peer_fd, 1, &status);
     CHECK("it can be opened twice", it.peer && status == EB_OK);
     begin_at(it.bus, position, sequence);
+    *latest() = it;
     return it;
 }
 
@@ -57,6 +65,7 @@ static inline scene scene_small(void)
 
 static inline void scene_end(scene *it)
 {
+    if (latest()->bus == it->bus) *latest() = (scene){.bus = NULL};
     eb_bus_free(it->bus);
     eb_bus_free(it->peer);
     close(it->ring_fd);
@@ -98,8 +107,8 @@ static inline eb_slot_t *slot_of(eb_bus *bus, const eb_subscription *sub)
 static inline int put(eb_bus *bus, uint32_t topic, uint64_t number)
 {
     char text[32];
-    int length = snprintf(text, sizeof text, "[%llu]", (unsigned long long)number);
-    return eb_send(bus, topic, text, (size_t)length);
+    snprintf(text, sizeof text, "[%llu]", (unsigned long long)number);
+    return eb_send(&(eb_route){.bus = bus, .topic = topic}, text);
 }
 
 /* `length` bytes that tell themselves apart by `seed`, and the brackets that the C face expects around them. */
@@ -116,7 +125,8 @@ static inline char *pattern(size_t length, uint64_t seed)
 static inline int put_sized(eb_bus *bus, uint32_t topic, size_t length, uint64_t seed)
 {
     char *text = pattern(length, seed);
-    int status = eb_send(bus, topic, text, length + 2);
+    eb_outgoing event = {.topic = topic, .body_length = (uint32_t)length + 2};
+    int status = eb_send_batch(bus, &event, 1, text, length + 2, EB_POLL);
     free(text);
     return status;
 }
@@ -125,7 +135,7 @@ static inline int put_sized(eb_bus *bus, uint32_t topic, size_t length, uint64_t
 static inline bool holds_pattern(const eb_batch *batch, size_t length, uint64_t seed)
 {
     char *text = pattern(length, seed);
-    bool same = batch->json_length == length + 2 && memcmp(batch->buffer, text, length + 2) == 0;
+    bool same = batch->head.json_length == length + 2 && memcmp(batch->buffer, text, length + 2) == 0;
     free(text);
     return same;
 }
@@ -209,7 +219,14 @@ static inline bool happened(void)
 static inline void die_at(int point, int passes, deed *action, void *with)
 {
     fflush(stdout);
+    eb_bus *buses[] = {latest()->bus, latest()->peer};
+    int fds[2];
+    for (int i = 0; i < 2; i++)
+        fds[i] = buses[i] ? eb_fork_prepare(buses[i]) : -1;
     pid_t child = fork();
+    for (int i = 0; i < 2; i++)
+        if (buses[i] && child == 0) eb_fork_child(buses[i], fds[i]);
+        else if (buses[i]) close(fds[i]);
     if (child == 0) {
         eb_test_arm(point, SIGKILL, passes);
         action(with);

@@ -42,13 +42,14 @@ static uint64_t chance_of(unsigned thread)
 
 /* --- send --- */
 
-static void send_one(const eb_outgoing *event, const char *bytes, size_t length)
+static void send_one(const eb_outgoing *event, char *bytes, size_t length)
 {
+    eb_route route = {.bus = it.bus, .topic = event->topic};
     int status = EB_FULL;
-    if (event->topic != EB_INLINE && event->path_length == 0) status = eb_send(it.bus, event->topic, bytes, length);
+    bytes[length] = 0;
+    if (event->topic != EB_INLINE && event->path_length == 0) status = eb_send(&route, bytes);
     if (event->path_length > 0)
-        status = eb_send_raw(it.bus, event->topic, bytes, event->path_length, bytes + event->path_length,
-                             event->body_length);
+        status = eb_send_raw(&route, bytes, event->path_length, bytes + event->path_length, event->body_length);
     while (status == EB_FULL || status == EB_BUSY || status == EB_INTERRUPTED)
         status = eb_send_batch(it.bus, event, 1, bytes, length, EB_FOREVER);
     EQUAL("a single event is sent", status, EB_OK);

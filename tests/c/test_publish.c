@@ -193,8 +193,23 @@ static void the_last_one_out_can_be_repaired_alone(void)
     scene_end(&it);
 }
 
+/* In a ring of 32 GiB, of which nothing is ever touched, a quarter is more than a record's length can count. */
+static void an_event_of_more_than_32_bits_is_too_large(void)
+{
+    if (sizeof(size_t) < 8) return;
+    scene it = scene_of(1ull << 35, 4, 0, 1);
+    eb_route route = {.bus = it.peer};
+    EQUAL("the limit of any ring", eb_event_limit(it.peer), 1ll << 31);
+    EQUAL("a byte too many", eb_send_raw(&route, "/p", 2, "data", (1ull << 31) + 1), EB_TOO_LARGE);
+    EQUAL("so many that four are left", eb_send_raw(&route, "/p", 2, "data", (1ull << 32) + 4), EB_TOO_LARGE);
+    EQUAL("nothing was sent", sent(it.peer), 0);
+    EQUAL("four are sent", eb_send_raw(&route, "/p", 2, "data", 4), EB_OK);
+    scene_end(&it);
+}
+
 int main(void)
 {
+    RUN(an_event_of_more_than_32_bits_is_too_large);
     RUN(a_publisher_dead_before_its_commit_leaves_nothing);
     RUN(a_publisher_dead_after_its_commit_leaves_all);
     RUN(a_publisher_dead_in_a_full_ring_leaves_a_whole_one);

@@ -87,10 +87,11 @@ static void raw_data_of_every_size_meet_their_path(void)
     char *path = pattern(40, 3), *data = pattern(40, 11);
     for (size_t head = 1; head <= 20; head++)
         for (size_t body = 0; body <= 20; body++) {
-            EQUAL("it goes in", eb_send_raw(it.peer, 0, path + 1, head, data + 1, body), EB_OK);
+            EQUAL("it goes in", eb_send_raw(&(eb_route){.bus = it.peer, .topic = 0}, path + 1, head, data + 1, body),
+                  EB_OK);
             EQUAL("it comes out", eb_receive(sub, 1, EB_POLL), 1);
             const eb_batch *batch = eb_batch_of(sub);
-            CHECK("beside an empty array", batch->json_count == 0 && batch->json_length == 2);
+            CHECK("beside an empty array", batch->head.json_count == 0 && batch->head.json_length == 2);
             const eb_beside *beside = &batch->beside[0];
             CHECK("with both lengths", beside->path_length == head && beside->data_length == body);
             CHECK("the path first", memcmp(batch->buffer + beside->offset, path + 1, head) == 0);
@@ -138,7 +139,7 @@ static void an_event_takes_at_most_a_quarter_of_the_ring(void)
     EQUAL("the limit is a quarter", eb_event_limit(it.bus), CAPACITY / 4);
     EQUAL("a record of it fits", put_sized(it.peer, 0, CAPACITY / 4 - 32, 1), EB_OK);
     EQUAL("one byte more does not", put_sized(it.peer, 0, CAPACITY / 4 - 31, 1), EB_TOO_LARGE);
-    EQUAL("what has no brackets is no text", eb_send(it.peer, 0, "x", 1), EB_TOO_LARGE);
+    EQUAL("what has no brackets is no text", eb_send(&(eb_route){.bus = it.peer, .topic = 0}, "x"), EB_TOO_LARGE);
     EQUAL("nothing of these was sent", sent(it.bus), 1);
     scene_end(&it);
 }

@@ -259,8 +259,60 @@ static void the_roster_lock_is_waited_for_until_the_deadline(void)
     scene_end(&it);
 }
 
+static void a_publisher_lives_as_long_as_its_descriptor(void)
+{
+    scene it = scene_small();
+    uint64_t token = it.bus->token;
+    CHECK("each has a token of its own", token != 0 && it.peer->token != 0 && token != it.peer->token);
+    CHECK("one sees that the other lives", eb_publisher_alive(&it.peer->roster, token));
+    EQUAL("it leaves the bus, maybe while a thread of it is publishing", eb_detach(it.bus->roster.fd), EB_OK);
+    CHECK("and lives on as a publisher", eb_publisher_alive(&it.peer->roster, token));
+    CHECK("nobody is nobody", !eb_publisher_alive(&it.peer->roster, 0));
+    CHECK("nor is what cannot be", !eb_publisher_alive(&it.peer->roster, ~0ull));
+    eb_bus_free(it.bus);
+    CHECK("its descriptor's copy is still open", eb_publisher_alive(&it.peer->roster, token));
+    close(it.roster_fd);
+    CHECK("with the last one it is dead", !eb_publisher_alive(&it.peer->roster, token));
+    it.bus = NULL;
+    it.roster_fd = -1;
+    scene_end(&it);
+}
+
+static void the_publish_lock_of_the_living_is_not_taken(void)
+{
+    scene it = scene_small();
+    eb_u64 *lock = &it.bus->ring.header->publish_lock;
+    EQUAL("one has it", eb_bus_lock_publish(it.bus, EB_POLL), EB_OK);
+    EQUAL("its word says who", atomic_load(lock), it.bus->token);
+    EQUAL("another attachment does not get it", eb_bus_lock_publish(it.peer, EB_POLL), EB_BUSY);
+    EQUAL("nor does another thread of the same", eb_bus_lock_publish(it.bus, EB_POLL), EB_BUSY);
+    eb_bus_unlock_publish(it.bus);
+    EQUAL("given back, it is to be had", eb_bus_lock_publish(it.peer, EB_POLL), EB_OK);
+    eb_bus_unlock_publish(it.peer);
+    atomic_store(lock, ~0ull);
+    EQUAL("of nobody it is taken over", put(it.peer, 0, 1), EB_OK);
+    EQUAL("and free again", atomic_load(lock), 0);
+    scene_end(&it);
+}
+
+static void what_cannot_be_repaired_is_damaged_for_everybody(void)
+{
+    scene it = scene_small();
+    put(it.peer, 0, 1);
+    atomic_store(&it.bus->ring.header->publish_lock, ~0ull);
+    atomic_store(&it.bus->ring.header->committed, 3 * RECORD);
+    for (int i = 0; i < 3; i++) {
+        EQUAL("for one", put(it.bus, 0, 2), EB_DAMAGED);
+        EQUAL("and for the other", put(it.peer, 0, 2), EB_DAMAGED);
+    }
+    scene_end(&it);
+}
+
 int main(void)
 {
+    RUN(a_publisher_lives_as_long_as_its_descriptor);
+    RUN(the_publish_lock_of_the_living_is_not_taken);
+    RUN(what_cannot_be_repaired_is_damaged_for_everybody);
     RUN(a_slot_has_a_new_generation_at_every_claim_and_end);
     RUN(the_slots_are_counted);
     RUN(what_a_subscriber_says_of_itself_can_be_read);

@@ -43,7 +43,7 @@ static void a_lap_between_copy_and_check_is_seen(void)
                     last = batch->sequence[i];
                     EQUAL("each text belongs to its sequence", strtoull(text, (char **)&text, 10), last);
                 }
-                CHECK("a batch is one array", text == batch->buffer + batch->json_length);
+                CHECK("a batch is one array", text == batch->buffer + batch->head.json_length);
             }
             CHECK("it was overtaken", happened());
             EQUAL("the last event came", last, FULL_RING + lap);
@@ -61,15 +61,15 @@ static void what_was_copied_beside_is_thrown_away_too(void)
     eb_subscription *sub = join(it.bus, EB_LATEST, false);
     const eb_batch *batch = eb_batch_of(sub);
     uint64_t lap = 1;
-    EQUAL("data", eb_send_raw(it.peer, 0, "/old", 4, "gone", 4), EB_OK);
-    EQUAL("more data", eb_send_raw(it.peer, 0, "/new", 4, "kept", 4), EB_OK);
+    EQUAL("data", eb_send_raw(&(eb_route){.bus = it.peer, .topic = 0}, "/old", 4, "gone", 4), EB_OK);
+    EQUAL("more data", eb_send_raw(&(eb_route){.bus = it.peer, .topic = 0}, "/new", 4, "kept", 4), EB_OK);
     put_many(it.peer, 3, FULL_RING);
     sender = it.peer;
     sending = FULL_RING + 1;
     plan_at(EB_POINT_receive_read, 1, send_a_lap, &lap);
     EQUAL("a batch, whose first event is overwritten when copied", eb_receive(sub, 8, EB_POLL), 8);
     CHECK("it happened", happened() && eb_lost(sub) == 1);
-    CHECK("it has the data kept and no other", batch->beside_count == 1 && batch->json_count == 7);
+    CHECK("it has the data kept and no other", batch->head.beside_count == 1 && batch->head.json_count == 7);
     const eb_beside *kept = &batch->beside[0];
     CHECK("at the buffer's end", kept->index == 0 && kept->offset + 8 == batch->size);
     CHECK("whole", memcmp(batch->buffer + kept->offset, "/newkept", 8) == 0);
@@ -175,13 +175,13 @@ static void a_topic_without_a_verdict_is_asked_about_once(void)
     EQUAL("again, until it is decided", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
     EQUAL("by its number", eb_batch_of(sub)->undecided, 0);
     CHECK("and names", eb_batch_of(sub)->system_length == 1 && !memcmp(eb_batch_of(sub)->names, "ak0", 3));
-    EQUAL("its verdict is taken", eb_decide(sub, 0, 1), EB_OK);
+    EQUAL("its verdict is taken", eb_decide(sub, 0, 1), 0);
     EQUAL("what was read before the next question comes first", eb_receive(sub, 8, EB_POLL), 1);
     EQUAL("then the question", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
-    EQUAL("unheard is a verdict too", eb_decide(sub, 1, 0), EB_OK);
+    EQUAL("unheard is a verdict too", eb_decide(sub, 1, 0), 1);
     CHECK("and makes deaf", eb_slot_deaf(&it.bus->roster, 0, 1) && !eb_slot_deaf(&it.bus->roster, 0, 0));
     EQUAL("the third is asked about", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
-    EQUAL("heard", eb_decide(sub, 2, 1), EB_OK);
+    EQUAL("heard", eb_decide(sub, 2, 1), 2);
     EQUAL("all that are heard come at once", eb_receive(sub, 8, EB_POLL), 3);
     CHECK("in order", !memcmp(eb_batch_of(sub)->buffer, "[12,13,15]", 10));
     EQUAL("a number past the table has no verdict", eb_decide(sub, EB_TOPICS, 1), EB_DAMAGED);
@@ -234,7 +234,7 @@ static void both_ends_of_the_buffer_meet(void)
         eb_batch *batch = eb_batch_of(sub);
         char *data = pattern(40000, 3);
         size_t text = batch->size - 40004 - 3 + 2 - spare; /* beside path and data: brackets and a byte for the end */
-        EQUAL("data", eb_send_raw(it.peer, 0, "/raw", 4, data + 1, 40000), EB_OK);
+        EQUAL("data", eb_send_raw(&(eb_route){.bus = it.peer, .topic = 0}, "/raw", 4, data + 1, 40000), EB_OK);
         EQUAL("text", put_sized(it.peer, 0, text, 4), EB_OK);
         int count = eb_receive(sub, 8, EB_POLL);
         EQUAL("both are in one batch while they fit", count, spare < 2 ? 1 : 2);

@@ -132,7 +132,7 @@ static void expect_beside(const eb_batch *batch, uint32_t at, uint32_t index, co
     CHECK("and its bytes", memcmp(batch->buffer + beside->offset, bytes, length) == 0);
 }
 
-static void names_travel_in_a_record_and_are_asked_about_one_by_one(void)
+static void names_that_travel_in_a_record_get_a_number_of_the_subscriptions_own(void)
 {
     scene it = scene_small();
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
@@ -141,22 +141,49 @@ static void names_travel_in_a_record_and_are_asked_about_one_by_one(void)
     EQUAL("data", put_inline_raw(it.peer, "bc", 1, 1, "/p", "raw"), EB_OK);
     EQUAL("a number", put(it.peer, 0, 42), EB_OK);
     EQUAL("text again", put_inline(it.peer, "sys.akind", 5, 4, "[43]"), EB_OK);
-    EQUAL("all are counted", atomic_load(&it.bus->ring.header->inline_count), 3);
+    EQUAL("others", put_inline(it.peer, "sys.akin", 4, 4, "[44]"), EB_OK);
+    EQUAL("all are counted", atomic_load(&it.bus->ring.header->inline_count), 4);
     EQUAL("the first is asked about", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
     CHECK("by its names", batch->undecided == EB_INLINE && batch->system_length == 5 && batch->kind_length == 4);
     CHECK("both", memcmp(batch->names, "sys.akind", 9) == 0);
-    eb_decide(sub, EB_INLINE, 1);
+    EQUAL("it gets a number", eb_decide(sub, EB_INLINE, 1), EB_TOPICS);
     EQUAL("heard, it is received", eb_receive(sub, 8, EB_POLL), 1);
-    CHECK("its text in the array", batch->json_length == 4 && memcmp(batch->buffer, "[41]", 4) == 0);
-    expect_beside(batch, 0, 0, "sys.akind");
-    EQUAL("the verdict was for that one only", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
-    eb_decide(sub, EB_INLINE, 1);
-    EQUAL("the data come with the number", eb_receive(sub, 8, EB_POLL), 2);
-    CHECK("which is alone in the array", batch->json_count == 1 && memcmp(batch->buffer, "[42]", 4) == 0);
-    expect_beside(batch, 0, 0, "bc/praw");
-    EQUAL("the last is asked about", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
-    eb_decide(sub, EB_INLINE, 0);
+    CHECK("its text in the array", batch->head.json_length == 4 && memcmp(batch->buffer, "[41]", 4) == 0);
+    CHECK("by its number", batch->topic[0] == EB_TOPICS && batch->head.beside_count == 0);
+    EQUAL("the next is asked about", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
+    EQUAL("it gets the next number", eb_decide(sub, EB_INLINE, 1), EB_TOPICS + 1);
+    EQUAL("data come with text whose names are known", eb_receive(sub, 8, EB_POLL), 3);
+    CHECK("both texts in the array", batch->head.json_count == 2 && memcmp(batch->buffer, "[42,43]", 7) == 0);
+    CHECK("by number", batch->topic[0] == EB_TOPICS + 1 && batch->topic[1] == 0 && batch->topic[2] == EB_TOPICS);
+    expect_beside(batch, 0, 0, "/praw");
+    EQUAL("names cut elsewhere are others", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
+    EQUAL("with a number", eb_decide(sub, EB_INLINE, 0), EB_TOPICS + 2);
     EQUAL("unheard, it is skipped", eb_receive(sub, 8, EB_POLL), EB_NOTHING);
+    EQUAL("once more", put_inline(it.peer, "sys.akin", 4, 4, "[45]"), EB_OK);
+    EQUAL("for good", eb_receive(sub, 8, EB_POLL), EB_NOTHING);
+    leave(sub);
+    scene_end(&it);
+}
+
+static void with_all_numbers_given_names_are_asked_about_one_by_one(void)
+{
+    scene it = scene_small();
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    eb_batch *batch = eb_batch_of(sub);
+    char names[16];
+    for (int i = 0; i < EB_OWN_TOPICS; i++) {
+        snprintf(names, sizeof names, "s%06dk", i);
+        EQUAL("a number", eb_names_add(&sub->names, names, 7, 1, EB_HEARD), i);
+    }
+    EQUAL("that stays", eb_names_find(sub->names, "s000041k", 7, 1), 41);
+    EQUAL("none is left", eb_names_add(&sub->names, "sk", 1, 1, EB_HEARD), EB_TABLE_FULL);
+    for (int i = 0; i < 2; i++) {
+        EQUAL("text", put_inline(it.peer, "sk", 1, 1, "[41]"), EB_OK);
+        EQUAL("is asked about", eb_receive(sub, 8, EB_POLL), EB_UNDECIDED);
+        EQUAL("for this once", eb_decide(sub, EB_INLINE, 1), EB_INLINE);
+        EQUAL("and received", eb_receive(sub, 8, EB_POLL), 1);
+        expect_beside(batch, 0, 0, "sk");
+    }
     leave(sub);
     scene_end(&it);
 }
@@ -171,9 +198,9 @@ static void the_longest_names_come_whole(void)
     EQUAL("they are sent", put_inline(it.peer, names, 255, 255, "[1]"), EB_OK);
     EQUAL("asked about", eb_receive(sub, 1, EB_POLL), EB_UNDECIDED);
     CHECK("whole", eb_batch_of(sub)->system_length == 255 && memcmp(eb_batch_of(sub)->names, names, 510) == 0);
-    eb_decide(sub, EB_INLINE, 1);
+    EQUAL("numbered", eb_decide(sub, EB_INLINE, 1), EB_TOPICS);
     EQUAL("and received", next(sub), 1);
-    expect_beside(eb_batch_of(sub), 0, 0, names);
+    EQUAL("by the number", eb_batch_of(sub)->topic[0], EB_TOPICS);
     leave(sub);
     scene_end(&it);
 }
@@ -185,7 +212,8 @@ int main(void)
     RUN(the_heap_ends_to_the_byte);
     RUN(damaged_entries_are_refused);
     RUN(a_record_of_a_topic_that_is_not_there_is_refused);
-    RUN(names_travel_in_a_record_and_are_asked_about_one_by_one);
+    RUN(names_that_travel_in_a_record_get_a_number_of_the_subscriptions_own);
+    RUN(with_all_numbers_given_names_are_asked_about_one_by_one);
     RUN(the_longest_names_come_whole);
     return checked();
 }

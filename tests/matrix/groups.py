@@ -32,13 +32,13 @@ GROUPS = 3
 
 
 def make(line: Line, name: str, aim: Aim) -> None:
-    """Joins group after group, each of which it makes, to hear what the ring still holds."""
+    """Makes group after group before it joins them, to hear what the ring still holds."""
     bus = eventbus.open(name)
     line.say("open")
     line.hear()
     aim.take()
     for number in range(GROUPS):
-        bus.subscribe("still", group=f"new {number}", start="oldest", prefetch=9)
+        bus.group(f"new {number}", "still", start="oldest")
 
 
 @dataclass(frozen=True)

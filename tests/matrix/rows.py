@@ -121,6 +121,9 @@ ROWS = {
         closer=Closing(PUBLISH, closed=False, owner_dead=True),
     ),
     "publish_counted": who_sends(WHOLE, _visible),
+    "lock_released": who_sends(
+        WHOLE + "; whoever waits for the lock looks by itself", Sending(sent=True), closer=Closing(), patient=True
+    ),
     "publish_unlocked": who_sends(WHOLE + "; sleepers are woken by the next", Sending(sent=True), Burying(2)),
     "wake_lowered": who_sends(
         WHOLE + "; the sleeper looks by itself",
@@ -312,6 +315,7 @@ ROWS = {
     "ring_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
     "roster_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
     "attached": row("nothing", "whoever opens", opener=(_opening, _joining_bus)),
+    "publisher_entered": row("nothing", "whoever opens and may send", opener=(_opening, _joining_bus)),
     "ring_mode_set": row(START_OVER, "whoever makes a bus", opener=_opening),
     "roster_mode_set": row(START_OVER, "whoever makes a bus", opener=_opening),
     "format_ring_sized": row(START_OVER, "whoever makes a bus", opener=_opening),

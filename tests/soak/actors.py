@@ -1,0 +1,290 @@
+"""What every actor stands on, and the publishers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import mmap
+import os
+import random
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from eventbus._eventbus import lib
+
+import eventbus
+from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
+from soak.ledger import Kind, Ledger, Why
+from soak.message import DENIED, Message, message
+from soak.plan import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Publisher, Round
+
+PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
+PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
+LIFETIME = 240  # seconds after which an actor ends itself, should nobody be left to do it
+_IDENTITY_AT = 24  # the random identity in a roster's signature
+
+_POLICY = {"default": "allow", "rule": [{"effect": "deny", "actions": ["*"], "resources": [DENIED]}]}
+
+
+class Stage:
+    """Where a round is played: its plan, its bus's name, its directory, and the phase that all can see."""
+
+    def __init__(self, plan: Round, name: str, directory: Path) -> None:
+        self.plan = plan
+        self.name = name
+        self.directory = directory
+        with (directory / "phase").open("a+b") as file:
+            file.truncate(1)
+            self._phase = mmap.mmap(file.fileno(), 1)
+
+    @property
+    def phase(self) -> int:
+        """PUBLISH, FINISH (publishers end), DRAIN (all publishers have ended) or LEAVE (all but the finisher have)."""
+        return self._phase[0]
+
+    def enter(self, phase: int) -> None:
+        """The next phase, for all."""
+        self._phase[0] = phase
+
+
+class Part:
+    """One actor at work."""
+
+    def __init__(self, stage: Stage, actor: Actor, inherited: Bus | None = None) -> None:
+        self.stage = stage
+        self.plan = stage.plan
+        self.actor = actor
+        self.dice = random.Random(actor.seed)
+        self.ledger = Ledger(stage.directory, actor.number)
+        self._inherited = inherited
+
+    @property
+    def phase(self) -> int:
+        """Of the round."""
+        return self.stage.phase
+
+    def open(self, role: Literal["member", "subscriber"] = "member") -> Bus:
+        """The round's bus: at first the one that was inherited, if any."""
+        inherited, self._inherited = self._inherited, None
+        if inherited is not None:
+            return inherited
+        while True:
+            try:
+                bus = eventbus.open(
+                    self.stage.name,
+                    capacity=self.plan.traffic.capacity,
+                    max_subscribers=self.plan.max_subscribers,
+                    persist=self.plan.persist,
+                    role=role,
+                    policy=_POLICY if self.plan.traffic.policy else None,
+                    actor="soak",
+                )
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self.plan.small:
+                    raise
+                self.ledger.write(Kind.REFUSED)
+                time.sleep(0.02)
+                continue
+            self.ledger.write(Kind.OPENED, c=identity(bus))
+            return bus
+
+    def make_group(self, bus: Bus, group: Group) -> None:
+        """Makes the group, or finds it made."""
+        self.ledger.write(Kind.GROUPING, group.number, bus.stats().sent, c=identity(bus))
+        bus.group(group.name, group.system, group.kind, start=group.start, max_deliveries=group.max_deliveries)
+        self.ledger.write(Kind.GROUPED, group.number, bus.stats().sent, c=identity(bus))
+
+
+def identity(bus: Bus) -> int:
+    """What tells one bus from the next of the same name."""
+    handle = bus._handle
+    assert handle is not None, "the bus is closed"
+    return int.from_bytes(os.pread(handle.roster_fd, 8, _IDENTITY_AT), "little", signed=True)
+
+
+def descriptors() -> int:
+    """How many are open in this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def arm(part: Part) -> None:
+    """With a core that has test points, two actors in three may die or stand still for a moment at one of them."""
+    if (
+        not hasattr(lib, "eb_test_arm")
+        or isinstance(part.actor, (Keeper, Finisher, Nursery))
+        or part.dice.random() > 0.67
+    ):
+        return
+    point = part.dice.randrange(lib.eb_test_point_count())
+    number = part.dice.choice((signal.SIGKILL, signal.SIGSTOP))
+    part.ledger.write(Kind.ARMED, a=point, flag=number)
+    lib.eb_test_arm(point, number, part.dice.choice((1, 2, 5, 50, 500)))
+
+
+def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bus | None = None) -> NoReturn:
+    """The life of an actor's process; its last entry says that it ended by itself."""
+    try:
+        signal.alarm(LIFETIME)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        log = os.open(stage.directory / f"{actor.number}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        faulthandler.enable(2)
+        faulthandler.register(signal.SIGUSR1, 2)
+        part = Part(stage, actor, inherited)
+        part.ledger.write(Kind.START, a=os.getpid())
+        arm(part)
+        try:
+            work(part)
+        except BaseException:
+            part.ledger.fault(f"actor {actor}: {traceback.format_exc()}")
+        part.ledger.write(Kind.END)
+    finally:
+        os._exit(0)
+
+
+# --- publishers ---
+
+
+class Shared:
+    """The bus that a publisher's threads share; one of them leaves it now and then, under the others' hands."""
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        bus = part.open()
+        self._now = bus, identity(bus)
+
+    def now(self) -> tuple[Bus, int]:
+        """The bus, and which one it is."""
+        return self._now
+
+    def reopen(self) -> None:
+        """Leaves the bus and comes back."""
+        self._now[0].close()
+        bus = self._part.open()
+        self._now = bus, identity(bus)
+
+    def close(self) -> None:
+        """Leaves the bus."""
+        self._now[0].close()
+
+
+def publish(part: Part) -> None:
+    """A publisher: its threads send until the phase ends."""
+    actor = part.actor
+    assert isinstance(actor, Publisher)
+    shared = Shared(part)
+    failures: list[str] = []
+
+    def work(thread: int) -> None:
+        try:
+            _Sending(part, actor, shared, thread).run()
+        except BaseException:
+            failures.append(traceback.format_exc())
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, actor.threads)]
+    for thread in threads:
+        thread.start()
+    work(0)
+    for thread in threads:
+        thread.join()
+    shared.close()
+    for failure in failures:
+        part.ledger.fault(f"actor {actor}: {failure}")
+
+
+class _Sending:
+    """One thread that sends."""
+
+    def __init__(self, part: Part, actor: Publisher, shared: Shared, thread: int) -> None:
+        self._part = part
+        self._actor = actor
+        self._shared = shared
+        self._thread = thread
+        self._publisher = actor.number * SESSIONS + thread
+        self._dice = random.Random(actor.seed * 31 + thread)
+
+    def run(self) -> None:
+        """Sends until the phase ends."""
+        number, sends, actor = 1, 0, self._actor
+        while self._part.phase == PUBLISH:
+            number += self._send(number)
+            sends += 1
+            if actor.reopen and self._thread == 0 and sends % actor.reopen == 0:
+                self._shared.reopen()
+            if actor.pause:
+                time.sleep(self._dice.random() * 2 * actor.pause)
+
+    def _send(self, first: int) -> int:
+        """One send from this number on; how many events it was to have."""
+        events = self._collect(first)
+        last = first + len(events) - 1
+        bus, which = self._shared.now()
+        put = self._part.ledger.write
+        put(Kind.WILL, self._publisher, first, last, which, flag=len(events) > 1)
+        why = self._attempt(bus, events)
+        if why is None:
+            put(Kind.SENT, self._publisher, first, last, which)
+        else:
+            put(Kind.NOT_SENT, self._publisher, first, last, which, flag=why)
+        return len(events)
+
+    def _collect(self, first: int) -> list[Message]:
+        """What is sent together: together it fits, and what must be refused mostly comes alone."""
+        traffic, room = self._part.plan.traffic, self._part.plan.traffic.capacity // 2
+        events: list[Message] = []
+        for number in range(first, first + self._dice.randint(1, self._actor.batch)):
+            one = message(traffic, self._publisher, number)
+            room -= one.bytes
+            if events and (room < 0 or (self._bad(one) and self._dice.random() < 0.9)):
+                break
+            events.append(one)
+        return events
+
+    def _bad(self, one: Message) -> bool:
+        return one.over or (self._part.plan.traffic.policy and one.system == DENIED)
+
+    def _attempt(self, bus: Bus, events: list[Message]) -> Why | None:
+        """Sends; why not, if the plan allows that, else it is a fault."""
+        patient = self._actor.patient and sum(one.bytes for one in events) < self._part.plan.traffic.capacity // 32
+        timeout = self._dice.choice((PATIENCE, None) if patient else (0, 0, 0.02, 0.3))
+        try:
+            if len(events) == 1 and self._dice.random() < 0.9:
+                bus.send(*events[0][:4], timeout=timeout)
+            elif bus.send_many([one[:4] for one in events], timeout=timeout) != len(events):
+                raise AssertionError("send_many told another number")
+        except PolicyDeniedError:
+            return self._expected(Why.DENIED, self._part.plan.traffic.policy and DENIED in {one[0] for one in events})
+        except InvalidError:
+            return self._expected(Why.LARGE, any(one.over for one in events))
+        except FullError:
+            return self._expected(Why.FULL, not patient)
+        except UnavailableError:
+            return self._expected(Why.BUSY, not patient)
+        except ClosedError:
+            return self._expected(Why.CLOSED, self._actor.threads > 1 and self._actor.reopen > 0)
+        if any(map(self._bad, events)):
+            raise AssertionError(f"what must be refused was sent: {[one[:3] for one in events if self._bad(one)]}")
+        return None
+
+    def _expected(self, why: Why, expected: bool) -> Why:
+        if not expected:
+            self._part.ledger.fault(f"publisher {self._publisher}: {why.name} unexpectedly: {traceback.format_exc()}")
+        return why
+
+
+@contextlib.contextmanager
+def left(bus: Bus) -> Iterator[Bus]:
+    """Closes the bus whatever comes; ``Bus`` as a context manager would give back what is in hand after an error."""
+    try:
+        yield bus
+    finally:
+        bus.close()

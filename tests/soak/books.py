@@ -1,0 +1,205 @@
+"""The ledgers of a round, put together: sends, subscriptions and memberships, each with the bus it belongs to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from soak.ledger import Entry, Kind, Why
+from soak.plan import Actor, Subscriber
+
+LETTER = "letter"
+Origin = tuple[str, int, int]  # ("event", publisher, number) or (LETTER, group, the original's sequence)
+
+
+@dataclass
+class Send:
+    """One send; ``outcome`` is True when it returned, False when it raised, None when it was cut short."""
+
+    bus: int
+    publisher: int
+    first: int
+    last: int
+    together: bool
+    at: int
+    outcome: bool | None = None
+
+
+class Got(NamedTuple):
+    """One event as somebody got it."""
+
+    sequence: int
+    origin: Origin
+    deliveries: int
+    at: int
+    time: int
+
+
+@dataclass
+class Receiver:
+    """One subscription or membership."""
+
+    who: int
+    bus: int
+    killed: bool
+    joined_at: int = 0
+    got: list[Got] = field(default_factory=list)
+    drained: bool = False
+    ended: bool = False
+
+
+@dataclass
+class Subscription(Receiver):
+    """One subscription.
+
+    Attributes:
+        start: the sequence that was asked for, else 0.
+        sent_before, sent_after: how many events there were just before and just after it joined.
+    """
+
+    plan: Subscriber = field(default_factory=lambda: Subscriber(0))
+    start: int = 0
+    sent_before: int = 0
+    sent_after: int | None = None
+    lost: int | None = None
+
+    def __str__(self) -> str:
+        plan = self.plan
+        state = "killed" if self.killed else "drained" if self.drained else "left"
+        return f"subscription {self.who} ({plan.system}, {plan.kind}, {plan.overflow}, {plan.start}, {state})"
+
+
+@dataclass
+class Membership(Receiver):
+    """One membership of a group."""
+
+    group: int = 0
+    many: bool = False
+    acked: set[Got] = field(default_factory=set)
+    asked: set[Got] = field(default_factory=set)  # and the answer may have come too late to be written down
+    rejected: set[Got] = field(default_factory=set)
+    hand: dict[int, Got] = field(default_factory=dict)  # what it got last, by sequence
+
+
+@dataclass
+class Grouping:
+    """When a group was made: how many events there were before and after, and by when."""
+
+    before: int
+    after: int | None = None
+    at: int = 0
+
+
+class Books:
+    """All ledgers of a round."""
+
+    def __init__(self, actors: dict[int, Actor], entries: dict[int, list[Entry]], killed: set[int]) -> None:
+        self.sends: list[Send] = []
+        self.subscriptions: list[Subscription] = []
+        self.members: list[Membership] = []
+        self.groupings: dict[tuple[int, int], Grouping] = {}
+        self.ends: dict[int, int] = {}
+        self._figures: Counter[str] = Counter()
+        self._buses: dict[int, None] = {}
+        for number, actor in actors.items():
+            self._read(actor, entries.get(number, []), number in killed)
+
+    def buses(self) -> list[int]:
+        """The identities of all buses that somebody wrote of."""
+        return list(self._buses)
+
+    def figures(self) -> Counter[str]:
+        """What was counted."""
+        return self._figures
+
+    def _read(self, actor: Actor, entries: list[Entry], killed: bool) -> None:
+        going: dict[int, Send] = {}
+        receivers: dict[int, Subscription | Membership] = {}
+        for one in entries:
+            kind = Kind(one.kind)
+            if kind == Kind.WILL:
+                going[one.who] = Send(one.c, one.who, one.a, one.b, bool(one.flag), one.at)
+                self.sends.append(going[one.who])
+                self._buses[one.c] = None
+            elif kind in (Kind.SENT, Kind.NOT_SENT):
+                self._settle(going.pop(one.who), one)
+            elif kind in (Kind.JOINING, Kind.JOINED):
+                self._join(actor, receivers, one, killed)
+            elif one.who in receivers and kind not in (Kind.GROUPING, Kind.GROUPED):
+                self._follow(receivers[one.who], one)
+            elif kind in (Kind.GROUPING, Kind.GROUPED):
+                self._group(one)
+            elif kind == Kind.SHUTDOWN:
+                self.ends[one.c] = one.b
+                self._figures["bytes committed"] += one.a
+                self._buses[one.c] = None
+            elif kind in _COUNTED:
+                self._figures[_COUNTED[kind]] += 1
+        opened = sum(one.kind == Kind.OPENED for one in entries)
+        self._figures["re-openings"] += max(0, opened - 1)
+
+    def _settle(self, send: Send, one: Entry) -> None:
+        send.outcome = one.kind == Kind.SENT
+        events = send.last - send.first + 1
+        name = "events sent" if send.outcome else f"refused, {Why(one.flag).name.lower().replace('_', ' ')}"
+        self._figures[name] += events
+        self._figures["sends of several"] += send.together and send.outcome
+
+    def _join(self, actor: Actor, receivers: dict[int, Subscription | Membership], one: Entry, killed: bool) -> None:
+        self._buses[one.c] = None
+        if one.other:
+            member = receivers.get(one.who)
+            if not isinstance(member, Membership):
+                many = getattr(actor, "style", "next") == "many"
+                member = Membership(one.who, one.c, killed, group=one.other, many=many)
+                self.members.append(member)
+            member.joined_at = one.at
+            receivers[one.who] = member
+        elif one.kind == Kind.JOINING:
+            plan = actor if isinstance(actor, Subscriber) else Subscriber(actor.number)
+            made = Subscription(one.who, one.c, killed, plan=plan, start=one.b, sent_before=one.a)
+            self.subscriptions.append(made)
+            receivers[one.who] = made
+        else:
+            joined = receivers[one.who]
+            assert isinstance(joined, Subscription)
+            joined.sent_after, joined.joined_at = one.a, one.at
+            self._figures["subscriptions"] += 1
+
+    def _follow(self, receiver: Subscription | Membership, one: Entry) -> None:
+        if one.kind in (Kind.GOT, Kind.LETTER):
+            origin: Origin = ("event" if one.kind == Kind.GOT else LETTER, one.other, one.b)
+            got = Got(one.a, origin, one.deliveries, one.at, one.c)
+            receiver.got.append(got)
+            if isinstance(receiver, Membership):
+                receiver.hand[one.a] = got
+            self._figures["deliveries"] += 1
+        elif one.kind == Kind.ENDED:
+            receiver.ended, receiver.drained = True, bool(one.flag)
+        elif one.kind == Kind.LOST and isinstance(receiver, Subscription):
+            receiver.lost = one.a
+            self._figures["lost"] += one.a
+        elif one.kind == Kind.ACKED and isinstance(receiver, Membership):
+            receiver.acked.add(receiver.hand[one.a])
+        elif one.kind == Kind.ASKING and isinstance(receiver, Membership):
+            receiver.asked.add(receiver.hand[one.a])
+        elif one.kind == Kind.REJECTING and isinstance(receiver, Membership):
+            receiver.rejected.add(receiver.hand[one.a])
+            self._figures["rejected"] += 1
+
+    def _group(self, one: Entry) -> None:
+        """A group begins after the earliest that anybody began to make it, before the earliest that had made it."""
+        key = (one.who, one.c)
+        known = self.groupings.setdefault(key, Grouping(one.a))
+        if one.kind == Kind.GROUPING:
+            known.before = min(known.before, one.a)
+        elif known.after is None or one.at < known.at:
+            known.after, known.at = one.a, one.at
+
+
+_COUNTED = {
+    Kind.REFUSED: "buses refused for space",
+    Kind.LOOKED: "stats read",
+    Kind.DISTURBED: "no slot left",
+}

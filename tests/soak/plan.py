@@ -1,0 +1,334 @@
+"""The plan of a round: who takes part and what befalls them, drawn from the seed and the round's number alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from soak.message import PATTERNS, Traffic
+
+CAPACITIES = (64 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)
+SESSIONS = 64  # subscriptions and publishers that one actor may have after each other: their numbers start with its own
+LONGEST_STOP = 1.2  # seconds; far below the patience of whoever waits for a lock that a stopped process may hold
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One process.
+
+    Attributes:
+        number: its own, unique in the round.
+        delay: seconds after the round's begin at which it starts.
+        clocked: runs under a clock that jumps.
+        nested: forked by a process that has the bus open, by number; else 0.
+        reopen: leaves the bus and comes back after so many events or sends; 0 never.
+        seed: of its own dice.
+    """
+
+    number: int
+    delay: float = 0.0
+    clocked: bool = False
+    nested: int = 0
+    reopen: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Publisher(Actor):
+    """Sends.
+
+    Attributes:
+        threads: how many threads send.
+        batch: the most events of one send; 1 for send, more for send_many.
+        pause: seconds between two sends.
+        patient: waits so long that a refusal can only be a defect.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    pause: float = 0.0
+    patient: bool = True
+
+
+@dataclass(frozen=True)
+class Subscriber(Actor):
+    """Receives.
+
+    Attributes:
+        system, kind: its patterns.
+        overflow, start: as in ``subscribe``; "past", "next" and "future" are sequences around what has been sent.
+        role: as in ``open``.
+        style: "one", "many", "iterate" or "channel".
+        threads: how many threads share the subscription.
+        pause: seconds after an event, for one event in twenty.
+    """
+
+    system: str = "**"
+    kind: str | None = None
+    overflow: Literal["block", "drop"] = "block"
+    start: str = "latest"
+    role: Literal["member", "subscriber"] = "member"
+    style: str = "one"
+    threads: int = 1
+    pause: float = 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the round."""
+
+    number: int
+    system: str
+    kind: str | None
+    max_deliveries: int
+    start: Literal["latest", "oldest"]
+
+    @property
+    def name(self) -> str:
+        """On the bus."""
+        return f"g{self.number}"
+
+
+@dataclass(frozen=True)
+class Member(Actor):
+    """A member of a group.
+
+    Attributes:
+        group: the group's number.
+        style: "next" acknowledges by asking on, "ack" by ``ack``, "many" takes several at once.
+        reject: the part of the events that it gives back.
+    """
+
+    group: int = 0
+    prefetch: int = 1
+    style: str = "next"
+    reject: float = 0.0
+    pause: float = 0.0
+
+
+@dataclass(frozen=True)
+class Visitor(Actor):
+    """Comes and goes: opens, looks, subscribes, sends nothing, leaves; its descriptors must not grow."""
+
+
+@dataclass(frozen=True)
+class Maker(Actor):
+    """Makes buses that do not fit into shared memory, and fills what is left of it."""
+
+
+@dataclass(frozen=True)
+class Nursery(Actor):
+    """Has the bus open and a subscription of its own, and forks the actors that name it in ``nested``."""
+
+
+@dataclass(frozen=True)
+class Keeper(Actor):
+    """Makes the bus and its groups and stays to the end; nobody kills it. It may be one that hears everything."""
+
+    listens: bool = True
+
+
+@dataclass(frozen=True)
+class Finisher(Actor):
+    """Ends the round: drains the groups, shuts the bus down, looks whether it is as it should be."""
+
+    dies: bool = False
+
+
+@dataclass(frozen=True)
+class Blow:
+    """What befalls an actor.
+
+    Attributes:
+        at: seconds after the round's begin.
+        what: "kill", "stop", "stop and kill", "jump" (of the clock), "kill all".
+        actor: whom.
+        seconds: how long it stands still, or how far the clock jumps.
+    """
+
+    at: float
+    what: str
+    actor: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round."""
+
+    number: int
+    seconds: float
+    traffic: Traffic
+    max_subscribers: int
+    persist: bool
+    small: bool
+    groups: tuple[Group, ...]
+    actors: tuple[Actor, ...]
+    blows: tuple[Blow, ...]
+    second: tuple[Actor, ...] = field(default=())
+
+    def __str__(self) -> str:
+        kinds = [type(one).__name__ for one in (*self.actors, *self.second)]
+        parts = [f"{kinds.count(kind)} {kind.lower()}s" for kind in sorted(set(kinds))]
+        flags = [flag for flag in ("persist", "small") if getattr(self, flag)]
+        flags += ["policy"] if self.traffic.policy else []
+        flags += ["kill all"] if self.second else []
+        size = f"{self.traffic.capacity >> 10} KiB"
+        return ", ".join([size, f"{self.traffic.topics} topics", f"{self.traffic.sizes} sizes", *flags, *parts])
+
+
+class _Draw:
+    """Draws the parts of one round."""
+
+    def __init__(self, dice: random.Random, seconds: float, clocks: bool) -> None:
+        self.dice = dice
+        self.seconds = seconds
+        self.clocks = clocks
+        self.last = 0
+
+    def base(self, late: float = 0.4) -> dict[str, object]:
+        """What all actors have."""
+        self.last += 1
+        dice = self.dice
+        return {
+            "number": self.last,
+            "delay": dice.uniform(0, self.seconds * 0.6) if dice.random() < late else 0.0,
+            "clocked": self.clocks and dice.random() < 0.12,
+            "reopen": dice.choice((0, 0, 0, 300, 2000)),
+            "seed": dice.getrandbits(32),
+        }
+
+    def publisher(self) -> Publisher:
+        dice = self.dice
+        made = Publisher(
+            **self.base(0.3),  # type: ignore[arg-type]
+            threads=dice.choice((1, 1, 1, 2, 4)),
+            batch=dice.choice((1, 1, 1, 4, 20, 100)),
+            pause=dice.choice((0.0, 0.0, 0.0005, 0.005)),
+            patient=dice.random() < 0.7,
+        )
+        return replace(made, pause=max(made.pause, 0.0005)) if made.threads > 1 else made
+
+    def subscriber(self) -> Subscriber:
+        dice = self.dice
+        patterns = [pattern for pattern in PATTERNS if pattern != "k.*"]
+        overflow: Literal["block", "drop"] = dice.choice(("block", "block", "drop"))
+        return Subscriber(
+            **self.base(),  # type: ignore[arg-type]
+            system="**" if dice.random() < 0.5 else dice.choice(patterns),
+            kind=dice.choice((None, None, "k.*")),
+            overflow=overflow,
+            start=dice.choice(("latest", "latest", "oldest", "past", "future", "next", "next")),
+            role=dice.choice(("member", "member", "subscriber")),
+            style=dice.choice(("one", "many", "iterate", "channel")),
+            threads=dice.choice((1, 1, 1, 1, 3)),
+            pause=dice.choice((0.0, 0.0, 0.001, 0.004 if overflow == "block" else 0.02)),
+        )
+
+    def group(self, number: int) -> Group:
+        dice = self.dice
+        return Group(
+            number=number,
+            system=dice.choice(("**", "**", "a.**", "(a|b).**", "*")),
+            kind=dice.choice((None, None, "k.*")),
+            max_deliveries=dice.choice((1, 2, 5, 5, 10)),
+            start=dice.choice(("latest", "oldest")),
+        )
+
+    def member(self, group: int) -> Member:
+        dice = self.dice
+        return Member(
+            **self.base(),  # type: ignore[arg-type]
+            group=group,
+            prefetch=dice.choice((1, 1, 4, 16, 64)),
+            style=dice.choice(("next", "next", "ack", "many")),
+            reject=dice.choice((0.0, 0.0, 0.02, 0.2)),
+            pause=dice.choice((0.0, 0.001, 0.01)),
+        )
+
+    def company(self, groups: tuple[Group, ...]) -> list[Actor]:
+        """Everybody but the keeper."""
+        dice = self.dice
+        made: list[Actor] = [self.publisher() for _ in range(dice.randrange(1, 5))]
+        made += [self.subscriber() for _ in range(dice.randrange(1, 6))]
+        made += [self.member(group.number) for group in groups for _ in range(dice.randrange(1, 5))]
+        made += [Visitor(**self.base()) for _ in range(dice.choice((0, 0, 1)))]  # type: ignore[arg-type]
+        if dice.random() < 0.35:
+            nursery = Nursery(**{**self.base(), "clocked": False})  # type: ignore[arg-type]
+            nested = dice.sample(range(len(made)), min(len(made), dice.randrange(1, 4)))
+            for index in nested:
+                made[index] = replace(made[index], nested=nursery.number, clocked=False, delay=0.0)
+            made.append(nursery)
+        return made
+
+    def replacement(self, gone: Actor, at: float) -> Actor:
+        """Who takes the place of one that was killed."""
+        self.last += 1
+        return replace(gone, number=self.last, delay=at, nested=0, seed=self.dice.getrandbits(32))
+
+    def blows(self, actors: list[Actor]) -> tuple[list[Blow], list[Actor]]:
+        """Random deaths and stops among these, and who comes instead."""
+        dice = self.dice
+        blows: list[Blow] = []
+        more: list[Actor] = []
+        for _ in range(dice.choice((0, 4, 8, 16, 30))):
+            at = dice.uniform(0.2, self.seconds)
+            victim = dice.choice(actors)
+            what = dice.choice(("kill", "kill", "stop", "stop", "stop and kill"))
+            blows.append(Blow(at, what, victim.number, dice.uniform(0.01, LONGEST_STOP)))
+            if "kill" in what and dice.random() < 0.6:
+                more.append(self.replacement(victim, min(at + dice.uniform(0, 0.5), self.seconds)))
+        return blows, more
+
+
+def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool, clocks: bool) -> Round:
+    """The round of this number of this seed, always the same on a host with the same tools."""
+    dice = random.Random(f"{seed}/{number}")
+    seconds = dice.uniform(shortest, longest)
+    drawing = _Draw(dice, seconds, clocks)
+    capacity = dice.choice(CAPACITIES)
+    traffic = Traffic(
+        nonce=f"{dice.getrandbits(40):010x}",
+        capacity=capacity,
+        topics=dice.choice(("few", "few", "many", "past")),
+        sizes=dice.choice(("tiny", "mixed", "mixed", "large")),
+        policy=dice.random() < 0.2,
+    )
+    small = root and dice.random() < 0.3
+    groups = tuple(drawing.group(number) for number in range(1, dice.choice((0, 1, 1, 2)) + 1))
+    kept = dice.random() < 0.7
+    actors: list[Actor] = []
+    if kept:
+        keeper = Keeper(**drawing.base(), listens=dice.random() < 0.7)  # type: ignore[arg-type]
+        actors.append(replace(keeper, delay=0.0, clocked=False, reopen=0))
+    company = drawing.company(groups)
+    persist, all_killed = dice.random() < 0.3, dice.random() < 0.2
+    blows, more = drawing.blows(company)
+    if dice.random() < 0.3:  # one that dies late and leaves its slot to be found: nobody comes to take it
+        forgotten = Subscriber(drawing.last + 1)
+        drawing.last += 1
+        more.append(forgotten)
+        blows.append(Blow(seconds * dice.uniform(0.6, 0.95), "kill", forgotten.number))
+    if small or dice.random() < 0.1:
+        more.append(Maker(**{**drawing.base(0), "clocked": False}))  # type: ignore[arg-type]
+    if any(actor.clocked for actor in (*company, *more)):
+        jumps = [dice.choice((-86400.0, -3.0, 3.0, 7200.0, 1e8)) for _ in range(6)]
+        blows += [Blow(dice.uniform(0, seconds), "jump", seconds=jump) for jump in jumps]
+    second: tuple[Actor, ...] = ()
+    if all_killed:
+        blows.append(Blow(seconds, "kill all"))
+        second = (*(drawing.replacement(one, 0.0) for one in actors), *drawing.company(groups))
+    blows.sort(key=lambda blow: blow.at)
+    return Round(
+        number=number,
+        seconds=seconds,
+        traffic=traffic,
+        max_subscribers=6 if not groups and dice.random() < 0.2 else 64,
+        persist=persist,
+        small=small,
+        groups=groups,
+        actors=(*actors, *company, *more),
+        blows=tuple(blows),
+        second=second,
+    )

@@ -1,0 +1,106 @@
+"""Signal handlers that raise in the middle of a receive: what C had read by then is not lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from eventbus import Bus, Event, Subscription
+from harness import DEADLINE, arm, take
+
+EVENTS = 5
+
+Way = Callable[[Subscription], list[Event]]
+
+
+class Boom(Exception):
+    """What the handler raises."""
+
+
+@pytest.fixture(autouse=True)
+def raising() -> Iterator[None]:
+    """SIGUSR1 raises Boom as soon as Python looks, which is when C returns."""
+
+    def raise_boom(*_: object) -> None:
+        raise Boom
+
+    before = signal.signal(signal.SIGUSR1, raise_boom)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def one_by_one(sub: Subscription) -> list[Event]:
+    """By ``receive``."""
+    return [take(sub) for _ in range(EVENTS)]
+
+
+def together(sub: Subscription) -> list[Event]:
+    """By ``receive_many``."""
+    return sub.receive_many(EVENTS, DEADLINE)
+
+
+def in_a_loop(sub: Subscription) -> list[Event]:
+    """By iteration."""
+    return [event for _, event in zip(range(EVENTS), sub, strict=False)]
+
+
+def send_all(bus: Bus) -> list[int]:
+    """Sends the events; their data."""
+    for number in range(EVENTS):
+        bus.send("jobs", "job", "/", number)
+    return list(range(EVENTS))
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop"])
+@pytest.mark.parametrize("way", [one_by_one, together, in_a_loop])
+def test_a_batch_that_was_read_is_not_lost(bus: Bus, way: Way, overflow: str) -> None:
+    """Interrupted after C has moved the cursor, a subscription goes on with the event that it would have got."""
+    sub = bus.subscribe("jobs", overflow=overflow)  # type: ignore[arg-type]
+    sent = send_all(bus)
+    arm("receive_copied", signal.SIGUSR1)
+    with pytest.raises(Boom):
+        way(sub)
+    assert [event.data for event in way(sub)] == sent
+    assert sub.receive(0) is None
+
+
+@pytest.mark.parametrize("way", [one_by_one, in_a_loop])
+def test_a_claim_that_was_read_is_not_lost(bus: Bus, way: Way) -> None:
+    """Interrupted after C has claimed, a member goes on with its claim, and nothing of it counts as done."""
+    sub = bus.subscribe("jobs", group="workers", prefetch=EVENTS)
+    sent = send_all(bus)
+    arm("claim_cursor", signal.SIGUSR1)
+    with pytest.raises(Boom):
+        way(sub)
+    heard = way(sub)
+    assert [event.data for event in heard] == sent
+    assert {event.deliveries for event in heard} == {1}
+
+
+def test_an_interrupted_member_gives_its_claim_back(bus: Bus) -> None:
+    """Left by the exception, a member has handled nothing: another one gets all of it, as never delivered."""
+    sub = bus.subscribe("jobs", group="workers", prefetch=EVENTS)
+    sent = send_all(bus)
+    arm("claim_cursor", signal.SIGUSR1)
+    with pytest.raises(Boom), sub:
+        sub.receive(DEADLINE)
+    other = bus.subscribe("jobs", group="workers")
+    assert [(event.data, event.deliveries) for event in one_by_one(other)] == [(number, 1) for number in sent]
+
+
+def test_an_exhausted_event_is_buried_once(bus: Bus) -> None:
+    """Interrupted before it has sent the dead letter, a member sends it when it is asked again."""
+    dead = bus.subscribe("eventbus.dead")
+    bus.group("workers", "jobs", max_deliveries=1)
+    sub = bus.subscribe("jobs", group="workers")
+    bus.send("jobs", "job", "/", "poison")
+    take(sub)
+    sub.reject()
+    arm("claim_counted", signal.SIGUSR1)
+    with pytest.raises(Boom):
+        sub.receive(0)
+    assert sub.receive(0) is None
+    assert take(dead).data["data"] == "poison"
+    assert dead.receive(0) is None

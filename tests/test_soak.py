@@ -1,0 +1,104 @@
+"""The soak itself: a short one that finds nothing, and one that is interrupted and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import DEADLINE, SHARED_MEMORY, until
+
+TESTS = Path(__file__).resolve().parent
+SEED = 20261125
+
+pytestmark = pytest.mark.release
+
+
+def soak(*arguments: str) -> subprocess.Popen[str]:
+    """Starts the soak on the release build."""
+    command = [sys.executable, "-m", "soak", "--seed", str(SEED + os.getpid()), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "EVENTBUS_BUILD"}
+    return subprocess.Popen(command, cwd=TESTS, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def still_running(pid: int) -> list[str]:
+    """Processes of this soak that have not ended: forked ones share its command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "soak" in words and str(SEED + os.getpid()) in words and entry.name != str(pid):
+            found.append(entry.name)
+    return found
+
+
+def segments(pid: int) -> list[str]:
+    """What a soak has in shared memory."""
+    return [path.name for path in SHARED_MEMORY.glob(f"eventbus.soak-{pid}-*")]
+
+
+def test_a_short_soak() -> None:
+    """Some rounds of random publishers, subscribers, groups, deaths and stops end without a violation."""
+    process = soak("--rounds", "3", "--shortest", "0.3", "--longest", "0.8")
+    output, _ = process.communicate(timeout=10 * DEADLINE)
+    print(output)
+    assert process.returncode == 0
+    figures = {
+        name.strip(): int(count.replace(",", "")) for name, count in re.findall(r"^  (\D+?) +([\d,]+)$", output, re.M)
+    }
+    assert figures["rounds"] == 3
+    assert figures["violations"] == 0
+    assert figures["events sent"] > 100
+    assert figures["deliveries"] > 100
+    assert segments(process.pid) == []
+
+
+def test_an_interrupted_soak_leaves_nothing() -> None:
+    """Ctrl-C ends a soak at once, with its report; no process, no segment and no ledger is left."""
+    process = soak("--minutes", "60", "--shortest", "60", "--longest", "61")
+    assert process.stdout is not None
+    directory = Path(process.stdout.readline().split()[-1])
+    until(lambda: any((directory / "1").glob("*.ledger")), "the first actor to write")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    assert "interrupted" in output
+    assert re.search(r"^  rounds +0$", output, re.M)
+    assert still_running(process.pid) == []
+    assert segments(process.pid) == []
+    assert not directory.exists()
+
+
+def test_the_soak_tells_a_violation(tmp_path: Path) -> None:
+    """On a bus that loses an event in a thousand the soak fails, and names the seed, the round and the ledgers."""
+    (tmp_path / "sitecustomize.py").write_text(LOSES)
+    command = [sys.executable, "-m", "soak", "--seed", "5", "--rounds", "2", "--shortest", "0.5", "--longest", "0.6"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS}", "TMPDIR": str(tmp_path)}
+    environment.pop("EVENTBUS_BUILD", None)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10 * DEADLINE, check=False)
+    assert told.returncode == 1, told.stdout
+    assert "VIOLATED: seed 5 round 1" in told.stdout
+    assert re.search(r"did not get \d+ events", told.stdout)
+    directory = Path(told.stdout.split("\n")[0].split()[-1])
+    assert any((directory / "1").glob("*.ledger"))
+
+
+LOSES = """
+import eventbus.sending
+
+send = eventbus.sending.Sender.send
+
+def lossy(self, system, kind, path, *arguments, **options):
+    if path.endswith("77"):
+        return True
+    return send(self, system, kind, path, *arguments, **options)
+
+eventbus.sending.Sender.send = lossy
+"""
