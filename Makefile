@@ -12,7 +12,7 @@ JOBS ?= 1
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models fuzz valgrind coverage bench soak dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -68,6 +68,9 @@ coverage: $(VENV)/.ready
 # Needs spin, Debian's package of that name; the tests run the same where it is installed.
 models:
 	$(PYTHON) tests/models/check.py
+
+kill-matrix: $(TESTING)/.ready
+	cd tests && ../$(BIN)/python -m matrix ../docs/kill-matrix.md
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all

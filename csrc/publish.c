@@ -106,6 +106,7 @@ static int claim(eb_bus *bus, uint64_t need)
         int slowest;
         uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
         atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
+        EB_TEST_POINT(publish_gated);
         if (!fits(bus, gate, need)) return EB_FULL;
     }
     return eb_ring_room(&bus->ring, committed, need);
@@ -164,7 +165,6 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
     int slowest;
     EB_TEST_POINT(space_wanted);
     uint32_t epoch = eb_event_prepare(space);
-    EB_TEST_POINT(space_flagged);
     uint64_t committed = atomic_load(&bus->ring.header->committed);
     if (fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need)) return; /* [space] */
     wake(bus, lags, NULL, 0);
@@ -258,6 +258,7 @@ int eb_shutdown(eb_bus *bus, int64_t deadline)
     atomic_store(&bus->ring.header->closed, 1); /* [wake] */
     EB_TEST_POINT(shutdown_stored);
     eb_bus_unlock_publish(bus);
+    EB_TEST_POINT(shutdown_unlocked);
     wake(bus, anybody, NULL, 0);
     eb_event_post(&bus->roster.header->space);
     eb_event_post(&bus->roster.header->changed);

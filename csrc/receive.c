@@ -173,6 +173,7 @@ static int advance(eb_subscription *sub, uint64_t committed)
     if ((int64_t)(position - sub->joined) < 0) return EB_OK;
     sub->freed += position - sub->cursor;
     sub->cursor = position;
+    EB_TEST_POINT(receive_counted);
     atomic_store(&slot->cursor, position); /* [cursor] [space] */
     EB_TEST_POINT(receive_advanced);
     eb_freed(sub, position == committed);

@@ -199,7 +199,7 @@ static void room_made_before_a_publisher_sleeps_is_seen(void)
         scene it = scene_small();
         eb_subscription *sub = join(it.bus, EB_LATEST, true);
         fill(it.peer, 1);
-        plan_at(EB_POINT_space_flagged, 1, i ? unsubscribe : drain, sub);
+        plan_at(EB_POINT_event_flagged, 1, i ? unsubscribe : drain, sub);
         EQUAL("a publisher that waits looks once more", send_patiently(it.peer, 9), EB_INTERRUPTED);
         CHECK("after it had said that it waits", happened());
         EQUAL("and sends", send_patiently(it.peer, 9), EB_OK);
@@ -261,7 +261,7 @@ static void a_deaf_sleeper_that_fell_behind_meanwhile_is_woken(void)
     }
     fill(it.peer, 1);
     full = &it;
-    plan_at(EB_POINT_space_flagged, 1, drain_and_fall_behind, sub);
+    plan_at(EB_POINT_event_flagged, 1, drain_and_fall_behind, sub);
     int status = eb_send_batch(it.peer, events, FULL_RING, bytes, sizeof bytes, EB_FOREVER);
     EQUAL("a batch that needs the whole ring waits", status, EB_INTERRUPTED);
     CHECK("for one that slept by the time it looked", happened());

@@ -103,7 +103,7 @@ again:
     STEP(_, fits = TRUTH(FITS));
 #endif
     STEP(_, seen = epoch);
-    STEP(space_flagged, waiters = 1); /* [space] */
+    STEP(event_flagged, waiters = 1); /* [space] */
 #ifdef MUTANT_no_second_look
     fits = false;
 #else
