@@ -124,9 +124,20 @@ class Sending:
             warm = [0] * (not self.new) + [-1] * (BATCH + 1) * self.owner_dead
             return warm + (said if self.sent else said[:-1])
 
+        told: list[tuple[int, int]] = []
+
+        def sleeper_tells() -> None:
+            expected = [(VICTIM, number) for number in survivors.heard]
+            while expected and expected[-1] not in told:
+                told.append(sleeper.hear(OWN_LOOK))
+                assert told[-1] in expected or told[-1][0] == SURVIVOR
+
         def meanwhile(pid: int) -> None:
             survivors.drain(jobs=False)
             assert survivors.heard == heard()
+            if Hold.PUBLISH not in self.hold and not self.unwoken:
+                survivors.send()
+                sleeper_tells()  # before a lap, which the sleeper must not miss its events by
             survivors.meanwhile(self.hold | place, pid, lap=not self.unwoken)
 
         scene.strike(victim, meanwhile)
@@ -139,9 +150,7 @@ class Sending:
             assert sorted(survivors.jobs) == [(in_hand, 2)] + [(number, 1) for number in range(in_hand + 1, JOBS + 1)]
         if not self.unwoken:
             survivors.send()
-        expected = [(VICTIM, number) for number in survivors.heard]
-        while expected and (came := sleeper.hear(OWN_LOOK)) != expected[-1]:
-            assert came in expected or came[0] == SURVIVOR
+        sleeper_tells()
         survivors.send()
         sleeper.kill()
         survivors.go_on()
