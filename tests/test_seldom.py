@@ -38,6 +38,12 @@ def test_a_member_checks_its_limit(bus: Bus, limit: Any) -> None:
         member.receive_many(limit)
 
 
+def test_a_member_names_its_group(bus: Bus) -> None:
+    """A member knows of which group it is."""
+    with bus.subscribe("a", group="workers", name="one") as member:
+        assert (member.group, member.name) == ("workers", "one")
+
+
 def test_a_member_that_another_thread_receives_on(bus: Bus) -> None:
     """Two threads share a member; whoever finds the other waiting has its own time to wait and no more."""
     with bus.subscribe("a", group="workers") as member:
