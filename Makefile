@@ -10,9 +10,9 @@ COVERAGE := build/coverage
 MINUTES ?= 1
 JOBS ?= 1
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
-C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/*/*.c tests/*/*.h)
+C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan fuzz valgrind coverage bench soak dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -64,6 +64,13 @@ coverage: $(VENV)/.ready
 	$(BIN)/coverage report
 	$(BIN)/gcovr --root . --filter csrc/ --exclude csrc/_eventbus.c --exclude csrc/testing.c \
 	    --gcov-suspicious-hits-threshold 0 --merge-mode-functions separate --txt - --json $(COVERAGE)/lines-c.json $(COVERAGE)
+
+# Needs spin, Debian's package of that name; the tests run the same where it is installed.
+models:
+	$(PYTHON) tests/models/check.py
+
+kill-matrix: $(TESTING)/.ready
+	cd tests && ../$(BIN)/python -m matrix ../docs/kill-matrix.md
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all

@@ -85,18 +85,23 @@ static int repair_alone(eb_bus *bus)
     eb_ring_header *header = bus->ring.header;
     int status = eb_ring_verify(&bus->ring);
     if (status == EB_OK) status = eb_ring_repair(&bus->ring);
+    EB_TEST_POINT(alone_counted);
     for (uint32_t i = 0; i < EB_GROUPS && status == EB_OK; i++) {
         eb_group *group = &bus->roster.header->groups[i];
         if (atomic_load(&group->open) != 1) continue;
         eb_group_revive(group);
+        EB_TEST_POINT(alone_group);
         status = eb_group_check(group, atomic_load(&header->committed), bus->ring.capacity);
     }
     if (status != EB_OK) return status;
     atomic_store(&header->publish_lock, 0);
     atomic_store(&header->unlocked.waiters, 0);
+    EB_TEST_POINT(alone_locked);
     eb_roster_clear(&bus->roster);
     atomic_store(&header->gate, atomic_load(&header->oldest));
+    EB_TEST_POINT(alone_gated);
     atomic_store(&header->closed, 0);
+    EB_TEST_POINT(alone_reopened);
     return EB_OK;
 }
 
@@ -118,6 +123,7 @@ int eb_bus_roster_fd(const eb_bus *bus)
 void eb_bus_persist(eb_bus *bus)
 {
     atomic_store(&bus->roster.header->persist, 1);
+    EB_TEST_POINT(persist_stored);
 }
 
 void eb_bus_interrupt(eb_bus *bus)
@@ -192,7 +198,9 @@ static int take_over(eb_bus *bus, uint64_t dead)
     eb_u64 *lock = &bus->ring.header->publish_lock;
     uint64_t from = dead;
     if (!atomic_compare_exchange_strong(lock, &from, bus->token)) return EB_BUSY; /* [lock] */
+    EB_TEST_POINT(repair_taken);
     int status = eb_ring_repair(&bus->ring);
+    EB_TEST_POINT(repair_mended);
     if (status != EB_OK) atomic_store(lock, dead);
     return status;
 }
@@ -226,6 +234,7 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
         if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
         if (status != EB_OK) return status;
     }
+    EB_TEST_POINT(lock_taken);
     atomic_store_explicit(&bus->ring.header->holder, bus->pid, memory_order_relaxed); /* for people */
     EB_TEST_POINT(publish_locked);
     return EB_OK;
@@ -234,6 +243,7 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 void eb_bus_unlock_publish(eb_bus *bus)
 {
     atomic_store(&bus->ring.header->publish_lock, 0); /* [lock] [unlock] */
+    EB_TEST_POINT(lock_released);
     eb_event_post_one(&bus->ring.header->unlocked);
 }
 

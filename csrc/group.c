@@ -25,6 +25,7 @@ bool eb_group_try_lock(eb_group *group, uint64_t token)
 bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token)
 {
     if (!atomic_compare_exchange_strong(&group->lock, &from, token)) return false; /* [group] */
+    EB_TEST_POINT(group_taken_over);
     uint64_t cursor = atomic_load(&group->cursor);
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         const eb_claim *claim = &group->claims[i];
@@ -32,12 +33,14 @@ bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token)
         if (atomic_load(&claim->holder) != 0 && (int64_t)(end - cursor) > 0) cursor = end;
     }
     atomic_store(&group->cursor, cursor);
+    EB_TEST_POINT(group_mended);
     return true;
 }
 
 void eb_group_unlock(eb_group *group)
 {
     atomic_store(&group->lock, 0); /* [group] */
+    EB_TEST_POINT(group_unlocked);
     eb_event_post(&group->unlocked);
 }
 
@@ -90,6 +93,7 @@ int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, 
         atomic_store(&claim->since, now);
         EB_TEST_POINT(claim_written);
         if ((uint32_t)i >= eb_claims_used(group)) atomic_store(&group->used_claims, (uint32_t)i + 1);
+        EB_TEST_POINT(claim_used);
         atomic_store(&claim->holder, token);
         EB_TEST_POINT(claim_held);
         atomic_store(&group->cursor, end);
@@ -122,6 +126,7 @@ void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now)
     atomic_store(&taken->holder, token);
     EB_TEST_POINT(claim_adopted);
     atomic_store(&taken->deliveries, deliveries + 1);
+    EB_TEST_POINT(claim_deliveries);
     if (deliveries > 0) atomic_store(&group->redelivered, atomic_load(&group->redelivered) + 1);
     EB_TEST_POINT(claim_counted);
 }
@@ -154,6 +159,7 @@ void eb_claim_return(eb_claim *claim, bool handed_out)
 {
     uint64_t deliveries = atomic_load(&claim->deliveries);
     if (!handed_out && deliveries > 0) atomic_store(&claim->deliveries, deliveries - 1);
+    EB_TEST_POINT(claim_discounted);
     atomic_store(&claim->holder, EB_RETURNED);
     EB_TEST_POINT(claim_returned);
 }
@@ -172,11 +178,13 @@ void eb_group_revive(eb_group *group)
     eb_group_take_over(group, atomic_load(&group->lock), 1);
     for (uint32_t i = 0; i < eb_claims_used(group); i++)
         if (atomic_load(&group->claims[i].holder) != 0) atomic_store(&group->claims[i].holder, EB_RETURNED);
+    EB_TEST_POINT(alone_returned);
     for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
         atomic_store(&group->asleep[i], 0);
     atomic_store(&group->checked_at, 0);
     atomic_store(&group->watched, 0);
     atomic_store(&group->unlocked.waiters, 0);
+    EB_TEST_POINT(alone_forgotten);
     atomic_store(&group->lock, 0);
 }
 
@@ -199,8 +207,8 @@ bool eb_asleep_other(const eb_group *group, uint32_t slot)
     return false;
 }
 
-/* Whether one of them has promised to look soon; a promise for longer than `longest` is none. */
-bool eb_watched(const eb_group *group, uint64_t now, uint64_t longest)
+/* Whether claims are held and none of them has promised to look soon; a promise for longer than `longest` is none. */
+bool eb_unwatched(const eb_group *group, uint64_t now, uint64_t longest)
 {
-    return atomic_load(&group->watched) - now <= longest;
+    return eb_claims_held(group) && atomic_load(&group->watched) - now > longest;
 }

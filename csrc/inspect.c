@@ -107,12 +107,14 @@ uint32_t eb_roster_epoch(eb_bus *bus)
     return eb_event_prepare(&bus->roster.header->changed);
 }
 
+/* A slice that ends without news ends the wait: who died after it lowered the flag, and before it raised the epoch, told
+ * nobody, so the caller looks for itself and raises the flag anew. */
 int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline)
 {
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
     int status = eb_event_wait(&bus->roster.header->changed, epoch, eb_sooner(deadline, EB_SLICE_NS));
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
-    return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
+    return status == EB_NOTHING && !eb_over(deadline) ? EB_OK : status;
 }
 
 /* --- groups --- */

@@ -54,10 +54,11 @@
  *   A returned claim is taken by storing the holder, then the count: in between, one delivery fewer is counted, of one
  *   that nobody saw.
  *
- * LABELS of the ordered operations, each named on both sides:
+ * LABELS of the ordered operations, each named on both sides; tests/models/ checks their protocols by the same names:
  *   [commit]  release of record words and sequence  / acquire by readers
  *   [cursor]  release of a cursor after the copy     / acquire by the gate: the copy is over before it is overwritten
- *   [lap]     record words stored with release after `oldest` / loaded with acquire before `oldest` is loaded again
+ *   [lap]     record words stored with release after `oldest` / loaded with acquire before `oldest` is loaded again;
+ *             release of the sequence at `oldest` by `oldest` / acquire by who goes on from there
  *   [wake]    seq_cst: bit raised, then committed loaded / committed stored, then bits loaded: one of the two sees it
  *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded
  *   [space]   seq_cst: waiters counted, then cursors loaded / cursor stored, then waiters loaded

@@ -1,21 +1,12 @@
-/* The flow of a group and its members: create, take, acknowledge, give back, wait. */
-#define _GNU_SOURCE
+/* The flow of a group's members: take, acknowledge, give back, wait. */
 #include "internal.h"
 
-#include <errno.h>
-#include <unistd.h>
-
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
-#define WATCH_NS                                                                                                       \
-    (20 * EB_MILLISECOND) /* how often the first of those who sleep looks; the others less and less often */
+#define WATCH_NS (20 * EB_MILLISECOND) /* how often the first of those who sleep looks */
+#define ASLEEP_NS (10 * WATCH_NS)      /* how often the others look: the first one may be among the dead */
 #define LOCK_TRIES 100
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
 #define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
-
-static eb_group *group_at(const eb_bus *bus, uint32_t group)
-{
-    return &bus->roster.header->groups[group];
-}
 
 static uint32_t gate_index(const eb_subscription *sub)
 {
@@ -26,70 +17,6 @@ static uint32_t gate_index(const eb_subscription *sub)
 static eb_slot_t *gate_slot(const eb_subscription *sub)
 {
     return &sub->bus->roster.header->slots[gate_index(sub)];
-}
-
-/* --- create --- */
-
-static bool same_terms(const eb_group *group, const eb_group_terms *terms)
-{
-    return strncmp(group->system, terms->system, EB_NAME_LIMIT + 1) == 0 &&
-           strncmp(group->kind, terms->kind, EB_NAME_LIMIT + 1) == 0 &&
-           (terms->max_deliveries == 0 || atomic_load(&group->max_deliveries) == terms->max_deliveries);
-}
-
-/* Under the publish lock, so the oldest record cannot go between looking and the gate that keeps it. */
-static uint64_t place_group(eb_bus *bus, uint32_t slot, const eb_group_terms *terms)
-{
-    eb_ring_header *header = bus->ring.header;
-    eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1};
-    uint64_t position = atomic_load(terms->start == EB_LATEST ? &header->committed : &header->oldest);
-    eb_slot_open_group(&bus->roster, slot, &shown, position);
-    atomic_store(&bus->roster.header->slots[slot].sequence, eb_ring_sequence_at(&bus->ring, position));
-    uint64_t committed = atomic_load(&header->committed), gate = atomic_load(&header->gate);
-    if (committed - position > committed - gate) atomic_store(&header->gate, position); /* never past a gated cursor */
-    return position;
-}
-
-static int create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
-{
-    int number = 0;
-    while (number < EB_GROUPS && atomic_load(&group_at(bus, (uint32_t)number)->open) == 1)
-        number++;
-    if (number == EB_GROUPS) return EB_TABLE_FULL;
-    eb_group *group = group_at(bus, (uint32_t)number);
-    memset(group, 0, sizeof *group);
-    memcpy(group->name, terms->name, strnlen(terms->name, EB_LABEL_LIMIT));
-    memcpy(group->system, terms->system, strnlen(terms->system, EB_NAME_LIMIT));
-    memcpy(group->kind, terms->kind, strnlen(terms->kind, EB_NAME_LIMIT));
-    atomic_store(&group->max_deliveries, terms->max_deliveries > 0 ? terms->max_deliveries : 5);
-    atomic_store(&group->start, terms->start > 0 ? (uint64_t)terms->start : 0);
-    EB_TEST_POINT(group_written);
-    int slot = eb_slot_claim(&bus->roster, bus->roster.fd);
-    if (slot < 0) return slot;
-    int status = eb_bus_lock_publish(bus, deadline);
-    if (status != EB_OK) {
-        eb_slot_unclaim(&bus->roster, (uint32_t)slot);
-        return status;
-    }
-    atomic_store(&group->cursor, place_group(bus, (uint32_t)slot, terms));
-    eb_bus_unlock_publish(bus);
-    atomic_store(&group->slot, (uint32_t)slot);
-    EB_TEST_POINT(group_placed);
-    atomic_store(&group->open, 1);
-    EB_TEST_POINT(group_opened);
-    return number;
-}
-
-/* The number of the group, made if there is none of the name. */
-int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
-{
-    int status = eb_bus_lock_roster(bus, deadline);
-    if (status != EB_OK) return status;
-    int found = eb_group_named(&bus->roster, terms->name);
-    if (found == EB_NOTHING) found = create(bus, terms, deadline);
-    else if (!same_terms(group_at(bus, (uint32_t)found), terms)) found = EB_CONFLICT;
-    eb_bus_unlock_roster(bus);
-    return found;
 }
 
 /* --- the group's lock --- */
@@ -130,8 +57,9 @@ static void forget_dead_sleepers(eb_subscription *sub)
 {
     for (uint32_t slot = 0; slot < eb_roster_used(&sub->bus->roster); slot++) {
         uint64_t word = atomic_load(&sub->group->asleep[slot / 64]);
-        if ((word >> (slot % 64) & 1) && !eb_slot_alive(&sub->bus->roster, slot))
-            eb_asleep_set(sub->group, slot, false);
+        if (!(word >> (slot % 64) & 1) || eb_slot_alive(&sub->bus->roster, slot)) continue;
+        eb_asleep_set(sub->group, slot, false);
+        EB_TEST_POINT(asleep_cleared);
     }
 }
 
@@ -150,6 +78,7 @@ static void bury(eb_subscription *sub, int64_t now)
     eb_group *group = sub->group;
     if (now - (int64_t)atomic_load(&group->checked_at) < CHECK_NS) return;
     atomic_store(&group->checked_at, (uint64_t)now);
+    EB_TEST_POINT(bury_stamped);
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         uint64_t holder = atomic_load(&group->claims[i].holder);
         if (holder == 0 || holder == EB_RETURNED || holder == sub->token) continue;
@@ -179,6 +108,7 @@ static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, i
     }
     if (found > 0) return eb_claim_add(group, sub->token, start, end, (uint64_t)now);
     atomic_store(&group->cursor, position);
+    EB_TEST_POINT(cursor_skipped);
     return status == EB_OK ? EB_NOTHING : status;
 }
 
@@ -189,6 +119,7 @@ static void move_gate(eb_subscription *sub, uint64_t committed)
     uint64_t gate = eb_group_gate(sub->group, committed) & ~7ull, before = atomic_load(&slot->cursor);
     if (gate == before) return;
     atomic_store_explicit(&slot->sequence, eb_ring_sequence_at(&sub->bus->ring, gate), memory_order_relaxed);
+    EB_TEST_POINT(gate_counted);
     atomic_store(&slot->cursor, gate);
     EB_TEST_POINT(claim_gated);
     sub->freed += gate - before;
@@ -228,7 +159,8 @@ static void pass_on(eb_subscription *sub)
     if (!eb_asleep_other(sub->group, sub->index)) return;
     bool left = more(sub);
     if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
-    if (left || more(sub) || !eb_watched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
+    EB_TEST_POINT(waiter_passed);
+    if (left || more(sub) || eb_unwatched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
         eb_member_wake(sub, false);
 }
 
@@ -330,7 +262,9 @@ int eb_return(eb_subscription *sub, int handed_out)
 
 int eb_group_dead(eb_subscription *sub)
 {
-    return (int)atomic_fetch_add(&sub->group->dead, 1);
+    int before = (int)atomic_fetch_add(&sub->group->dead, 1);
+    EB_TEST_POINT(dead_counted);
+    return before;
 }
 
 /* --- wait --- */
@@ -349,12 +283,13 @@ static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
 {
     eb_group *group = sub->group;
     uint64_t now = (uint64_t)eb_now();
-    bool watches = eb_claims_held(group) && !eb_watched(group, now, 2 * WATCH_NS);
+    bool watches = eb_unwatched(group, now, 2 * WATCH_NS);
     if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
-    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : EB_SLICE_NS, deadline);
+    if (watches) EB_TEST_POINT(watch_set);
+    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : ASLEEP_NS, deadline);
     if (!watches) return status;
     atomic_store(&group->watched, 0);
-    if (status == EB_NOTHING && eb_over(deadline) && eb_asleep_other(group, sub->index)) eb_member_wake(sub, false);
+    EB_TEST_POINT(watch_cleared);
     return status;
 }
 
@@ -364,6 +299,7 @@ static int await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadl
     int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
     if (status != EB_NOTHING) return status;
     eb_asleep_set(sub->group, sub->index, true);
+    EB_TEST_POINT(asleep_set);
     eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
     EB_TEST_POINT(waiter_raised);
     status = idle(sub, seen, closed) ? sleep_or_watch(sub, deadline) : EB_OK;
@@ -390,10 +326,13 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
             eb_member_wake(sub, true); /* others wait for what was held */
             return EB_CLOSED;
         }
-        if (eb_over(deadline)) return EB_NOTHING;
+        if (eb_over(deadline)) {
+            pass_on(sub); /* it may have been woken, the flag lowered, for what another one took, or to watch */
+            return EB_NOTHING;
+        }
         if (seen != atomic_load(&header->committed)) continue;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, seen, closed, deadline);
-        if (status != EB_OK) return status;
+        if (status != EB_OK && status != EB_NOTHING) return status; /* at its deadline it looks once more */
     }
 }

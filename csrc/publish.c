@@ -106,6 +106,7 @@ static int claim(eb_bus *bus, uint64_t need)
         int slowest;
         uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
         atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
+        EB_TEST_POINT(publish_gated);
         if (!fits(bus, gate, need)) return EB_FULL;
     }
     return eb_ring_room(&bus->ring, committed, need);
@@ -156,16 +157,17 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     return EB_OK;
 }
 
-/* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. */
+/* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. Sleepers are
+ * woken after the look: a deaf one may lag by just what others sent a moment before it. */
 static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
 {
     eb_event_count *space = &bus->roster.header->space;
     int slowest;
-    wake(bus, lags, NULL, 0);
+    EB_TEST_POINT(space_wanted);
     uint32_t epoch = eb_event_prepare(space);
-    EB_TEST_POINT(space_flagged);
     uint64_t committed = atomic_load(&bus->ring.header->committed);
     if (fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need)) return; /* [space] */
+    wake(bus, lags, NULL, 0);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, EB_SPACE_SLICE_NS)) == EB_NOTHING) eb_bus_reap(bus);
 }
 
@@ -256,6 +258,7 @@ int eb_shutdown(eb_bus *bus, int64_t deadline)
     atomic_store(&bus->ring.header->closed, 1); /* [wake] */
     EB_TEST_POINT(shutdown_stored);
     eb_bus_unlock_publish(bus);
+    EB_TEST_POINT(shutdown_unlocked);
     wake(bus, anybody, NULL, 0);
     eb_event_post(&bus->roster.header->space);
     eb_event_post(&bus->roster.header->changed);

@@ -10,8 +10,8 @@
 #define SPIN_SLEPT_NS 120000ll
 #define SPIN_CROWDED_NS 4000ll
 #define NAP_MIN_NS 30000ll
-#define NAP_MAX_NS 200000ll
-#define NAP_GATHER 64
+#define NAP_MAX_NS 400000ll
+#define NAP_GATHER 256
 #define NAP_EVENTS 3
 #define NAP_STREAM 16
 #define NAP_INTERVAL_NS 20000ll
@@ -173,6 +173,7 @@ static int advance(eb_subscription *sub, uint64_t committed)
     if ((int64_t)(position - sub->joined) < 0) return EB_OK;
     sub->freed += position - sub->cursor;
     sub->cursor = position;
+    EB_TEST_POINT(receive_counted);
     atomic_store(&slot->cursor, position); /* [cursor] [space] */
     EB_TEST_POINT(receive_advanced);
     eb_freed(sub, position == committed);
@@ -239,6 +240,13 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
     return false;
 }
 
+/* Events that gather while it naps: never so many that a publisher could run out of room. */
+static int64_t worth_gathering(const eb_subscription *sub)
+{
+    uint64_t room = sub->spacing > 0 ? sub->bus->ring.capacity / 8 / sub->spacing : NAP_GATHER;
+    return room < NAP_GATHER ? (int64_t)room : NAP_GATHER;
+}
+
 /* How long to nap, when events come so fast that it pays to let some gather, else 0: looking after each one makes the
  * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, so a
  * dialogue, in which each event waits for the answer to the one before, is never slowed down. */
@@ -248,7 +256,7 @@ static int64_t nap_ns(eb_subscription *sub)
     sub->waited_at = now;
     sub->taken = 0;
     if (sub->spin_ns >= 0 || taken < NAP_EVENTS || elapsed > taken * NAP_INTERVAL_NS) return 0;
-    int64_t gather = NAP_GATHER * elapsed / taken;
+    int64_t gather = worth_gathering(sub) * elapsed / taken;
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
 
@@ -258,7 +266,8 @@ static int gather(eb_subscription *sub, int64_t deadline)
 {
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
     uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
-    if (sub->taken < NAP_STREAM || waiting >= NAP_GATHER / 2 * sub->spacing || deadline == EB_POLL) return EB_OK;
+    uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->spacing;
+    if (sub->taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
     int64_t nap = nap_ns(sub);
     return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
 }

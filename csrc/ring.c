@@ -50,7 +50,10 @@ int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need)
         if (bytes == 0) return eb_damaged("a record has an impossible length");
         oldest += bytes;
     }
-    atomic_store_explicit(&ring->header->oldest, oldest, memory_order_relaxed); /* [lap]: the record words release it */
+    /* [lap]: the record words release it; and it releases the sequence that stands where it points to, which the commit
+     * before may have just written, to those who go on from there. */
+    atomic_store_explicit(&ring->header->oldest, oldest, memory_order_release);
+    EB_TEST_POINT(oldest_moved);
     return EB_OK;
 }
 
@@ -129,6 +132,7 @@ void eb_ring_count(eb_ring *ring, uint32_t topic)
 {
     eb_u64 *count = topic == EB_INLINE ? &ring->header->inline_count : &ring->header->topics[topic].count;
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+    EB_TEST_POINT(event_counted);
 }
 
 static uint32_t topic_count(const eb_ring *ring)

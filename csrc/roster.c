@@ -56,17 +56,23 @@ int eb_door_enter(int roster_fd, int64_t deadline)
 
 int eb_door_leave(int roster_fd)
 {
-    return set_lock(roster_fd, F_UNLCK, DOOR_BYTE, 1);
+    int status = set_lock(roster_fd, F_UNLCK, DOOR_BYTE, 1);
+    EB_TEST_POINT(door_left);
+    return status;
 }
 
 int eb_roster_lock(int fd, int64_t deadline)
 {
-    return set_lock_until(fd, ROSTER_BYTE, deadline);
+    int status = set_lock_until(fd, ROSTER_BYTE, deadline);
+    if (status == EB_OK) EB_TEST_POINT(roster_locked);
+    return status;
 }
 
 int eb_roster_unlock(int fd)
 {
-    return set_lock(fd, F_UNLCK, ROSTER_BYTE, 1);
+    int status = set_lock(fd, F_UNLCK, ROSTER_BYTE, 1);
+    EB_TEST_POINT(roster_unlocked);
+    return status;
 }
 
 /* Each attachment locks a byte of its own, drawn at random, so that the attachments can be counted. */
@@ -82,7 +88,9 @@ int eb_attach(int roster_fd)
 /* A publisher's byte stays: another thread may be in the middle of a publish. It goes with the descriptor. */
 int eb_detach(int roster_fd)
 {
-    return set_lock(roster_fd, F_UNLCK, 0, PUBLISHER_BYTE);
+    int status = set_lock(roster_fd, F_UNLCK, 0, PUBLISHER_BYTE);
+    EB_TEST_POINT(detached);
+    return status;
 }
 
 /* Each publisher locks a byte of its own too, nobody else's; its token says which. */
@@ -93,9 +101,11 @@ int eb_publisher_enter(int fd, uint64_t *token)
         if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return EB_SYSTEM;
         drawn %= PUBLISHER_BYTES;
         *token = drawn + 1;
-        if (set_lock(fd, F_WRLCK, PUBLISHER_BYTE + (int64_t)drawn, 1) == EB_OK) return EB_OK;
+        if (set_lock(fd, F_WRLCK, PUBLISHER_BYTE + (int64_t)drawn, 1) == EB_OK) break;
         if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
     }
+    EB_TEST_POINT(publisher_entered);
+    return EB_OK;
 }
 
 /* Of another attachment than the one asking; a token that cannot be is nobody's. */
@@ -167,6 +177,7 @@ void eb_slot_free(eb_roster *roster, uint32_t slot)
 {
     eb_slot_t *taken = slot_at(roster, slot);
     atomic_store(&taken->owner, next_owner(atomic_load(&taken->owner), EB_SLOT_FREE));
+    EB_TEST_POINT(slot_vacated);
     eb_waiter_lower(roster, slot);
     EB_TEST_POINT(slot_freed);
 }
@@ -199,6 +210,7 @@ int eb_slot_claim(eb_roster *roster, int fd)
         atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_CLAIMED));
         EB_TEST_POINT(slot_claimed);
         if (i >= eb_roster_used(roster)) atomic_store(&roster->header->used_slots, i + 1);
+        EB_TEST_POINT(slot_counted);
         return (int)i;
     }
     return EB_NO_SLOT;
@@ -246,6 +258,7 @@ void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms,
     eb_slot_open(roster, slot, terms, 0, position);
     eb_slot_t *opened = slot_at(roster, slot);
     atomic_store(&opened->owner, (atomic_load(&opened->owner) & ~(GENERATION - 1)) | EB_SLOT_GROUP); /* [gate] */
+    EB_TEST_POINT(group_slot);
     set_lock(roster->fd, F_UNLCK, SLOT_BYTE + slot, 1);
 }
 
@@ -301,10 +314,13 @@ void eb_roster_clear(eb_roster *roster)
         eb_slot_t *slot = slot_at(roster, i);
         if (group_owns(roster, i)) used = i + 1;
         else atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_FREE));
+        EB_TEST_POINT(alone_slot);
     }
     for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
         atomic_store(&roster->header->waiters[i].bits, 0);
+    EB_TEST_POINT(alone_waiters);
     atomic_store(&roster->header->used_slots, used);
+    EB_TEST_POINT(alone_used);
     atomic_store(&roster->header->space.waiters, 0);
     atomic_store(&roster->header->changed.waiters, 0);
 }

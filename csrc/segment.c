@@ -83,6 +83,7 @@ static void sign(eb_signature *signature, const eb_signature *like, uint64_t mag
     signature->capacity = like->capacity;
     signature->header_bytes = round_up(sizeof(eb_ring_header));
     signature->check = signature_check(signature, magic);
+    EB_TEST_POINT(format_written);
     atomic_store_explicit(&signature->magic, magic, memory_order_release);
 }
 
@@ -105,6 +106,7 @@ int eb_format(int ring_fd, int roster_fd, uint64_t capacity, uint32_t max_subscr
     EB_TEST_POINT(format_ring_sized);
     eb_u64 *first = (eb_u64 *)((char *)ring + round_up(sizeof(eb_ring_header)));
     atomic_store(first, 1);
+    EB_TEST_POINT(format_locked);
     sign(&ring->signature, &like, EB_RING_MAGIC);
     munmap(ring, bytes);
     EB_TEST_POINT(format_ring_signed);

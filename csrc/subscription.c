@@ -18,6 +18,7 @@ static uint64_t settle_cursor(eb_subscription *sub)
     while ((committed = atomic_load(&sub->bus->ring.header->committed)) != position) {
         position = committed;
         atomic_store(&sub->slot->cursor, position);
+        EB_TEST_POINT(slot_settled);
     }
     return position;
 }
@@ -39,6 +40,7 @@ static int place(eb_subscription *sub, int64_t start)
     atomic_store(&sub->position, position);
     atomic_store(&sub->slot->sequence, sub->sequence);
     atomic_store(&sub->slot->lost, atomic_load(&sub->lost));
+    EB_TEST_POINT(slot_placed);
     return EB_OK;
 }
 
@@ -102,6 +104,7 @@ int eb_unsubscribe(eb_subscription *sub)
     eb_return(sub, 0);
     if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
     eb_subscription_abandon(sub);
+    EB_TEST_POINT(slot_left);
     eb_event_post(&sub->bus->roster.header->changed);
     eb_event_post(&sub->bus->roster.header->space);
     return EB_OK;
@@ -209,6 +212,7 @@ int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
     if (topic >= EB_TOPICS) return EB_DAMAGED;
     atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
     if (!heard) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
+    EB_TEST_POINT(topic_decided);
     return (int)topic;
 }
 

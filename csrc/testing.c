@@ -9,8 +9,7 @@
 #define EB_POINT_STRING(name) #name,
 static const char *const names[] = {EB_TEST_POINT_LIST(EB_POINT_STRING)};
 
-static _Atomic int armed_point = -1, armed_signal, armed_passes;
-static _Atomic int passed[EB_POINT_COUNT];
+static _Atomic int passes_left[EB_POINT_COUNT], signals[EB_POINT_COUNT], passed[EB_POINT_COUNT];
 
 void (*eb_test_hook)(int point);
 
@@ -26,11 +25,10 @@ const char *eb_test_point_name(int point)
 
 void eb_test_arm(int point, int signal, int passes)
 {
-    for (int i = 0; i < EB_POINT_COUNT; i++)
-        atomic_store(&passed[i], 0);
-    atomic_store(&armed_signal, signal);
-    atomic_store(&armed_passes, passes);
-    atomic_store(&armed_point, passes > 0 ? point : -1);
+    if (point < 0 || point >= EB_POINT_COUNT) return;
+    atomic_store(&passed[point], 0);
+    atomic_store(&signals[point], signal);
+    atomic_store(&passes_left[point], passes);
 }
 
 int eb_test_passed(int point)
@@ -54,10 +52,10 @@ void eb_test_flush(void)
 
 void eb_test_point(int point)
 {
-    int now = atomic_fetch_add(&passed[point], 1) + 1;
-    if (point == atomic_load(&armed_point) && now == atomic_load(&armed_passes)) {
+    atomic_fetch_add(&passed[point], 1);
+    if (atomic_load(&passes_left[point]) > 0 && atomic_fetch_sub(&passes_left[point], 1) == 1) {
         eb_test_flush();
-        kill(getpid(), atomic_load(&armed_signal));
+        kill(getpid(), atomic_load(&signals[point]));
     }
     if (eb_test_hook) eb_test_hook(point);
 }

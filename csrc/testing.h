@@ -5,9 +5,10 @@
 
 int eb_test_point_count(void);
 const char *eb_test_point_name(int point);
-/* This process sends itself `signal` when it has come to the point `passes` times; 0 disarms. */
+/* This process sends itself `signal` when it has come to the point `passes` times; 0 disarms. Each point is armed by
+ * itself. */
 void eb_test_arm(int point, int signal, int passes);
-/* How often this process came to the point since the last eb_test_arm. */
+/* How often this process, and those it was forked from, came to the point since it was armed last. */
 int eb_test_passed(int point);
 /* Writes down what a build that measures coverage has counted, which else only a normal end does. */
 void eb_test_flush(void);

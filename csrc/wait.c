@@ -63,7 +63,9 @@ static void futex_wake(eb_u32 *word, int count)
 
 void eb_semaphore_post(eb_u32 *semaphore)
 {
-    if (atomic_exchange(semaphore, 1) == 0) futex_wake(semaphore, 1);
+    if (atomic_exchange(semaphore, 1) != 0) return;
+    EB_TEST_POINT(semaphore_raised);
+    futex_wake(semaphore, 1);
 }
 
 /* Whoever wakes all leaves one of them the 1; the others return all the same: a wake-up only ever means "look again".
@@ -71,15 +73,19 @@ void eb_semaphore_post(eb_u32 *semaphore)
 void eb_semaphore_post_all(eb_u32 *semaphore)
 {
     atomic_store(semaphore, 1);
+    EB_TEST_POINT(semaphore_raised);
     futex_wake(semaphore, INT32_MAX);
 }
 
 int eb_semaphore_wait(eb_u32 *semaphore, int64_t until)
 {
-    if (atomic_exchange(semaphore, 0) != 0) return EB_OK;
-    int status = futex_wait(semaphore, 0, until);
-    if (status == EB_INTERRUPTED) return status; /* whatever else is there: the signal must not wait for it */
-    return atomic_exchange(semaphore, 0) != 0 ? EB_OK : status;
+    if (atomic_exchange(semaphore, 0) == 0) {
+        int status = futex_wait(semaphore, 0, until);
+        if (status == EB_INTERRUPTED) return status; /* whatever else is there: the signal must not wait for it */
+        if (atomic_exchange(semaphore, 0) == 0) return status;
+    }
+    EB_TEST_POINT(semaphore_taken);
+    return EB_OK;
 }
 
 /* `waiters` is a flag and not a number, so that a waiter that dies costs one needless wake-up and then nothing. */
@@ -87,6 +93,7 @@ uint32_t eb_event_prepare(eb_event_count *count)
 {
     uint32_t epoch = atomic_load(&count->epoch);
     atomic_store(&count->waiters, 1); /* [space] [unlock]: the caller looks at what it waits for after this */
+    EB_TEST_POINT(event_flagged);
     return epoch;
 }
 
@@ -99,7 +106,9 @@ static void post(eb_event_count *count, int woken)
 {
     if (atomic_load(&count->waiters) == 0) return; /* [space] [unlock]: the caller stored what is waited for before */
     atomic_store(&count->waiters, 0);
+    EB_TEST_POINT(event_lowered);
     atomic_fetch_add(&count->epoch, 1);
+    EB_TEST_POINT(event_raised);
     futex_wake(&count->epoch, woken);
 }
 

@@ -230,7 +230,7 @@ class Bus(Sender):
             patterns.check_name(system, "system")
         deadline = deadline_after(timeout)
         while True:
-            handle = self._open_handle()
+            handle = self._live_handle()
             epoch = handle.roster_epoch()
             if sum(system is None or _would_hear(one.system, system) for one in handle.occupants()) >= count:
                 return True

@@ -115,7 +115,7 @@ def _inspect_trusted(about: Inspection, roster_fd: int) -> Inspection:
     if not _ring.is_signed(roster_fd, what):
         _ring.enter_door(roster_fd, what)  # whoever is making it has finished or died by then
     attached = _ring.attached(roster_fd)
-    if attached == 0 and not (_ring.is_signed(roster_fd, what) and _ring.persists(roster_fd)):
+    if attached == 0 and not (_ring.is_signed(roster_fd, what) and _ring.persists(roster_fd) and _has_ring(about.name)):
         return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
     with _closing(_open_ring(about.name, read_only=True)) as ring_fd:
         handle = _ring.BusHandle(ring_fd, roster_fd, False, what)
@@ -129,7 +129,8 @@ def _names(name: str) -> tuple[str, str]:
 
 
 def unlink(name: str) -> None:
-    """Removes both segments, whoever is attached.
+    """Removes both segments, whoever is attached: the ring first, because a bus without a roster is none, and the next
+    to open it may make the ring of another one under the name.
 
     Raises:
         FileNotFoundError: there is no such bus.
@@ -137,7 +138,7 @@ def unlink(name: str) -> None:
         OSError: what has the name of a segment cannot be removed.
     """
     found = False
-    for segment in reversed(_names(check_name(name))):
+    for segment in _names(check_name(name)):
         with contextlib.suppress(posix_ipc.ExistentialError):
             _unlink_segment(name, segment)
             found = True
@@ -276,7 +277,7 @@ def _settle(name: str, terms: Terms, roster_fd: int, created: bool) -> _ring.Bus
     alone = _ring.attached(roster_fd) == 0
     if created and not signed:
         handle = _build(name, terms, roster_fd)
-    elif alone and not (signed and (terms.persist or _ring.persists(roster_fd))):
+    elif alone and not (signed and (terms.persist or _ring.persists(roster_fd)) and _has_ring(name)):
         with contextlib.suppress(FileNotFoundError):
             unlink(name)
         return None
@@ -304,7 +305,7 @@ def _build(name: str, terms: Terms, roster_fd: int) -> _ring.BusHandle:
             _ring.format_segments(ring_fd, roster_fd, capacity, max_subscribers)
             return _ring.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
     except BaseException:
-        for segment in (roster, ring):
+        for segment in (ring, roster):
             with contextlib.suppress(posix_ipc.ExistentialError, OSError):  # the first error is the one to tell
                 _unlink_segment(name, segment)
         raise
@@ -343,6 +344,16 @@ def _join(name: str, terms: Terms, roster_fd: int, alone: bool) -> _ring.BusHand
         handle = _ring.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
     _check_sizes(name, terms, handle.stats())
     return handle
+
+
+def _has_ring(name: str) -> bool:
+    """Whether there is a ring; whoever died while it removed the bus leaves a roster without one."""
+    try:
+        fd = _open_segment(name, _names(name)[0], read_only=True)
+    except posix_ipc.ExistentialError:
+        return False
+    os.close(fd)
+    return True
 
 
 def _open_ring(name: str, *, read_only: bool = False) -> int:

@@ -148,8 +148,11 @@ class Sender:
         rows, parts = array("I"), []
         for event in events:
             row, bytes_ = self._outgoing(event, deadline)
-            rows.extend(row)
             parts.append(bytes_)
+            try:
+                rows.extend(row)
+            except OverflowError:  # more than 32 bits can say
+                self._refuse(self._open_handle(), _ring.TOO_LARGE, size=len(bytes_))
         if parts:
             handle, blob = self._open_handle(), b"".join(parts)
             status = handle.send_batch(rows, len(parts), blob, deadline)

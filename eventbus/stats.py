@@ -38,7 +38,12 @@ class MemberStats:
 
 @dataclass(frozen=True)
 class GroupStats:
-    """One group: ``backlog`` counts the sequences that no member has claimed, ``returned`` the claims given back."""
+    """One group.
+
+    Attributes:
+        backlog: the sequences that no member has claimed.
+        returned: the claims that were given back, or that dead members held.
+    """
 
     name: str
     system: str
@@ -125,6 +130,6 @@ def _group_stats(group: _ring.Group, occupants: tuple[_ring.Occupant, ...]) -> G
         backlog=group.backlog,
         redelivered=group.redelivered,
         dead=group.dead,
-        returned=sum(claim.slot is None for claim in group.claims),
+        returned=len(group.claims) - sum(one.group == group.number and one.slot in held for one in occupants),
         members=tuple(members),
     )

@@ -68,9 +68,21 @@ class Child:
         """Tells the child something."""
         self._pipe.send(value)
 
-    def hear(self) -> Any:
-        """What the child says next; fails with its traceback when it raises, dies or hangs instead."""
-        return self._read("said")
+    def hear(self, seconds: float = DEADLINE) -> Any:
+        """What the child says next; fails with its traceback when it raises, dies or says nothing for so long."""
+        return self._read("said", seconds)
+
+    def said(self) -> list[Any]:
+        """All that it has said and nobody has heard yet; of one that stands still or is dead, all there ever was."""
+        heard = []
+        try:
+            while self._pipe.poll(0):
+                how, value = self._pipe.recv()
+                assert how == "said", f"child {self.pid} {how}:\n{value}"
+                heard.append(value)
+        except (EOFError, ConnectionResetError):
+            pass  # it is dead, and this was the last
+        return heard
 
     def hear_or_end(self) -> Any:
         """What the child says next; None once it has been killed."""
@@ -82,9 +94,9 @@ class Child:
         self.killed()
         return None
 
-    def result(self) -> Any:
-        """What the job returned, once the process has gone."""
-        value = self._read("returned")
+    def result(self, seconds: float = DEADLINE) -> Any:
+        """What the job returned, once the process has gone; fails when it does not end within ``seconds``."""
+        value = self._read("returned", seconds)
         assert self.wait() == 0
         return value
 
@@ -95,6 +107,17 @@ class Child:
                 self._fail_hanging()
             self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._status
+
+    def last_word(self) -> str | None:
+        """How its job ended: "" when it returned, else the traceback or its death; None while it is at work."""
+        if not connection.wait([self._pipe, self._pidfd], 0):
+            return None
+        try:
+            how, value = self._pipe.recv() if self._pipe.poll(0) else ("ended", None)
+        except (EOFError, ConnectionResetError):
+            how, value = "ended", None
+        self.wait()
+        return {"returned": "", "raised": str(value)}.get(how, f"it {how} with {self._status}\n{self._logged()}")
 
     def killed(self) -> None:
         """Waits for its death by SIGKILL; fails with what it said last when it ends otherwise."""
@@ -124,7 +147,11 @@ class Child:
 
     def wait_stopped(self) -> None:
         """Waits until it stands still."""
-        until(lambda: _state(self.pid) == "T", f"process {self.pid} to be stopped")
+        until(self.stands_still, f"process {self.pid} to be stopped")
+
+    def stands_still(self) -> bool:
+        """Whether the kernel says that it is stopped."""
+        return _state(self.pid) == "T"
 
     def go_on(self) -> None:
         """Lets a stopped child run again."""
@@ -137,8 +164,12 @@ class Child:
         os.close(self._pidfd)
         os.close(self._log)
 
-    def _read(self, wanted: str) -> Any:
-        if not connection.wait([self._pipe, self._pidfd], DEADLINE):
+    def fileno(self) -> int:
+        """What ``connection.wait`` waits on: readable when it has said something or is dead."""
+        return self._pipe.fileno()
+
+    def _read(self, wanted: str, seconds: float = DEADLINE) -> Any:
+        if not connection.wait([self._pipe, self._pidfd], seconds):
             self._fail_hanging()
         try:
             how, value = self._pipe.recv() if self._pipe.poll(0) else ("gone", None)

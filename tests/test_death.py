@@ -12,6 +12,7 @@ import pytest
 import eventbus
 from eventbus import Bus, FullError, UnavailableError
 from harness import Fork, Line, arm, sealed, unsealed
+from matrix.scene import ROOM
 
 PUBLISHERS = 40
 FILLER = "x" * 200
@@ -109,7 +110,7 @@ def test_a_publisher_blocked_on_dead_subscribers_goes_on(fork: Fork, bus: Bus) -
     assert publisher.hear() == "waits"
     for child in lazy:
         child.kill()
-    assert publisher.result() is True
+    assert publisher.result(ROOM) is True
 
 
 def send_when_possible(line: Line, name: str) -> bool:

@@ -105,6 +105,9 @@ def test_wait_for_subscribers(bus: Bus) -> None:
             with pytest.raises(InvalidError):
                 bus.wait_for_subscribers(count, system)  # type: ignore[arg-type]
     assert not bus.wait_for_subscribers(1, timeout=0)
+    bus.shutdown()
+    with pytest.raises(ClosedError):
+        bus.wait_for_subscribers(1)
 
 
 def test_closing_twice(name: str) -> None:

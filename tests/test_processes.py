@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 from collections.abc import Iterator
 
+import posix_ipc
 import pytest
 
 import eventbus
-from eventbus import Bus
+from eventbus import Bus, UnavailableError, _ring
 from harness import Fork, Line, arm, ring_of, roster_of, sealed, unsealed
 
 EVENTS = 50_000
@@ -136,6 +139,53 @@ def test_the_last_one_out_removes_the_segments(fork: Fork, name: str) -> None:
     second.close()
     assert not ring_of(name).exists()
     assert not roster_of(name).exists()
+
+
+def leave_in_steps(line: Line, name: str) -> None:
+    """Is the last one out, and stops after each segment that it removes."""
+    bus, remove = eventbus.open(name), posix_ipc.unlink_shared_memory
+
+    def remove_and_stop(segment: str) -> None:
+        remove(segment)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    posix_ipc.unlink_shared_memory = remove_and_stop
+    bus.close()
+
+
+def test_who_leaves_slowly_removes_no_other_bus(fork: Fork, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new bus of the name is only made once nothing of the old one is left to be removed, so it stays whole."""
+    monkeypatch.setattr(_ring, "LOCK_SECONDS", 0.05)
+    leaver = fork(leave_in_steps, name)
+    leaver.wait_stopped()
+    with pytest.raises(UnavailableError):
+        eventbus.open(name)
+    leaver.go_on()
+    leaver.wait_stopped()
+    with eventbus.open(name) as bus:
+        leaver.go_on()
+        leaver.result()
+        with eventbus.open(name):
+            assert bus.stats().attached == 2
+
+
+def leave_half_way(_: Line, name: str) -> None:
+    """Is the last one out, and dies when it has removed one segment."""
+    bus, remove = eventbus.open(name), posix_ipc.unlink_shared_memory
+
+    def remove_and_die(segment: str) -> None:
+        remove(segment)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    posix_ipc.unlink_shared_memory = remove_and_die
+    bus.close()
+
+
+def test_half_a_bus_is_replaced(fork: Fork, name: str, stays: str) -> None:
+    """What is left of a bus whose last process died while removing it is replaced, also by one who wants it to stay."""
+    fork(leave_half_way, name).killed()
+    with eventbus.open(stays, persist=True) as bus:
+        assert bus.stats().persist
 
 
 def test_a_child_that_ends_without_a_word_is_not_counted(fork: Fork, name: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, FullError, InvalidError, PolicyDeniedError
+from eventbus.group import Member
 from eventbus.request import Request
 from harness import until
 
@@ -41,6 +42,7 @@ def test_a_member_checks_its_limit(bus: Bus, limit: Any) -> None:
 def test_a_member_names_its_group(bus: Bus) -> None:
     """A member knows of which group it is."""
     with bus.subscribe("a", group="workers", name="one") as member:
+        assert isinstance(member, Member)
         assert (member.group, member.name) == ("workers", "one")
 
 

@@ -199,7 +199,7 @@ static void room_made_before_a_publisher_sleeps_is_seen(void)
         scene it = scene_small();
         eb_subscription *sub = join(it.bus, EB_LATEST, true);
         fill(it.peer, 1);
-        plan_at(EB_POINT_space_flagged, 1, i ? unsubscribe : drain, sub);
+        plan_at(EB_POINT_event_flagged, 1, i ? unsubscribe : drain, sub);
         EQUAL("a publisher that waits looks once more", send_patiently(it.peer, 9), EB_INTERRUPTED);
         CHECK("after it had said that it waits", happened());
         EQUAL("and sends", send_patiently(it.peer, 9), EB_OK);
@@ -215,8 +215,7 @@ static void room_made_before_a_publisher_says_that_it_waits_is_seen(void)
     eb_subscription *sub = join(it.bus, EB_LATEST, true), *dead = join(it.bus, EB_LATEST, false);
     fill(it.peer, 1);
     eb_subscription_abandon(dead);
-    eb_waiter_raise(&it.bus->roster, eb_slot(sub));
-    plan_at(EB_POINT_wake_posted, 1, drain, sub);
+    plan_at(EB_POINT_space_wanted, 1, drain, sub);
     EQUAL("a publisher finds room", send_patiently(it.peer, 9), EB_INTERRUPTED);
     CHECK("made before it said that it waits", happened());
     CHECK("without a sleep", atomic_load(&slot_of(it.bus, dead)->owner) & EB_SLOT_STATE);
@@ -234,6 +233,39 @@ static void a_subscriber_is_woken_when_the_ring_is_full(void)
     eb_waiter_raise(&it.bus->roster, eb_slot(sub)); /* asleep with a whole ring to read */
     send_patiently(it.peer, 9);
     EQUAL("whoever waits for room wakes it", eb_semaphore_wait(&slot_of(it.bus, sub)->semaphore, 1), EB_OK);
+    leave(sub);
+    scene_end(&it);
+}
+
+static scene *full;
+
+/* The subscriber reads all and sleeps; then comes an event that it is deaf to, for which nobody wakes it. */
+static void drain_and_fall_behind(void *with)
+{
+    drain(with);
+    eb_decide(with, 0, 0);
+    eb_waiter_raise(&full->bus->roster, eb_slot(with));
+    EQUAL("another publisher sends", put(full->bus, 0, 1), EB_OK);
+    CHECK("which wakes nobody", atomic_load(&slot_of(full->bus, with)->semaphore) == 0);
+}
+
+static void a_deaf_sleeper_that_fell_behind_meanwhile_is_woken(void)
+{
+    scene it = scene_small();
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    eb_outgoing events[FULL_RING];
+    char bytes[3 * FULL_RING];
+    for (unsigned i = 0; i < FULL_RING; i++) {
+        events[i] = (eb_outgoing){.body_length = 3};
+        memcpy(bytes + 3 * i, "[1]", 3);
+    }
+    fill(it.peer, 1);
+    full = &it;
+    plan_at(EB_POINT_event_flagged, 1, drain_and_fall_behind, sub);
+    int status = eb_send_batch(it.peer, events, FULL_RING, bytes, sizeof bytes, EB_FOREVER);
+    EQUAL("a batch that needs the whole ring waits", status, EB_INTERRUPTED);
+    CHECK("for one that slept by the time it looked", happened());
+    EQUAL("which is woken", eb_semaphore_wait(&slot_of(it.bus, sub)->semaphore, 1), EB_OK);
     leave(sub);
     scene_end(&it);
 }
@@ -288,6 +320,7 @@ int main(void)
     RUN(room_made_before_a_publisher_sleeps_is_seen);
     RUN(room_made_before_a_publisher_says_that_it_waits_is_seen);
     RUN(a_subscriber_is_woken_when_the_ring_is_full);
+    RUN(a_deaf_sleeper_that_fell_behind_meanwhile_is_woken);
     RUN(an_interrupted_bus_waits_no_more);
     RUN(the_dead_hold_nobody_up);
     return checked();

@@ -1,71 +1,53 @@
-/* Groups at moments that only a hand can hold still: a lock that is kept, an event that comes too late to be seen. */
+/* Who of a group is woken: a wake-up that was meant for all is not lost with the one that got it. */
 #include "scene.h"
-
-static const eb_group_terms TERMS = {.system = "a", .kind = "**", .name = "g", .start = EB_LATEST, .max_deliveries = 2};
 
 static eb_subscription *join_group(eb_bus *bus)
 {
-    eb_terms terms = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = 1};
-    int status;
+    eb_group_terms group = {.name = "g", .system = "a.*", .kind = "**", .start = EB_LATEST};
+    int number = eb_group_create(bus, &group, EB_POLL), status = EB_SYSTEM;
+    CHECK("a group is made once", number == 0);
+    eb_terms terms = {.system = "a.*", .kind = "**", .name = "", .spin_ns = 0, .group = number + 1};
     eb_subscription *sub = eb_subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a member can join", sub && status == EB_OK);
-    for (uint32_t topic = 0; topic < 4; topic++)
+    for (uint32_t topic = 0; topic < 8; topic++)
         eb_decide(sub, topic, 1);
     return sub;
 }
 
-static void a_group_that_cannot_be_made_now_takes_no_slot(void)
+static bool flag_is_up(const scene *it)
 {
-    scene it = scene_small();
-    atomic_store(&it.bus->ring.header->publish_lock, it.peer->token);
-    EQUAL("a publisher keeps its lock", eb_group_create(it.bus, &TERMS, EB_POLL), EB_BUSY);
-    EQUAL("so there is no group", eb_group_find(it.bus, "g"), EB_NOTHING);
-    atomic_store(&it.bus->ring.header->publish_lock, 0);
-    EQUAL("when it lets go, there is", eb_group_create(it.bus, &TERMS, EB_POLL), 0);
-    EQUAL("in the first slot, which was given back", it.bus->roster.header->groups[0].slot, 0);
-    scene_end(&it);
+    uint32_t slot = it->bus->roster.header->groups[0].slot;
+    return atomic_load(&it->bus->roster.header->waiters[slot / 64].bits) >> (slot % 64) & 1;
 }
 
-static void send_late(void *with)
+static bool woken(const scene *it)
 {
-    EQUAL("an event comes late", put(((scene *)with)->peer, 0, 5), EB_OK);
+    return atomic_exchange(&it->bus->roster.header->slots[it->bus->roster.header->groups[0].slot].semaphore, 0) != 0;
 }
 
-static void a_member_sleeps_over_nothing(void)
+/* One member sleeps; another was woken, the flag went down with that, and a third one took the event. */
+static void a_deadline_does_not_end_a_wake_up_for_all(void)
 {
     scene it = scene_small();
-    EQUAL("a group can be made", eb_group_create(it.bus, &TERMS, EB_POLL), 0);
-    eb_subscription *sub = join_group(it.bus);
-    int64_t begun = eb_now();
-    plan_at(EB_POINT_waiter_raised, 1, send_late, &it);
-    int status;
-    while ((status = eb_receive(sub, 1, begun + EB_SLICE_NS)) == EB_INTERRUPTED) {
-    }
-    CHECK("it came when the member had looked and was about to sleep", happened());
-    EQUAL("the member has it", status, 1);
-    EQUAL("and no other", number_of(sub), 5);
-    CHECK("at once", eb_now() - begun < EB_SLICE_NS / 2);
-    leave(sub);
-    scene_end(&it);
-}
-
-static void a_claim_that_was_taken_away_is_damage(void)
-{
-    scene it = scene_small();
-    EQUAL("a group can be made", eb_group_create(it.bus, &TERMS, EB_POLL), 0);
-    eb_subscription *sub = join_group(it.bus);
-    put(it.peer, 0, 1);
-    EQUAL("a member has an event in hand", eb_receive(sub, 1, EB_POLL), 1);
-    atomic_store(&it.bus->roster.header->groups[0].claims[0].holder, sub->token + 1);
-    EQUAL("somebody else has it now", eb_receive(sub, 1, EB_POLL), EB_DAMAGED);
-    leave(sub);
+    eb_subscription *hurried = join_group(it.bus), *sleeper = join_group(it.bus), *worker = join_group(it.bus);
+    EQUAL("an event is sent", put(it.peer, 0, 1), EB_OK);
+    EQUAL("and taken by one who looks", next(worker), 1);
+    CHECK("nobody sleeps, so nobody is to be woken", !flag_is_up(&it) && !woken(&it));
+    eb_asleep_set(sleeper->group, eb_slot(sleeper), true);
+    EQUAL("who was woken for it gets nothing before its deadline", eb_receive(hurried, 1, EB_POLL), EB_NOTHING);
+    CHECK("the next event wakes the one that still sleeps", flag_is_up(&it));
+    CHECK("which is woken to watch over the one that works", woken(&it));
+    EQUAL("when that one is done", next(worker), EB_NOTHING);
+    EQUAL("and another deadline is over", eb_receive(hurried, 1, EB_POLL), EB_NOTHING);
+    CHECK("nobody is woken for nothing", flag_is_up(&it) && !woken(&it));
+    leave(hurried);
+    leave(sleeper);
+    leave(worker);
     scene_end(&it);
 }
 
 int main(void)
 {
-    RUN(a_group_that_cannot_be_made_now_takes_no_slot);
-    RUN(a_member_sleeps_over_nothing);
-    RUN(a_claim_that_was_taken_away_is_damage);
+    RUN(a_deadline_does_not_end_a_wake_up_for_all);
     return checked();
 }

@@ -1,0 +1,196 @@
+"""Victims that make a group, fight for its lock, or bury what nobody could handle."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+import eventbus
+from eventbus import Bus, UnavailableError
+from harness import Line, sealed, unsealed, until
+from matrix.scene import (
+    CAPACITY,
+    LAP,
+    OWN_LOOK,
+    REDELIVERY,
+    ROOM,
+    SHORT,
+    SURVIVOR,
+    Aim,
+    Hold,
+    Scene,
+    Survivors,
+    idle,
+    join,
+    patience,
+)
+from matrix.working import give_back
+
+GROUPS = 3
+
+
+def make(line: Line, name: str, aim: Aim) -> None:
+    """Makes group after group before it joins them, to hear what the ring still holds."""
+    bus = eventbus.open(name)
+    line.say("open")
+    line.hear()
+    aim.take()
+    for number in range(GROUPS):
+        bus.group(f"new {number}", "still", start="oldest")
+
+
+@dataclass(frozen=True)
+class Making:
+    """A member that makes its group.
+
+    Attributes:
+        hold: what it has at its point.
+        opened: the group is there.
+        again: whether it comes to its point more than once.
+    """
+
+    hold: Hold
+    opened: bool = False
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name)
+        for _ in range(LAP):
+            survivors.send()
+            survivors.drain()
+        victim = scene.victim(make)
+        assert victim.hear() == "open"
+        victim.say("go")
+        scene.strike(victim, lambda pid: self._meanwhile(survivors, pid))
+        survivors.drain()
+        made = {group.name for group in survivors.bus.stats().groups}
+        assert made == {f"new {number}" for number in range(scene.passes - (not self.opened))}
+        for number in range(GROUPS):
+            with survivors.bus.subscribe("still", group=f"new {number}", start="oldest", prefetch=9) as member:
+                events = []
+                while more := member.receive_many(1 << 20, 0):
+                    events += more
+                numbers = [unsealed(event)[1] for event in events]
+                assert numbers == list(range(survivors.sent - len(numbers), survivors.sent))
+                assert numbers
+        full = survivors.fill(Hold.NOTHING)  # the groups have no member any more, and hold publishers back
+        assert full is not None
+        assert full.details["group"].startswith("new ")
+        survivors.close()
+
+    def _meanwhile(self, survivors: Survivors, pid: int) -> None:
+        with patience(SHORT), pytest.raises(UnavailableError):
+            survivors.bus.group("another", "jobs.**")
+        survivors.meanwhile(self.hold, pid)
+
+
+# --- the group's lock ---
+
+
+def contend(line: Line, name: str, *aims: Aim) -> None:
+    """Takes job after job, once it is told to."""
+    member = join(eventbus.open(name), spin=0)
+    line.say("joined")
+    line.hear()
+    for aim in aims:
+        aim.take()
+    for event in member:
+        line.say((unsealed(event)[1], event.deliveries))
+
+
+@dataclass(frozen=True)
+class Contending:
+    """Two members want the group's lock: the victim has it, or with ``waits`` the other one."""
+
+    waits: bool = False
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        stops = Aim("group_locked", signal.SIGSTOP, 1), Aim("event_flagged", signal.SIGSTOP, 1)
+        owner = scene.start(contend, *((stops[0],) if self.waits else (scene.aim, stops[0])))
+        waiter = scene.start(contend, scene.aim if self.waits else stops[1])
+        assert owner.hear() == "joined"
+        assert waiter.hear() == "joined"
+        survivors.send_jobs(2)
+        owner.say("go")
+        owner.wait_stopped()
+        waiter.say("go")
+        if self.waits:
+            scene.strike(waiter, lambda pid: survivors.meanwhile(Hold.GROUP | Hold.GATE, pid=owner.pid))
+            owner.go_on()
+            assert {owner.hear(REDELIVERY) for _ in range(2)} == {(1, 1), (2, 1)}
+            owner.kill()
+        else:
+            waiter.wait_stopped()
+            waiter.go_on()
+            owner.go_on()
+            scene.strike(owner, lambda _: None)
+            assert [waiter.hear(OWN_LOOK) for _ in range(2)] == [(1, 1), (2, 1)]
+            waiter.kill()
+        survivors.drain()
+        survivors.finish_jobs()
+        survivors.go_on()
+        survivors.close()
+
+
+# --- dead letters ---
+
+
+def bury(line: Line, name: str, aim: Aim) -> None:
+    """A member that gets a job which was delivered as often as is allowed."""
+    member = join(eventbus.open(name))
+    line.say("joined")
+    line.hear()
+    aim.take()
+    member.receive(OWN_LOOK)
+
+
+@dataclass(frozen=True)
+class Burying:
+    """A member that sends a dead letter: ``letters`` of them come in the end, because it dies before or after.
+
+    Attributes:
+        letters: how many there are of the one job: two where it died after sending and before acknowledging.
+        hold: what it has at its point, besides the job.
+        again: whether it comes to its point more than once.
+    """
+
+    letters: int
+    hold: Hold = Hold.NOTHING
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        with eventbus.open(scene.name, capacity=CAPACITY) as bus:
+            grave = bus.subscribe("eventbus.dead", "exhausted")
+            bus.group("g", "jobs.**", max_deliveries=1)
+            other, victim = scene.start(give_back, scene.aim), scene.victim(bury)
+            assert other.hear() == "joined"
+            assert victim.hear() == "joined"
+            bus.send("jobs", "job", "/job", sealed(SURVIVOR, 1))
+            other.say("go")
+            assert other.hear() == "has it"
+            other.kill()
+            victim.say("go")
+            scene.strike(victim, lambda _: self._meanwhile(bus))
+            with join(bus) as member:
+                until(lambda: member.receive(0) is None and idle(bus), "the group to be idle", REDELIVERY)
+                letters = grave.receive_many(9, 0)
+                assert len(letters) == self.letters
+                assert all(letter.data["data"] == sealed(SURVIVOR, 1) for letter in letters)
+                assert bus.send("jobs", "job", "/job", sealed(SURVIVOR, 2), timeout=ROOM)
+                event = member.receive(REDELIVERY)
+                assert event is not None
+                assert (unsealed(event), event.deliveries) == ((SURVIVOR, 2), 1)
+
+    def _meanwhile(self, bus: Bus) -> None:
+        if Hold.PUBLISH in self.hold:
+            with pytest.raises(UnavailableError, match="keeps the publish lock"):
+                bus.send("other", "topic", "/other", timeout=SHORT)
+        else:
+            bus.send("other", "topic", "/other", timeout=SHORT)

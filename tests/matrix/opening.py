@@ -1,0 +1,134 @@
+"""Victims that open a bus: make it, join it, replace what a crash left, repair what is to stay."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+import eventbus
+from eventbus import UnavailableError
+from harness import Line, roster_of, sealed, unsealed
+from matrix.scene import (
+    AT_ONCE,
+    CAPACITY,
+    SHORT,
+    SLOTS,
+    SURVIVOR,
+    Aim,
+    Hold,
+    Scene,
+    Survivors,
+    join,
+    patience,
+)
+
+EVENTS = 3  # of each kind that a crash leaves
+
+
+def open_bus(line: Line, name: str, aim: Aim, persist: bool) -> None:
+    """Opens the bus."""
+    aim.take()
+    bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, persist=persist)
+    line.say("open")
+    line.hear()
+    bus.close()
+
+
+def crash(line: Line, name: str) -> None:
+    """Is the last one on a bus and does not leave it."""
+    bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS)
+    bus.send("old", "topic", "/old", sealed(SURVIVOR, 0))
+    line.say("open")
+    line.hear()
+
+
+def crash_at_work(line: Line, name: str) -> None:
+    """Leaves a bus that is to stay: a job in hand, one claimed and not done, subscribers, events not yet counted."""
+    bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, persist=True)
+    bus.group("g", "jobs.**")
+    bus.subscribe("**")
+    member = join(bus)
+    bus.send_many([("jobs", "job", "/job", sealed(SURVIVOR, number)) for number in range(1, EVENTS + 1)])
+    member.receive(0)
+    Aim("publish_committed", signal.SIGKILL, 1).take()
+    bus.send_many([("still", "here", "/left", sealed(SURVIVOR, number)) for number in range(EVENTS)])
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A victim that opens a bus: there is none, or one in use.
+
+    Attributes:
+        hold: what it has at its point.
+        used: the bus is there and others work on it.
+        abandoned: the last process on it died.
+        headless: there is a ring and no roster.
+        persist: it is told to stay.
+        again: never.
+    """
+
+    hold: Hold = Hold.DOOR
+    used: bool = False
+    abandoned: bool = False
+    headless: bool = False
+    persist: bool = False
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name) if self.used else None
+        if self.abandoned or self.headless:
+            old = scene.start(crash)
+            old.hear()
+            old.kill()
+        if self.headless:
+            roster_of(scene.name).unlink()
+        victim = scene.victim(open_bus, self.persist)
+        scene.strike(victim, lambda pid: self._meanwhile(scene.name, survivors, pid))
+        survivors = survivors or Survivors(scene.name, persist=self.persist)
+        survivors.go_on()
+        survivors.close()
+        if self.persist:
+            eventbus.unlink(scene.name)
+
+    def _meanwhile(self, name: str, survivors: Survivors | None, pid: int) -> None:
+        if survivors is not None:
+            survivors.meanwhile(self.hold, pid)
+        elif Hold.DOOR in self.hold:
+            with patience(SHORT), pytest.raises(UnavailableError):
+                eventbus.open(name)
+        else:
+            with eventbus.open(name) as bus, bus.subscribe("**") as sub:
+                bus.send("still", "here", "/meanwhile", sealed(SURVIVOR, 0))
+                assert unsealed(sub.receive(AT_ONCE)) == (SURVIVOR, 0)
+
+
+@dataclass(frozen=True)
+class Repairing:
+    """A victim that repairs a bus which was told to stay and whose last process was killed."""
+
+    again: bool = True
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        scene.start(crash_at_work).killed()
+        victim = scene.victim(open_bus, False)
+
+        def meanwhile(_: int) -> None:
+            with patience(SHORT), pytest.raises(UnavailableError):
+                eventbus.open(scene.name)
+
+        scene.strike(victim, meanwhile)
+        survivors = Survivors(scene.name, group=True)
+        assert survivors.sequence == 2 * EVENTS
+        with survivors.bus.subscribe("**", start="oldest") as sub:
+            left = [unsealed(event)[1] for event in sub.receive_many(99, 0)]
+            assert left == [*range(1, EVENTS + 1), *range(EVENTS)]
+        assert survivors.bus.stats().topics == {("jobs", "job"): EVENTS, ("still", "here"): EVENTS}
+        survivors.finish_jobs()
+        assert survivors.jobs == [(1, 2)] + [(number, 1) for number in range(2, EVENTS + 1)]
+        survivors.go_on()
+        survivors.close()
+        eventbus.unlink(scene.name)

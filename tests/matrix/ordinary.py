@@ -1,0 +1,144 @@
+"""What each role does on an ordinary day, and which moments it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from eventbus._eventbus import lib
+
+import eventbus
+from eventbus import FullError
+from harness import Fork, Line, points, sealed
+from matrix.moments import record
+from matrix.scene import CAPACITY, LAP, ROOM, SHORT, SLOTS, SURVIVOR, Role, join, stay
+
+
+def passed_by(activity: Callable[[], None]) -> set[str]:
+    """The moments that this process comes to while it does this."""
+    numbers = points()
+    before = {name: lib.eb_test_passed(number) for name, number in numbers.items()}
+    seen = record()
+    activity()
+    return {name for name, number in numbers.items() if lib.eb_test_passed(number) > before[name]} | set(seen)
+
+
+def open_bus(name: str) -> eventbus.Bus:
+    """A small bus."""
+    return eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS)
+
+
+def publish(_: Line, name: str) -> set[str]:
+    """Sends single events and several, of known topics and new ones, for laps, into a full ring, raw and inline."""
+    bus = open_bus(name)
+
+    def activity() -> None:
+        for number in range(LAP):
+            bus.send("still", f"here{number % 3}", "/", sealed(SURVIVOR, number), timeout=ROOM)
+        bus.send_many([("still", "here", "/", b"raw") for _ in range(3)], timeout=ROOM)
+        with suppress(FullError):
+            for number in range(LAP):
+                bus.send("jobs", "job", "/", sealed(SURVIVOR, number), timeout=SHORT)
+        bus.stats()
+
+    return passed_by(activity)
+
+
+def subscribe(_: Line, name: str) -> set[str]:
+    """Subscribes in every way, receives, waits in vain, counts its backlog, answers, leaves."""
+    bus = open_bus(name)
+
+    def activity() -> None:
+        for start in ("oldest", 1):
+            with bus.subscribe("**", start=start, overflow="drop") as sub:
+                sub.receive_many(LAP, 0)
+        with bus.subscribe("still", spin=0) as sub:
+            bus.send("still", "here", "/")
+            bus.send("other", "here", "/")
+            assert sub.backlog == 1
+            assert sub.receive(ROOM) is not None
+            assert sub.receive(SHORT) is None
+
+    return passed_by(activity)
+
+
+def work(_: Line, name: str) -> set[str]:
+    """Makes groups, joins, takes, gives back, acknowledges, buries, waits, leaves."""
+    bus = open_bus(name)
+
+    def activity() -> None:
+        with bus.subscribe("jobs.**", group="g", spin=0) as first, join(bus, 3) as second:
+            bus.send_many([("jobs", "job", "/", number) for number in range(6)])
+            assert first.receive(ROOM) is not None
+            first.reject()
+            assert len(second.receive_many(3, ROOM)) > 0
+            second.ack()
+            while first.receive(SHORT) is not None:
+                pass
+        bus.group("old", "still", start="oldest", max_deliveries=1)
+        with bus.subscribe("still", group="old") as member:
+            assert member.receive(0) is not None
+            member.reject()
+            assert member.receive(0) is not None
+
+    return passed_by(activity)
+
+
+def open_and_join(_: Line, name: str) -> set[str]:
+    """Makes a bus, joins one in use, and one that was left to stay."""
+    buses = []
+
+    def activity() -> None:
+        buses.append(open_bus(name))
+        buses.append(open_bus(f"{name}-persists"))
+        buses.append(eventbus.open(f"{name}-persists", persist=True))
+
+    passed = passed_by(activity)
+    for bus in buses:
+        bus.close()
+
+    def again() -> None:
+        buses.append(eventbus.open(f"{name}-persists"))
+
+    passed |= passed_by(again)
+    buses[-1].close()
+    eventbus.unlink(f"{name}-persists")
+    return passed
+
+
+def close(_: Line, name: str) -> set[str]:
+    """Leaves with subscriptions and jobs, shuts down, is the last one out, removes what stays."""
+    bus, last, kept = open_bus(name), open_bus(f"{name}-last"), eventbus.open(f"{name}-kept", persist=True)
+    subs = [bus.subscribe("**"), bus.subscribe("jobs.**", group="g", prefetch=3)]
+    bus.send_many([("jobs", "job", "/", number) for number in range(6)])
+    assert subs[1].receive(ROOM) is not None
+
+    def activity() -> None:
+        bus.close()
+        last.shutdown()
+        last.close()
+        kept.close()
+        eventbus.unlink(f"{name}-kept")
+
+    return passed_by(activity)
+
+
+ACTIVITIES = {
+    Role.PUBLISHER: publish,
+    Role.SUBSCRIBER: subscribe,
+    Role.MEMBER: work,
+    Role.OPENER: open_and_join,
+    Role.CLOSER: close,
+}
+
+
+def play(fork: Fork, name: str, role: Role) -> set[str]:
+    """The moments that a process in this role comes to, on a bus with somebody dead on it, and with others alive."""
+    with open_bus(name) as bus, bus.subscribe("**", overflow="drop"):
+        for number in range(LAP):
+            bus.send("still", "here", "/", sealed(SURVIVOR, number))
+        dead = fork(stay, name)
+        assert dead.hear() == "subscribed"
+        dead.kill()
+        passed: set[str] = fork(ACTIVITIES[role], name).result()
+        return passed

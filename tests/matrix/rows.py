@@ -1,0 +1,360 @@
+"""The matrix: for each moment what the others see, who comes to it and how, and why nobody else does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs
+from matrix.groups import Burying, Contending, Making
+from matrix.opening import Opening, Repairing
+from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
+from matrix.scene import Hold, Role, Scene
+from matrix.sending import Closing, Sending, Waiting
+from matrix.working import PassingOn, Returning, Watching, Working
+from matrix.working import Sleeping as MemberSleeping
+
+
+class Scenario(Protocol):
+    """Leads a process to the moment, has it die there, and looks at the others."""
+
+    @property
+    def again(self) -> bool:
+        """Whether it comes to the moment at least twice."""
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it; raises what is not as it should be."""
+
+
+Scenarios = Scenario | tuple[Scenario, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One moment.
+
+    Attributes:
+        sees: what the others see of somebody who dies there.
+        only: who comes there, which is why the rest does not.
+        cells: by role, the scenarios that lead there.
+        patient: whether somebody sleeps for seconds in them.
+    """
+
+    sees: str
+    only: str
+    cells: dict[Role, tuple[Scenario, ...]]
+    patient: bool
+
+
+def row(
+    sees: str,
+    only: str,
+    *,
+    publisher: Scenarios = (),
+    subscriber: Scenarios = (),
+    member: Scenarios = (),
+    opener: Scenarios = (),
+    closer: Scenarios = (),
+    patient: bool = False,
+) -> Row:
+    """A row; roles that are left out do not come there."""
+    given = zip(Role, (publisher, subscriber, member, opener, closer), strict=True)
+    cells = {role: one if isinstance(one, tuple) else (one,) for role, one in given if one != ()}
+    return Row(sees, only, cells, patient)
+
+
+def who_sends(sees: str, what: Sending | Waiting, *also: Burying, closer: Scenarios = (), patient: bool = False) -> Row:
+    """A row of what everybody does who sends; ``also`` a member that sends a dead letter."""
+    only = "whoever sends" if closer == () else "whoever sends or shuts the bus down"
+    member = (what, *also)
+    return row(sees, only, publisher=what, subscriber=what, member=member, closer=closer, patient=patient)
+
+
+DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.GROUP, Hold.GATE
+NOTHING_SENT = "nothing; the next owner takes the lock over"
+WHOLE = "the whole event"
+FREE_SLOT = "nothing; its slot is taken or reaped by the next"
+AGAIN = "its jobs come again, counted"
+START_OVER = "nothing; the next to open it starts over"
+REPAIRED_AGAIN = "nothing; the next to open it repairs it again"
+
+_locked = Sending(hold=PUBLISH)
+_visible = Sending(hold=PUBLISH, sent=True)
+_mourning = Sending(hold=PUBLISH, owner_dead=True, again=False)
+_lapping = Sending(hold=PUBLISH, lapped=True, full=True)
+_working = Working(hold=GROUP | GATE), Working(hold=GROUP | GATE, prefetch=3)
+_working_once = tuple(Working(hold=GROUP | GATE, prefetch=one, again=False) for one in (1, 3))
+_claiming = Working(), Working(prefetch=3)
+_free = Working(hold=Hold.NOTHING), Working(hold=Hold.NOTHING, prefetch=3)
+_making = Making(ROSTER)
+_placing = Making(PUBLISH | ROSTER)
+_opening = Opening()
+_joining_bus = Opening(used=True)
+
+ROWS = {
+    # --- send ---
+    "lock_taken": who_sends(NOTHING_SENT, _locked, closer=Closing(PUBLISH, closed=False)),
+    "publish_locked": who_sends(NOTHING_SENT, _locked, closer=Closing(PUBLISH, closed=False)),
+    "repair_taken": who_sends(
+        "nothing; the next owner repairs as if nobody had begun",
+        _mourning,
+        closer=Closing(PUBLISH, closed=False, owner_dead=True),
+    ),
+    "repair_mended": who_sends(
+        "nothing; the next owner finds nothing left to repair",
+        _mourning,
+        closer=Closing(PUBLISH, closed=False, owner_dead=True),
+    ),
+    "publish_gated": who_sends(NOTHING_SENT, _lapping),
+    "oldest_moved": who_sends("fewer old events, which nobody needed", _lapping),
+    "publish_claimed": who_sends(NOTHING_SENT, _locked),
+    "publish_header": who_sends(NOTHING_SENT, _locked),
+    "publish_copied": who_sends(NOTHING_SENT, _locked, Burying(1, PUBLISH)),
+    "publish_committed": who_sends(WHOLE, _visible, Burying(2, PUBLISH)),
+    "event_counted": row(
+        "exact counts: the next owner counts what lacks",
+        "whoever sends, or repairs after one who did",
+        publisher=(_visible, Sending(hold=PUBLISH, owner_dead=True)),
+        subscriber=(_visible, Sending(hold=PUBLISH, owner_dead=True)),
+        member=(_visible, Sending(hold=PUBLISH, owner_dead=True)),
+        opener=Repairing(),
+        closer=Closing(PUBLISH, closed=False, owner_dead=True),
+    ),
+    "publish_counted": who_sends(WHOLE, _visible),
+    "lock_released": who_sends(
+        WHOLE + "; whoever waits for the lock looks by itself", Sending(sent=True), closer=Closing(), patient=True
+    ),
+    "publish_unlocked": who_sends(WHOLE + "; sleepers are woken by the next", Sending(sent=True), Burying(2)),
+    "wake_lowered": who_sends(
+        WHOLE + "; the sleeper looks by itself",
+        Sending(sent=True, sleepers=True, unwoken=True),
+        closer=Closing(),
+        patient=True,
+    ),
+    "semaphore_raised": row(
+        "the same",
+        "whoever wakes somebody",
+        publisher=Sending(sent=True, sleepers=True, unwoken=True),
+        subscriber=Sending(sent=True, sleepers=True, unwoken=True),
+        member=(Sending(sent=True, sleepers=True, unwoken=True), Returning()),
+        closer=(Closing(), Handing()),
+        patient=True,
+    ),
+    "wake_posted": who_sends(WHOLE, Sending(sent=True, sleepers=True), closer=Closing(), patient=True),
+    "topic_written": who_sends("nothing; its place in the table is used by the next", Sending(hold=PUBLISH, new=True)),
+    "topic_shown": who_sends("a topic without events", Sending(hold=PUBLISH, new=True)),
+    "shutdown_stored": row(
+        "a closed bus; who sleeps looks by itself",
+        "whoever shuts the bus down",
+        closer=Closing(PUBLISH),
+        patient=True,
+    ),
+    "shutdown_unlocked": row("the same", "whoever shuts the bus down", closer=Closing(), patient=True),
+    # --- wait for room, tell that there is some ---
+    "space_wanted": who_sends("nothing", Waiting()),
+    "event_flagged": row(
+        "nothing; somebody is told once without need",
+        "whoever waits for room, or for a group's lock",
+        publisher=Waiting(),
+        subscriber=Waiting(),
+        member=(Waiting(), Contending(waits=True)),
+    ),
+    "event_lowered": row(
+        "nothing; whoever waits looks by itself",
+        "whoever makes room, frees a slot or unlocks a group",
+        publisher=Waiting(told=True, freed=True, again=False),
+        subscriber=(Joining(place=True, told=True, again=False), Freeing()),
+        member=(Joining(told=True, again=False), Contending()),
+        closer=(Leaving(GATE, told=True), Closing(told=True)),
+        patient=True,
+    ),
+    "event_raised": row(
+        "the same",
+        "whoever makes room, frees a slot or unlocks a group",
+        publisher=Waiting(told=True, freed=True, again=False),
+        subscriber=(Joining(place=True, told=True, again=False), Freeing()),
+        member=(Joining(told=True, again=False), Contending()),
+        closer=(Leaving(GATE, told=True), Closing(told=True)),
+        patient=True,
+    ),
+    # --- slots ---
+    "roster_locked": row(
+        "nothing; the kernel gives the lock back",
+        "whoever joins, makes a group or reaps",
+        publisher=Waiting(ROSTER, freed=True),
+        subscriber=(Joining(ROSTER), Waiting(ROSTER, freed=True)),
+        member=(Joining(ROSTER), Making(ROSTER, again=False)),
+    ),
+    "reap_found": who_sends("nothing; the next reaps", Waiting(ROSTER)),
+    "slot_vacated": row(
+        "a free slot",
+        "whoever leaves or reaps",
+        publisher=Waiting(ROSTER, freed=True),
+        subscriber=(Joining(), Waiting(ROSTER, freed=True)),
+        member=(Joining(), Waiting(ROSTER, freed=True)),
+        closer=Leaving(GATE),
+    ),
+    "slot_freed": row(
+        "a free slot",
+        "whoever leaves or reaps",
+        publisher=Waiting(ROSTER, freed=True),
+        subscriber=(Joining(), Waiting(ROSTER, freed=True)),
+        member=(Joining(), Waiting(ROSTER, freed=True)),
+        closer=Leaving(GATE),
+    ),
+    "reap_freed": who_sends("a free slot", Waiting(ROSTER, freed=True)),
+    "roster_unlocked": row(
+        "nothing; its slot is taken or reaped by the next",
+        "whoever joined, made a group or reaped",
+        publisher=Waiting(),
+        subscriber=(Joining(place=True), Waiting()),
+        member=(Joining(), Waiting()),
+    ),
+    "slot_left": row("a free slot", "whoever leaves", subscriber=Joining(), member=Joining(), closer=Leaving(GATE)),
+    "slot_locked": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making)),
+    "slot_claimed": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making)),
+    "slot_counted": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making)),
+    "slot_cursor": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _placing)),
+    "slot_open": row(
+        FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER, place=True), member=(Joining(ROSTER), _placing)
+    ),
+    "slot_settled": row(
+        FREE_SLOT,
+        "whoever joins while others send",
+        subscriber=Joining(ROSTER, place=True, moved=True),
+        member=Joining(ROSTER, moved=True),
+    ),
+    "slot_placed": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER, place=True), member=Joining(ROSTER)),
+    # --- receive ---
+    "topic_decided": row("nothing", "whoever receives", subscriber=Deciding(), member=Deciding()),
+    "receive_read": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
+    "receive_copied": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
+    "receive_counted": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
+    "receive_advanced": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
+    "waiter_raised": row(
+        "nothing; one needless wake-up", "whoever sleeps", subscriber=Sleeping(), member=MemberSleeping(), patient=True
+    ),
+    "semaphore_taken": row(
+        "nothing; of a group, another member looks by itself",
+        "whoever sleeps",
+        subscriber=Sleeping(),
+        member=MemberSleeping(),
+        patient=True,
+    ),
+    "waiter_woken": row("the same", "whoever sleeps", subscriber=Sleeping(), member=MemberSleeping(), patient=True),
+    # --- make a group ---
+    "group_written": row("no group; the next makes it", "whoever makes a group", member=_making),
+    "group_slot": row("no group; its slot is reaped", "whoever makes a group", member=_placing),
+    "group_gated": row("no group; its slot is reaped", "whoever makes a group", member=_placing),
+    "group_cursor": row("no group; its slot is reaped", "whoever makes a group", member=_placing),
+    "group_placed": row("no group; its slot is reaped", "whoever makes a group", member=Making(ROSTER | GATE)),
+    "group_opened": row("the whole group", "whoever makes a group", member=Making(ROSTER | GATE, opened=True)),
+    # --- work ---
+    "group_locked": row("nothing; the next takes the lock over", "a member", member=_working),
+    "group_taken_over": row(
+        "nothing; the next takes the lock over and mends",
+        "a member after a dead one, or who repairs",
+        member=Working(hold=GROUP | GATE, other="claim_held", again=False),
+        opener=Repairing(again=False),
+    ),
+    "group_mended": row(
+        "nothing; the next takes the lock over",
+        "a member after a dead one, or who repairs",
+        member=Working(hold=GROUP | GATE, other="claim_held", again=False),
+        opener=Repairing(again=False),
+    ),
+    "group_unlocked": row(AGAIN, "a member", member=_claiming),
+    "bury_stamped": row("nothing", "a member", member=_working_once),
+    "asleep_cleared": row("nothing", "a member", member=Working(hold=GROUP | GATE, other="asleep", again=False)),
+    "cursor_skipped": row(
+        "nothing", "a member", member=Working(hold=GROUP | GATE, unheard=True, again=False), patient=True
+    ),
+    "claim_written": row("nothing: the claim is nobody's", "a member", member=_working),
+    "claim_used": row("nothing: the claim is nobody's", "a member", member=_working),
+    "claim_held": row(AGAIN, "a member", member=_working),
+    "claim_cursor": row(AGAIN, "a member", member=_working),
+    "gate_counted": row(AGAIN, "a member", member=_working),
+    "claim_gated": row(AGAIN, "a member", member=_working),
+    "claim_adopted": row(AGAIN, "a member", member=_working),
+    "claim_deliveries": row(AGAIN, "a member", member=_working),
+    "claim_counted": row(AGAIN, "a member", member=_working),
+    "waiter_passed": row(AGAIN, "a member beside a sleeping one", member=PassingOn(), patient=True),
+    "claim_reset": row(
+        "the job in hand comes once more",
+        "a member",
+        member=_claiming,
+        closer=LeavingWithJobs(GATE, done=False),
+    ),
+    "claim_acknowledged": row(
+        "the job in hand is done", "a member", member=(*_claiming, Burying(1)), closer=LeavingWithJobs(GATE)
+    ),
+    "claim_finished": row(
+        "the jobs are done", "a member", member=(*_free, Burying(1)), closer=LeavingWithJobs(prefetch=1)
+    ),
+    "claim_discounted": row(AGAIN, "a member", member=_claiming, closer=LeavingWithJobs(GATE)),
+    "claim_returned": row("its jobs are taken by the next", "a member", member=_free, closer=LeavingWithJobs()),
+    "dead_counted": row("the dead letter, once", "a member", member=Burying(1)),
+    "asleep_set": row("nothing", "a member", member=MemberSleeping(), patient=True),
+    "watch_set": row(
+        "nothing; another member looks by itself", "a member beside a working one", member=Watching(), patient=True
+    ),
+    "watch_cleared": row(
+        "nothing; another member looks by itself", "a member beside a working one", member=Watching(), patient=True
+    ),
+    # --- open ---
+    "roster_made": row(START_OVER, "whoever makes a bus", opener=Opening(Hold.NOTHING)),
+    "door_entered": row(
+        "nothing; the kernel opens the door",
+        "whoever opens or leaves",
+        opener=(_opening, _joining_bus, Opening(abandoned=True)),
+        closer=(Leaving(DOOR), LastOut()),
+    ),
+    "looked_up_again": row(
+        "nothing", "whoever opens, and the last one out", opener=(_opening, _joining_bus), closer=LastOut()
+    ),
+    "ring_made": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "ring_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "roster_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "attached": row("nothing", "whoever opens", opener=(_opening, _joining_bus)),
+    "publisher_entered": row("nothing", "whoever opens and may send", opener=(_opening, _joining_bus)),
+    "ring_mode_set": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "roster_mode_set": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "format_ring_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "format_locked": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "format_written": row(START_OVER, "whoever makes a bus", opener=Opening(again=True)),
+    "format_ring_signed": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "format_roster_signed": row("a bus that nobody is on", "whoever makes a bus", opener=_opening),
+    "persist_stored": row(
+        "a bus that stays",
+        "whoever opens with persist=True",
+        opener=(Opening(persist=True), Opening(used=True, persist=True)),
+    ),
+    "door_left": row(
+        "one less on the bus", "whoever opens", opener=(Opening(Hold.NOTHING), Opening(Hold.NOTHING, used=True))
+    ),
+    # --- repair what is to stay ---
+    "alone_counted": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_returned": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_forgotten": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_group": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_locked": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_slot": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing()),
+    "alone_waiters": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_used": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_gated": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_reopened": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    # --- leave ---
+    "ring_unlinked": row(
+        "half a bus; the next to open it starts over",
+        "the last one out, and whoever replaces what was left",
+        opener=(Opening(abandoned=True), Opening(headless=True)),
+        closer=(LastOut(), LastOut(persist=True)),
+    ),
+    "roster_unlinked": row(
+        "no bus",
+        "the last one out, and whoever replaces what was left",
+        opener=Opening(Hold.NOTHING, abandoned=True),
+        closer=LastOut(Hold.NOTHING),
+    ),
+    "detached": row("one less on the bus", "whoever leaves", closer=(Leaving(Hold.NOTHING), LastOut(Hold.NOTHING))),
+}

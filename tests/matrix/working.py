@@ -1,0 +1,238 @@
+"""Victims that work: members of a group, who share its events."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+import eventbus
+from harness import Child, Line, sealed, unsealed, until
+from matrix.scene import OWN_LOOK, SURVIVOR, Aim, Hold, Scene, Survivors, asleep, idle, join
+
+JOBS = 6
+TIMES = 3
+
+
+def work(line: Line, name: str, aim: Aim, prefetch: int) -> None:
+    """Gives each job back once and then does it; says what it has in hand, and stays for what may come."""
+    member = join(eventbus.open(name), prefetch)
+    line.say("joined")
+    line.hear()
+    aim.take()
+    while (event := member.receive(OWN_LOOK)) is not None:
+        line.say((unsealed(event)[1], event.deliveries))
+        if event.deliveries == 1:
+            member.reject()
+
+
+def sleep(line: Line, name: str) -> None:
+    """A member that sleeps."""
+    member = join(eventbus.open(name), name="sleeper", spin=0)
+    line.say("joined")
+    for event in member:
+        line.say((unsealed(event)[1], event.deliveries))
+
+
+def check(survivors: Survivors, said: list[tuple[int, int]], jobs: int) -> None:
+    """All jobs are done, those that the victim had not done by the survivors: counted if it had seen them, and once."""
+    survivors.finish_jobs()
+    done = {number for number, deliveries in said[:-1] if deliveries == 2}
+    again = [number for number, _ in survivors.jobs]
+    assert done.isdisjoint(again)
+    assert done | {number for number, _ in said[-1:]} | {*again} == {*range(1, jobs + 1)}
+    assert len(again) == len(set(again))
+    assert all(deliveries > 1 for number, deliveries in survivors.jobs if (number, 1) in said)
+
+
+@dataclass(frozen=True)
+class Working:
+    """A member at work.
+
+    Attributes:
+        hold: what it has at its point.
+        prefetch: how many jobs it claims at once.
+        other: a member that dies before, at this point of its first claim: "" for none, "asleep" for in its sleep.
+        unheard: there are events that the group does not hear, and no job.
+        again: whether it comes to its point more than once.
+    """
+
+    hold: Hold = Hold.GATE
+    prefetch: int = 1
+    other: str = ""
+    unheard: bool = False
+    again: bool = True
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        jobs = 0 if self.unheard else JOBS
+        victim = scene.victim(work, self.prefetch)
+        assert victim.hear() == "joined"
+        if self.other == "asleep":
+            other = scene.start(sleep)
+            until(lambda: asleep(survivors.bus, "sleeper"), "the member to sleep")
+            other.kill()
+        for number in range(TIMES * self.unheard):
+            survivors.send(f"unheard{number}")
+        if jobs:
+            survivors.send_jobs(jobs)
+        if self.other not in ("", "asleep"):
+            other = scene.start(work, Aim(self.other, signal.SIGKILL, 1), 1)
+            other.say("go")
+            other.killed()
+        victim.say("go")
+        scene.strike(victim, lambda pid: survivors.meanwhile(self.hold, pid))
+        check(survivors, victim.said(), jobs)
+        survivors.go_on()
+        survivors.close()
+
+
+# --- with others asleep ---
+
+
+def pass_on(line: Line, name: str, aim: Aim) -> None:
+    """Takes a job, once it is told to."""
+    member = join(eventbus.open(name))
+    line.say("joined")
+    line.hear()
+    aim.take()
+    member.receive(OWN_LOOK)
+
+
+def give_back(line: Line, name: str, aim: Aim) -> None:
+    """Takes a job, and gives it back once it is told to."""
+    member = join(eventbus.open(name))
+    line.say("joined")
+    line.hear()
+    member.receive(OWN_LOOK)
+    line.say("has it")
+    line.hear()
+    aim.take()
+    member.reject()
+
+
+def start_sleeper(scene: Scene, survivors: Survivors) -> Child:
+    """A member that is asleep."""
+    sleeper = scene.start(sleep)
+    assert sleeper.hear() == "joined"
+    until(lambda: asleep(survivors.bus, "sleeper"), "the member to sleep")
+    return sleeper
+
+
+@dataclass(frozen=True)
+class PassingOn:
+    """A member that takes a job and sees to it that a sleeper is woken by the next one."""
+
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        victim = scene.victim(pass_on)
+        assert victim.hear() == "joined"
+        sleeper = start_sleeper(scene, survivors)
+        sleeper.stop()
+        survivors.send_jobs(1)
+        victim.say("go")
+        scene.strike(victim, lambda pid: survivors.meanwhile(Hold.GATE, pid))
+        sleeper.go_on()
+        assert sleeper.hear(OWN_LOOK) == (1, 2)
+        sleeper.kill()
+        survivors.go_on()
+        survivors.close()
+
+
+@dataclass(frozen=True)
+class Returning:
+    """A member that gives a job back and wakes a sleeper."""
+
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        victim = scene.victim(give_back)
+        assert victim.hear() == "joined"
+        survivors.send_jobs(1)
+        victim.say("go")
+        assert victim.hear() == "has it"
+        sleeper = start_sleeper(scene, survivors)
+        victim.say("go")
+        scene.strike(victim, lambda _: None)
+        assert sleeper.hear(OWN_LOOK) == (1, 2)
+        sleeper.kill()
+        survivors.go_on()
+        survivors.close()
+
+
+# --- asleep ---
+
+
+def await_jobs(line: Line, name: str, aim: Aim) -> None:
+    """Waits for jobs, without looking first."""
+    member = join(eventbus.open(name), name="victim", spin=0)
+    line.say("joined")
+    line.hear()
+    aim.take()
+    for event in member:
+        line.say((unsealed(event)[1], event.deliveries))
+
+
+@dataclass(frozen=True)
+class Sleeping:
+    """A member around its sleep, beside another one that sleeps."""
+
+    again: bool = True
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        victim = scene.victim(await_jobs)
+        assert victim.hear() == "joined"
+        victim.say("go")
+        until(lambda: scene.struck(victim) or asleep(survivors.bus, "victim"), "the victim to sleep")
+        sleeper = start_sleeper(scene, survivors)
+        sent, got = 0, list[tuple[int, int]]()
+        while not scene.struck(victim):
+            until(lambda: scene.struck(victim) or asleep(survivors.bus, "victim", "sleeper"), "both to sleep")
+            if not scene.struck(victim):
+                sent += 1
+                survivors.bus.send("jobs", "job", "/job", sealed(SURVIVOR, sent))
+                until(lambda: scene.struck(victim) or idle(survivors.bus), "the job to be done")
+        scene.strike(victim, lambda pid: None)
+        sent += 1
+        survivors.bus.send("jobs", "job", "/job", sealed(SURVIVOR, sent))
+        mine = victim.said()
+        while len(got) + len(mine) < sent:
+            got.append(sleeper.hear(OWN_LOOK))
+        assert sorted(got + mine) == [(number, 1) for number in range(1, sent + 1)]
+        sleeper.kill()
+        survivors.drain()
+        survivors.go_on()
+        survivors.close()
+
+
+@dataclass(frozen=True)
+class Watching:
+    """A member that sleeps and watches whether another one lives, who has a job."""
+
+    again: bool = True
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        victim, holder = scene.victim(await_jobs), scene.start(give_back, scene.aim)
+        assert victim.hear() == "joined"
+        assert holder.hear() == "joined"
+        survivors.send_jobs(1)
+        holder.say("go")
+        assert holder.hear() == "has it"
+        victim.say("go")
+        scene.strike(victim, lambda pid: survivors.meanwhile(Hold.GATE, holder.pid))
+        sleeper = start_sleeper(scene, survivors)
+        holder.kill()
+        assert sleeper.hear(OWN_LOOK) == (1, 2)
+        sleeper.kill()
+        survivors.drain()
+        survivors.go_on()
+        survivors.close()

@@ -1,0 +1,301 @@
+/* Who of a group is woken: csrc/member.c (pass_on, await, idle, sleep_or_watch), csrc/publish.c (wake), csrc/wait.c.
+ *
+ * Members share one flag in the waiter set and one semaphore, so an event wakes one of them, who sees to it that the next
+ * event wakes another, and that one of those asleep watches whether those who work live. Taking an event under the
+ * group's lock is one step here: what happens inside it is the matter of group.pml. A member may work for ever, and one
+ * with a deadline may leave for ever when it is over; neither may keep an event from those who sleep.
+ *
+ * CHECK hurried -DMEMBERS=2 -DPUBLISHERS=1 -DREJECTS=1 -DHURRIED=1: without a slice and without a death, where somebody sleeps nothing is left to be taken, the next event wakes one, and one watches if somebody works; one may leave at its deadline, and an event may be given back
+ * CHECK slice -DMEMBERS=2 -DPUBLISHERS=1 -DDEATHS=1 -DSLICE: whoever is killed at any step, one slice later nobody sleeps while an event is there to be taken
+ * CHECK two_events -DMEMBERS=2 -DPUBLISHERS=2: the same of two events at once
+ * CHECK watch -DMEMBERS=3 -DPUBLISHERS=1 -DLOOKING=1 -DDEATHS=1 -DIN_HAND: of a member that dies with an event in hand one of those asleep learns when WATCH_NS is over
+ *
+ * MUTANT deadline_ends_a_wake_up hurried: whoever leaves at its deadline leaves the flag as it is
+ * MUTANT flag_is_not_raised_anew hurried: whoever takes an event does not raise the flag for those asleep
+ * MUTANT no_second_look hurried: no look between raising the flag and sleeping
+ * MUTANT watch_is_not_passed hurried: whoever takes an event does not see to it that one watches
+ * MUTANT no_look_after_the_flag two_events: whoever takes an event raises the flag without looking again
+ */
+#include "step.h"
+
+#ifndef REJECTS
+#define REJECTS 0
+#endif
+#ifndef HURRIED
+#define HURRIED 0
+#endif
+#ifndef LOOKING
+#define LOOKING 0
+#endif
+#ifdef IN_HAND /* nobody is killed but with an event in hand */
+#define MOMENT CALM
+#else
+#define MOMENT STEP
+#endif
+
+byte committed;
+byte cursor;
+bit flag;                /* of the group's slot, in the waiter set */
+bit word;                /* its semaphore */
+byte sleepers;           /* the asleep bits */
+bool watched;
+bool queued[MEMBERS + 1]; /* in the kernel's queue of the semaphore */
+bool holds[MEMBERS + 1];
+bool returned;           /* a claim that was given back */
+bool gone[MEMBERS + 1];
+bool watches[MEMBERS + 1];
+bool looked[MEMBERS + 1]; /* its slice has ended once */
+byte rejects;
+
+#if MEMBERS == 2
+#define SOME(what) (what(1) || what(2))
+#else
+#define SOME(what) (what(1) || what(2) || what(3))
+#endif
+#define IS_HELD(who) holds[who]
+#define IS_ORPHANED(who) (holds[who] && gone[who])
+#define IS_QUEUED(who) queued[who]
+#define IS_WATCHING(who) (queued[who] && watches[who])
+#define CLAIMS_HELD (returned || SOME(IS_HELD))
+#define LEFT (cursor != committed || returned)
+#define OTHERS (sleepers & ~(1 << _pid))
+
+/* The kernel wakes one of those in the queue. */
+inline post()
+{
+    MOMENT(_, old = word; word = 1);
+    if
+    :: !old ->
+        MOMENT(wake_posted,
+            if
+            :: queued[1] -> queued[1] = false
+            :: queued[2] -> queued[2] = false
+#if MEMBERS > 2
+            :: queued[3] -> queued[3] = false
+#endif
+            :: !SOME(IS_QUEUED)
+            fi)
+    :: else
+    fi;
+    old = 0
+}
+
+proctype publisher()
+{
+    bit old, up;
+    MOMENT(publish_committed, committed++); /* [commit] [wake] */
+    MOMENT(_, up = flag); /* [wake] */
+    if
+    :: up -> MOMENT(wake_lowered, up = flag; flag = 0)
+    :: else
+    fi;
+    if
+    :: up -> post()
+    :: else
+    fi;
+dead:
+    skip
+}
+
+#ifdef MUTANT_watch_is_not_passed
+#define UNWATCHED false
+#else
+#define UNWATCHED (CLAIMS_HELD && !watched)
+#endif
+
+inline pass_on()
+{
+    MOMENT(_, other = OTHERS);
+    if
+    :: other ->
+        MOMENT(_, left = LEFT);
+#ifndef MUTANT_flag_is_not_raised_anew
+        if
+        :: !left -> MOMENT(_, flag = 1) /* [wake] */
+        :: else
+        fi;
+#endif
+#ifndef MUTANT_no_look_after_the_flag
+        if
+        :: !left -> MOMENT(_, left = LEFT)
+        :: else
+        fi;
+#endif
+        if
+        :: !left -> MOMENT(_, left = UNWATCHED)
+        :: else
+        fi;
+        if
+        :: left -> post()
+        :: else
+        fi
+    :: else
+    fi;
+    other = 0;
+    left = false
+}
+
+/* take: returned claims first, those of the dead among them. */
+inline take()
+{
+    MOMENT(_,
+        if
+        :: returned -> returned = false; holds[_pid] = true
+        :: !returned && IS_ORPHANED(1) -> holds[1] = false; holds[_pid] = true
+        :: !returned && IS_ORPHANED(2) -> holds[2] = false; holds[_pid] = true
+#if MEMBERS > 2
+        :: !returned && IS_ORPHANED(3) -> holds[3] = false; holds[_pid] = true
+#endif
+        :: !returned && !SOME(IS_ORPHANED) && cursor < committed -> cursor++; holds[_pid] = true
+        :: !returned && !SOME(IS_ORPHANED) && cursor >= committed
+        fi)
+}
+
+inline sleep_or_watch()
+{
+    MOMENT(_, left = CLAIMS_HELD);
+    if
+    :: left -> MOMENT(_, left = !watched)
+    :: else
+    fi;
+    watches[_pid] = left;
+    if
+    :: left -> MOMENT(_, watched = true)
+    :: else
+    fi;
+    left = false;
+    MOMENT(_, old = word; word = 0);
+    if
+    :: old -> woken = true
+    :: else ->
+        MOMENT(_, queued[_pid] = !word);
+end_asleep:
+        if
+        :: atomic { !queued[_pid] -> woken = true }
+        :: atomic { _pid <= HURRIED && queued[_pid] -> queued[_pid] = false; over = true } /* its deadline */
+        :: atomic { timeout && watches[_pid] && SOME(IS_ORPHANED) && queued[_pid] -> queued[_pid] = false } /* WATCH_NS */
+#if defined(SLICE)
+        :: atomic { timeout && !looked[_pid] && queued[_pid] -> looked[_pid] = true; queued[_pid] = false } /* ASLEEP_NS */
+#endif
+#if DEATHS > 0 && !defined(IN_HAND)
+        :: atomic { deaths < DEATHS -> deaths++; goto dead }
+#endif
+        fi;
+        MOMENT(_, woken = woken || word; word = 0)
+    fi;
+    old = 0;
+    if
+    :: watches[_pid] ->
+        MOMENT(_, watched = false);
+        watches[_pid] = false
+    :: else
+    fi
+}
+
+proctype member()
+{
+    byte other, seen;
+    bit old;
+    bool left, woken, over;
+receive:
+    take();
+    if
+    :: holds[_pid] ->
+        woken = false;
+        pass_on();
+        if
+        :: true -> goto working
+        :: STEP(_, holds[_pid] = false) /* the next call acknowledges it */
+        :: atomic { rejects < REJECTS -> rejects++ };
+            MOMENT(claim_returned, holds[_pid] = false; returned = true);
+            post()
+        fi;
+        goto receive
+    :: else
+    fi;
+    MOMENT(_, seen = cursor);
+    if
+    :: over || (_pid <= HURRIED) ->
+        if
+        :: true -> goto hurried
+        :: !over -> skip
+        fi
+    :: else
+    fi;
+    MOMENT(_, left = TRUTH(seen != committed));
+    if
+    :: left || woken -> /* EB_INTERRUPTED, and called again */
+        left = false;
+        woken = false;
+        goto receive
+    :: else
+    fi;
+    if
+    :: _pid > MEMBERS - LOOKING -> /* one that looks all the time and never sleeps */
+end_looking:
+        atomic { LEFT -> goto receive }
+    :: else
+    fi;
+    MOMENT(_, sleepers = sleepers | (1 << _pid));
+    MOMENT(waiter_raised, flag = 1); /* [wake] */
+#ifndef MUTANT_no_second_look
+    MOMENT(_, left = TRUTH(seen != committed)); /* [wake] */
+    if
+    :: !left -> MOMENT(_, left = returned)
+    :: else
+    fi;
+#endif
+    if
+    :: !left -> sleep_or_watch()
+    :: else
+    fi;
+    left = false;
+    MOMENT(waiter_woken, sleepers = sleepers & ~(1 << _pid));
+    goto receive; /* at its deadline, to look once more */
+working: /* for ever, or until it is killed */
+end_working:
+    if
+    :: atomic { false -> goto receive }
+#if DEATHS > 0
+    :: atomic { deaths < DEATHS -> deaths++; goto dead }
+#endif
+    fi;
+hurried:
+#ifdef MUTANT_deadline_ends_a_wake_up
+    skip;
+#else
+    pass_on();
+#endif
+    goto dead_or_left;
+dead:
+    atomic { gone[_pid] = true; queued[_pid] = false }
+dead_or_left:
+    skip
+}
+
+#if defined(SLICE)
+#define MAY_SLEEP(who) (queued[who] && !looked[who])
+#define AFTER_SLICES true
+#else
+#define MAY_SLEEP(who) false
+#define AFTER_SLICES false
+#endif
+
+init
+{
+    byte i;
+    atomic {
+        for (i : 1 .. MEMBERS) {
+            run member()
+        }
+        for (i : 1 .. PUBLISHERS) {
+            run publisher()
+        }
+    }
+    timeout && !SOME(MAY_SLEEP) && !(SOME(IS_ORPHANED) && SOME(IS_WATCHING));
+    /* Where somebody sleeps, nothing is left, the next event wakes one, and one watches if somebody works. */
+    assert(!SOME(IS_QUEUED) || !LEFT);
+    assert(!SOME(IS_QUEUED) || flag);
+    assert(!SOME(IS_QUEUED) || !SOME(IS_HELD) || SOME(IS_WATCHING) || AFTER_SLICES);
+    assert(!SOME(IS_QUEUED) || !SOME(IS_ORPHANED))
+}
