@@ -99,6 +99,18 @@ static void a_record_of_a_topic_that_is_not_there_is_refused(void)
     scene_end(&it);
 }
 
+static void a_topic_number_that_the_table_cannot_have_is_not_sent(void)
+{
+    scene it = scene_small();
+    const uint32_t numbers[] = {EB_TOPICS, EB_OWN_TOPICS, EB_INLINE - 1, UINT32_MAX};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const eb_outgoing event = {.topic = numbers[i], .body_length = 3};
+        EQUAL("in a batch", eb_send_batch(it.bus, &event, 1, "[1]", 3, EB_POLL), EB_DAMAGED);
+    }
+    EQUAL("nothing was sent", sent(it.bus), 0);
+    scene_end(&it);
+}
+
 static int put_inline(eb_bus *bus, const char *names, uint32_t system, uint32_t kind, const char *json)
 {
     char text[600];
@@ -212,6 +224,7 @@ int main(void)
     RUN(the_heap_ends_to_the_byte);
     RUN(damaged_entries_are_refused);
     RUN(a_record_of_a_topic_that_is_not_there_is_refused);
+    RUN(a_topic_number_that_the_table_cannot_have_is_not_sent);
     RUN(names_that_travel_in_a_record_get_a_number_of_the_subscriptions_own);
     RUN(with_all_numbers_given_names_are_asked_about_one_by_one);
     RUN(the_longest_names_come_whole);
