@@ -21,6 +21,8 @@
     POINT(publish_copied)                                                                                              \
     POINT(publish_committed)                                                                                           \
     POINT(publish_counted)                                                                                             \
+    POINT(lock_woken)                                                                                                  \
+    POINT(lock_taken_over)                                                                                             \
     POINT(publish_unlocked)                                                                                            \
     POINT(wake_lowered)                                                                                                \
     POINT(wake_posted)                                                                                                 \

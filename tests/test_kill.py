@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -61,6 +62,23 @@ def publish_into_full(line: Line, name: str, point: str, passes: int) -> None:
     while True:
         bus.send("known", "topic", "/victim", sealed(VICTIM, number), timeout=None)
         number += 1
+
+
+def publish_held_up(line: Line, name: str, point: str, passes: int) -> None:
+    """Sends while somebody else has the publish lock and keeps it."""
+    bus = eventbus.open(name)
+    arm(point, passes=passes)
+    bus.send("known", "topic", "/victim", sealed(VICTIM, 0), timeout=None)
+
+
+def inherit(line: Line, name: str, point: str, passes: int) -> None:
+    """Sends an event each time that somebody has died with the publish lock."""
+    bus = eventbus.open(name)
+    arm(point, passes=passes)
+    for number in range(3):
+        line.hear()
+        bus.send("known", "topic", "/victim", sealed(VICTIM, number))
+        line.say("sent")
 
 
 def shut_down(line: Line, name: str, point: str, passes: int) -> None:
@@ -204,6 +222,41 @@ def subscribe_and_stay(line: Line, name: str) -> None:
         line.hear()
 
 
+def send_with_the_lock(line: Line, name: str, point: str, number: int) -> None:
+    """Gets this signal at this point while it has the publish lock, and if it is let go on it sends an event."""
+    with eventbus.open(name) as bus:
+        bus.send("survivor", "still", "/here", sealed(SURVIVOR, 0))
+        arm(point, number)
+        bus.send("survivor", "still", "/here", sealed(SURVIVOR, 1))
+
+
+def of_a_held_lock(fork: Fork, name: str, point: str, passes: int) -> None:
+    """Whoever dies waiting for the publish lock takes nothing from its owner, nor from those who come after it."""
+    survivors = Survivors(name)
+    owner = fork(send_with_the_lock, name, "publish_copied", signal.SIGSTOP)
+    owner.wait_stopped()
+    fork(SCENARIOS[point].victim, name, point, passes).killed()
+    owner.go_on()
+    owner.result()
+    survivors.go_on()
+    assert survivors.heard == []
+    survivors.close()
+
+
+def of_an_heir(fork: Fork, name: str, point: str, passes: int) -> None:
+    """Whoever dies while it mends what another one left behind has itself an heir, who mends it again."""
+    survivors = Survivors(name)
+    heir = fork(SCENARIOS[point].victim, name, point, passes)
+    for number in range(passes):
+        assert number == 0 or heir.hear() == "sent"
+        fork(send_with_the_lock, name, "publish_copied", signal.SIGKILL).killed()
+        heir.say("dead")
+    heir.killed()
+    survivors.go_on()
+    assert survivors.heard == list(range(passes - 1))
+    survivors.close()
+
+
 def of_a_shutdown(fork: Fork, name: str, point: str, passes: int) -> None:
     """The bus is closed for all, whoever was not told finds out by itself, and what was sent is drained first."""
     with eventbus.open(name, capacity=CAPACITY) as bus, bus.subscribe("**") as sub:
@@ -263,6 +316,8 @@ SCENARIOS = {
     "publish_copied": Scenario(publish, before_commit),
     "publish_committed": Scenario(publish, after_commit),
     "publish_counted": Scenario(publish, after_commit),
+    "lock_woken": Scenario(publish_held_up, of_a_held_lock),
+    "lock_taken_over": Scenario(inherit, of_an_heir),
     "publish_unlocked": Scenario(publish, after_commit),
     "wake_lowered": Scenario(publish_to_sleepers, after_commit),
     "wake_posted": Scenario(publish_to_sleepers, after_commit),
