@@ -157,6 +157,45 @@ class Sending:
         survivors.close()
 
 
+# --- while another one has the lock ---
+
+
+def stand_still(_: Line, name: str) -> None:
+    """A publisher that stops with the publish lock, and sends when it may go on."""
+    bus = eventbus.open(name)
+    bus.send("known", "topic", "/warm", sealed(SURVIVOR, 0))
+    Aim("publish_locked", signal.SIGSTOP, 1).take()
+    bus.send("known", "topic", "/owner", sealed(SURVIVOR, 0))
+
+
+@dataclass(frozen=True)
+class Queueing:
+    """A victim that waits for the publish lock, which a living process has."""
+
+    again: bool = True
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        victim = scene.victim(send, scene.role, Sending())
+        assert victim.hear() == "ready"
+        if scene.role is not Role.PUBLISHER:
+            survivors.send_jobs(JOBS)
+        owner = scene.start(stand_still)
+        owner.wait_stopped()
+        victim.say("go")
+        place = Hold.NOTHING if scene.role is Role.PUBLISHER else Hold.GATE
+        scene.strike(victim, lambda _: survivors.meanwhile(Hold.PUBLISH | place, owner.pid))
+        owner.go_on()
+        owner.result()
+        survivors.drain(jobs=False)
+        assert survivors.heard == [0]
+        if scene.role is Role.MEMBER:
+            survivors.finish_jobs()
+        survivors.go_on()
+        survivors.close()
+
+
 # --- into a ring that is full of what the dead did not receive ---
 
 
