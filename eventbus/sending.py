@@ -67,7 +67,7 @@ class Sender:
             check_path(path)
         if timeout is not _DEFAULT:
             deadline_after(timeout)
-        return send_now(route, body) == 0 or self._send_one(system, kind, path, data, timeout)
+        return not send_now(route, body) or self._send_one(system, kind, path, data, timeout)
 
     def _send_raw(self, system: str, kind: str, path: str, data: bytes, timeout: float | None) -> bool:
         """The same for data without JSON."""
