@@ -184,6 +184,8 @@ struct eb_subscription {
     uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
     int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
     int64_t spin_budget;       /* as adapted */
+    int64_t loaded_until;      /* others want the CPU: no looking until then */
+    int64_t calm_ns;           /* and how long that was */
     int64_t waited_at;         /* when it last had nothing to do */
     uint64_t taken;            /* events handed out since then */
     uint64_t spacing;          /* bytes of the ring per event in the last batch */

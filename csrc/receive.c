@@ -4,11 +4,14 @@
 #include <sched.h>
 
 #define SPIN_LOOKS 4
-#define SPIN_MAX_NS 120000ll
+#define SPIN_MAX_NS 200000ll
 #define SPIN_MIN_NS 1000ll
-#define SPIN_TRIAL_NS 120000ll
-#define SPIN_SLEPT_NS 120000ll
+#define SPIN_TRIAL_NS 200000ll
+#define SPIN_SLEPT_NS 200000ll
 #define SPIN_CROWDED_NS 4000ll
+#define SPIN_LOADED_NS 200000ll
+#define SPIN_CALM_NS (50 * EB_MILLISECOND)
+#define SPIN_CALM_MAX_NS (1000 * EB_MILLISECOND)
 #define NAP_MIN_NS 30000ll
 #define NAP_MAX_NS 400000ll
 #define NAP_GATHER 256
@@ -215,8 +218,17 @@ bool eb_moved(const eb_subscription *sub, uint64_t seen)
     return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
 }
 
+/* The longer, the more often others had the CPU and kept it. */
+static void calm_down(eb_subscription *sub, int64_t now)
+{
+    int64_t longer = sub->calm_ns * 2;
+    sub->calm_ns = longer < SPIN_CALM_NS ? SPIN_CALM_NS : longer < SPIN_CALM_MAX_NS ? longer : SPIN_CALM_MAX_NS;
+    sub->loaded_until = now + sub->calm_ns;
+}
+
 /* Looks for as long as looking has paid lately: doubled when something came, halved when nothing did. Between looks it
- * lets others run on this CPU; when somebody did and still nothing came, looking takes that somebody's time. */
+ * lets others run on this CPU; when somebody did and still nothing came, looking takes that somebody's time. Where others keep the CPU
+ * once they have it, a sleeper is faster: the kernel lets it run as soon as it is woken. */
 static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
     bool adaptive = sub->spin_ns < 0;
@@ -227,6 +239,7 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
         for (int i = 0; i < SPIN_LOOKS; i++) {
             if (eb_moved(sub, seen)) {
                 if (adaptive) sub->spin_budget = budget * 2 < SPIN_MAX_NS ? budget * 2 : SPIN_MAX_NS;
+                sub->calm_ns /= 2;
                 return true;
             }
             eb_pause();
@@ -234,6 +247,7 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
         before = now;
         sched_yield();
         now = eb_now();
+        if (now - before > SPIN_LOADED_NS) calm_down(sub, now);
         if (adaptive && now - before > SPIN_CROWDED_NS && !eb_moved(sub, seen)) break;
     } while (now < end);
     if (adaptive) sub->spin_budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
@@ -282,7 +296,8 @@ int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
     }
     int64_t nap = nap_ns(sub);
     if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
-    if (sub->spin_ns == 0 || (sub->spin_ns < 0 && sub->spin_budget == 0)) return EB_NOTHING;
+    bool pays = sub->spin_ns < 0 ? sub->spin_budget > 0 && eb_now() > sub->loaded_until : sub->spin_ns > 0;
+    if (!pays) return EB_NOTHING;
     if (spin(sub, seen, deadline)) return EB_OK;
     sub->lingered = true;
     return EB_INTERRUPTED;
@@ -293,7 +308,8 @@ int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t dea
 {
     int64_t before = eb_now();
     int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));
-    if (status == EB_OK && eb_now() - before < SPIN_SLEPT_NS && sub->spin_budget < SPIN_TRIAL_NS)
+    int64_t now = eb_now();
+    if (status == EB_OK && now - before < SPIN_SLEPT_NS && now > sub->loaded_until && sub->spin_budget < SPIN_TRIAL_NS)
         sub->spin_budget = SPIN_TRIAL_NS;
     return status;
 }
