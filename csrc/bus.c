@@ -205,19 +205,21 @@ static int take_over(eb_bus *bus, uint64_t dead)
     return status;
 }
 
-/* Until `end`; whatever wakes it, a signal too, it looks again. Of our own token it is another thread's: alive. */
+/* Until `end`; whatever wakes it, a signal too, it raises the flag again and looks, also where `end` is over by then: it
+ * may be the one whom eb_event_post_one woke for all. Of our own token it is another thread's: alive. */
 static int await_publish_lock(eb_bus *bus, int64_t end)
 {
     eb_ring_header *header = bus->ring.header;
     for (;;) {
         uint32_t epoch = eb_event_prepare(&header->unlocked);
         uint64_t owner = atomic_load(&header->publish_lock); /* [unlock] */
-        int status = EB_BUSY;
         if (owner == 0 && try_publish_lock(bus)) return EB_OK;
-        if (owner != 0 && owner != bus->token && !eb_publisher_alive(&bus->roster, owner))
-            status = take_over(bus, owner);
-        else if (owner != 0) eb_event_wait(&header->unlocked, epoch, eb_sooner(end, LOCK_LOOK_NS));
+        bool dead = owner != 0 && owner != bus->token && !eb_publisher_alive(&bus->roster, owner);
+        int status = dead ? take_over(bus, owner) : EB_BUSY;
         if (status != EB_BUSY || eb_over(end)) return status;
+        if (owner == 0 || dead) continue; /* somebody else was faster */
+        eb_event_wait(&header->unlocked, epoch, eb_sooner(end, LOCK_LOOK_NS));
+        EB_TEST_POINT(lock_woken);
     }
 }
 

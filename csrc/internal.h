@@ -27,6 +27,7 @@
     POINT(publish_committed)                                                                                           \
     POINT(event_counted)                                                                                               \
     POINT(publish_counted)                                                                                             \
+    POINT(lock_woken)                                                                                                  \
     POINT(lock_released)                                                                                               \
     POINT(publish_unlocked)                                                                                            \
     POINT(wake_lowered)                                                                                                \

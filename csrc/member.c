@@ -315,12 +315,11 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0;
         int status = take(sub, limit, deadline);
-        if (status == EB_NO_SLOT) { /* others hold all the claims there are: until one is done, or found dead */
-            if (eb_over(deadline)) return EB_NOTHING;
+        if (status == EB_NO_SLOT && !eb_over(deadline)) { /* others hold all claims: until one is done, or found dead */
             eb_nap(eb_sooner(deadline, CHECK_NS));
             return EB_INTERRUPTED;
         }
-        if (status != EB_NOTHING) return status;
+        if (status != EB_NOTHING && status != EB_NO_SLOT) return status;
         uint64_t seen = atomic_load(&sub->group->cursor);
         if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) {
             eb_member_wake(sub, true); /* others wait for what was held */

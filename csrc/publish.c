@@ -158,7 +158,8 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
 }
 
 /* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. Sleepers are
- * woken after the look: a deaf one may lag by just what others sent a moment before it. */
+ * woken after the look: a deaf one may lag by just what others sent a moment before it. The slowest is woken whatever its
+ * flag says: a publisher may have died between lowering it and waking. */
 static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
 {
     eb_event_count *space = &bus->roster.header->space;
@@ -168,6 +169,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
     uint64_t committed = atomic_load(&bus->ring.header->committed);
     if (fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need)) return; /* [space] */
     wake(bus, lags, NULL, 0);
+    if (slowest >= 0) eb_semaphore_post(&bus->roster.header->slots[slowest].semaphore);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, EB_SPACE_SLICE_NS)) == EB_NOTHING) eb_bus_reap(bus);
 }
 

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #define BODY_BITS 0xFFFFFFFFull
+#define LARGE_BYTES 4096u
 
 /* A damaged position gives some offset inside of the data, aligned like every other. */
 static uint64_t offset_of(const eb_ring *ring, uint64_t position)
@@ -65,6 +66,7 @@ static void store_bytes(eb_u64 *to, const char *from, uint64_t length)
 {
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
     atomic_signal_fence(memory_order_release);
+    if (length >= LARGE_BYTES) __builtin_ia32_sfence(); /* memcpy may go past the caches then, in no order */
     memcpy(to, from, length);
     return;
 #endif

@@ -28,8 +28,6 @@ FEWEST_MUTANTS = 2
 # Labels of layout.h whose order no model looks at, and why that is enough.
 NOT_MODELLED = {
     "topic": "an entry is written under the publish lock, before the one store that shows it; nothing is ever changed",
-    "lock": "the word is taken by one compare-and-swap from 0 or from a dead owner's token; test_roster.c builds both",
-    "unlock": "the same event count as [space], whose model has it",
 }
 
 needs_spin = pytest.mark.skipif(

@@ -70,3 +70,21 @@ def test_make_targets() -> None:
     assert targets
     for target in (first or second for first, second in targets):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_what_holds_the_promises_exists() -> None:
+    """Every test, program and model that docs/reliability.md names is there."""
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    tests = ROOT / "tests"
+    functions = {
+        name for path in tests.rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named
+    assert named - functions == set()
+    files = set(re.findall(r"`(\w+\.(?:c|py))`", text))
+    assert {name for name in files if not list(tests.rglob(name))} == set()
+    models = {
+        name for row in re.findall(r"models? ((?:`\w+`(?:,| and)? ?)+)", text) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert models == {path.stem for path in (tests / "models").glob("*.pml")}

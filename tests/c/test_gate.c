@@ -237,6 +237,17 @@ static void a_subscriber_is_woken_when_the_ring_is_full(void)
     scene_end(&it);
 }
 
+static void the_slowest_is_woken_with_its_flag_down(void)
+{
+    scene it = scene_small();
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    fill(it.peer, 1); /* and the one that lowered its flag died before it woke it */
+    send_patiently(it.peer, 9);
+    EQUAL("whoever waits for room wakes it", eb_semaphore_wait(&slot_of(it.bus, sub)->semaphore, 1), EB_OK);
+    leave(sub);
+    scene_end(&it);
+}
+
 static scene *full;
 
 /* The subscriber reads all and sleeps; then comes an event that it is deaf to, for which nobody wakes it. */
@@ -320,6 +331,7 @@ int main(void)
     RUN(room_made_before_a_publisher_sleeps_is_seen);
     RUN(room_made_before_a_publisher_says_that_it_waits_is_seen);
     RUN(a_subscriber_is_woken_when_the_ring_is_full);
+    RUN(the_slowest_is_woken_with_its_flag_down);
     RUN(a_deaf_sleeper_that_fell_behind_meanwhile_is_woken);
     RUN(an_interrupted_bus_waits_no_more);
     RUN(the_dead_hold_nobody_up);

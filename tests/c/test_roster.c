@@ -295,6 +295,31 @@ static void the_publish_lock_of_the_living_is_not_taken(void)
     scene_end(&it);
 }
 
+typedef struct {
+    eb_bus *owner;
+    int64_t deadline;
+} late_owner;
+
+static void unlock_when_it_is_over(void *arg)
+{
+    late_owner *late = arg;
+    eb_nap(late->deadline);
+    eb_bus_unlock_publish(late->owner);
+}
+
+static void who_is_woken_at_its_deadline_looks_once_more(void)
+{
+    scene it = scene_small();
+    eb_event_count *unlocked = &it.bus->ring.header->unlocked;
+    late_owner late = {.owner = it.peer, .deadline = eb_now() + EB_MILLISECOND};
+    EQUAL("another has it", eb_bus_lock_publish(it.peer, EB_POLL), EB_OK);
+    plan_at(EB_POINT_lock_woken, 1, unlock_when_it_is_over, &late);
+    EQUAL("given back at the last moment, it is taken", eb_bus_lock_publish(it.bus, late.deadline), EB_OK);
+    EQUAL("and others that sleep will be woken in turn", atomic_load(&unlocked->waiters), 1);
+    eb_bus_unlock_publish(it.bus);
+    scene_end(&it);
+}
+
 static void what_cannot_be_repaired_is_damaged_for_everybody(void)
 {
     scene it = scene_small();
@@ -312,6 +337,7 @@ int main(void)
 {
     RUN(a_publisher_lives_as_long_as_its_descriptor);
     RUN(the_publish_lock_of_the_living_is_not_taken);
+    RUN(who_is_woken_at_its_deadline_looks_once_more);
     RUN(what_cannot_be_repaired_is_damaged_for_everybody);
     RUN(a_slot_has_a_new_generation_at_every_claim_and_end);
     RUN(the_slots_are_counted);

@@ -10,7 +10,7 @@ from matrix.groups import Burying, Contending, Making
 from matrix.opening import Opening, Repairing
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
 from matrix.scene import Hold, Role, Scene
-from matrix.sending import Closing, Sending, Waiting
+from matrix.sending import Closing, Queueing, Sending, Waiting
 from matrix.working import PassingOn, Returning, Watching, Working
 from matrix.working import Sleeping as MemberSleeping
 
@@ -95,6 +95,13 @@ ROWS = {
     # --- send ---
     "lock_taken": who_sends(NOTHING_SENT, _locked, closer=Closing(PUBLISH, closed=False)),
     "publish_locked": who_sends(NOTHING_SENT, _locked, closer=Closing(PUBLISH, closed=False)),
+    "lock_woken": row(
+        "nothing; the lock stays with its owner",
+        "whoever waits for the publish lock",
+        publisher=Queueing(),
+        subscriber=Queueing(),
+        member=Queueing(),
+    ),
     "repair_taken": who_sends(
         "nothing; the next owner repairs as if nobody had begun",
         _mourning,

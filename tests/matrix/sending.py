@@ -124,9 +124,20 @@ class Sending:
             warm = [0] * (not self.new) + [-1] * (BATCH + 1) * self.owner_dead
             return warm + (said if self.sent else said[:-1])
 
+        told: list[tuple[int, int]] = []
+
+        def sleeper_tells() -> None:
+            expected = [(VICTIM, number) for number in survivors.heard]
+            while expected and expected[-1] not in told:
+                told.append(sleeper.hear(OWN_LOOK))
+                assert told[-1] in expected or told[-1][0] == SURVIVOR
+
         def meanwhile(pid: int) -> None:
             survivors.drain(jobs=False)
             assert survivors.heard == heard()
+            if Hold.PUBLISH not in self.hold and not self.unwoken:
+                survivors.send()
+                sleeper_tells()  # before a lap, which the sleeper must not miss its events by
             survivors.meanwhile(self.hold | place, pid, lap=not self.unwoken)
 
         scene.strike(victim, meanwhile)
@@ -139,11 +150,48 @@ class Sending:
             assert sorted(survivors.jobs) == [(in_hand, 2)] + [(number, 1) for number in range(in_hand + 1, JOBS + 1)]
         if not self.unwoken:
             survivors.send()
-        expected = [(VICTIM, number) for number in survivors.heard]
-        while expected and (came := sleeper.hear(OWN_LOOK)) != expected[-1]:
-            assert came in expected or came[0] == SURVIVOR
+        sleeper_tells()
         survivors.send()
         sleeper.kill()
+        survivors.go_on()
+        survivors.close()
+
+
+# --- while another one has the lock ---
+
+
+def stand_still(_: Line, name: str) -> None:
+    """A publisher that stops with the publish lock, and sends when it may go on."""
+    bus = eventbus.open(name)
+    bus.send("known", "topic", "/warm", sealed(SURVIVOR, 0))
+    Aim("publish_locked", signal.SIGSTOP, 1).take()
+    bus.send("known", "topic", "/owner", sealed(SURVIVOR, 0))
+
+
+@dataclass(frozen=True)
+class Queueing:
+    """A victim that waits for the publish lock, which a living process has."""
+
+    again: bool = True
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        victim = scene.victim(send, scene.role, Sending())
+        assert victim.hear() == "ready"
+        if scene.role is not Role.PUBLISHER:
+            survivors.send_jobs(JOBS)
+        owner = scene.start(stand_still)
+        owner.wait_stopped()
+        victim.say("go")
+        place = Hold.NOTHING if scene.role is Role.PUBLISHER else Hold.GATE
+        scene.strike(victim, lambda _: survivors.meanwhile(Hold.PUBLISH | place, owner.pid))
+        owner.go_on()
+        owner.result()
+        survivors.drain(jobs=False)
+        assert survivors.heard == [0]
+        if scene.role is Role.MEMBER:
+            survivors.finish_jobs()
         survivors.go_on()
         survivors.close()
 

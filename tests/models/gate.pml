@@ -30,7 +30,7 @@ byte ring[CAPACITY]; /* position + 1 of the record there */
 byte committed;
 byte oldest;
 byte cached;         /* ring.header->gate */
-byte locked;         /* the publish lock */
+byte locked;         /* the publish lock: free with its owner's death, see lock.pml */
 byte owner[SLOTS];
 byte cursor[SLOTS];
 bool unlocked_byte[SLOTS]; /* its owner is dead */

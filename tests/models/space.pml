@@ -37,7 +37,7 @@
 
 byte committed;
 byte cursor;
-byte locked;
+byte locked;                /* the publish lock: free with its owner's death, see lock.pml */
 byte epoch;
 bit waiters;
 bool waits[PUBLISHERS + 2]; /* asleep in the kernel on the epoch */

@@ -20,7 +20,7 @@
 
 byte committed;
 bool closed;
-byte locked;             /* the publish lock: its owner, whose death gives it to the next one */
+byte locked;             /* the publish lock: its owner; how others find it dead is the matter of lock.pml */
 byte bits;               /* the waiter set */
 bit word[SUBSCRIBERS];   /* a slot's semaphore */
 bool asleep[SUBSCRIBERS]; /* in the kernel's queue of that word */
@@ -98,7 +98,7 @@ proctype publisher(bool last)
     fi;
 dead:
     atomic {
-        locked = (locked == _pid -> 0 : locked); /* EOWNERDEAD; it has nothing to repair that matters here */
+        locked = (locked == _pid -> 0 : locked); /* taken over; it has nothing to repair that matters here */
         gone++
     }
 }
