@@ -46,14 +46,15 @@ def test_a_member_names_its_group(bus: Bus) -> None:
         assert (member.group, member.name) == ("workers", "one")
 
 
-def test_a_member_that_another_thread_receives_on(bus: Bus) -> None:
-    """Two threads share a member; whoever finds the other waiting has its own time to wait and no more."""
-    with bus.subscribe("a", group="workers") as member:
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_another_thread_receives(bus: Bus, group: str | None) -> None:
+    """Two threads share a subscription; whoever finds the other waiting has its own time to wait and no more."""
+    with bus.subscribe("a", group=group) as shared:
         heard: list[Any] = []
-        waiting = threading.Thread(target=lambda: heard.append(member.receive(60)))
+        waiting = threading.Thread(target=lambda: heard.append(shared.receive(60)))
         waiting.start()
         until(lambda: any(one.sleeping for one in bus.stats().subscribers), "a sleeper")
-        assert member.receive(0.01) is None
+        assert shared.receive(0.01) is None
         bus.send("a", "b", "/c")
         waiting.join()
         assert [event.path for event in heard] == ["/c"]

@@ -196,7 +196,7 @@ static void the_last_one_out_can_be_repaired_alone(void)
 /* In a ring of 32 GiB, of which nothing is ever touched, a quarter is more than a record's length can count. */
 static void an_event_of_more_than_32_bits_is_too_large(void)
 {
-    if (sizeof(size_t) < 8) return;
+    if (sizeof(size_t) < 8 || getenv("EB_NO_ROOM")) return; /* set where 64 GiB of addresses cannot be had */
     scene it = scene_of(1ull << 35, 4, 0, 1);
     eb_route route = {.bus = it.peer};
     EQUAL("the limit of any ring", eb_event_limit(it.peer), 1ll << 31);
