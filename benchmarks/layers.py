@@ -103,13 +103,14 @@ def _receive_layers(bus: Any, subscription: Any, batches: int) -> Iterator[tuple
 
 def _taken_apart(subscription: Any) -> Iterator[tuple[str, float]]:
     from eventbus import event
+    from eventbus._reader import unpack_head
     from eventbus._ring import lib
 
     handle = subscription._handle
     with timed() as scan:
         count = lib.eb_receive(handle.pointer, BATCH, _POLL)
     with timed() as decode:
-        event.decode(handle.json(handle.head().json_length))
+        event.decode(handle.buffer[: unpack_head(handle.head)[0]])
     with timed() as both:
         subscription._fill(_POLL)
         deque(subscription._ready)

@@ -188,6 +188,7 @@ struct eb_subscription {
     int64_t calm_ns;           /* and how long that was */
     int64_t waited_at;         /* when it last had nothing to do */
     uint64_t taken;            /* events handed out since then */
+    uint64_t streak;           /* events that came at once; of a member, since it waited */
     uint64_t spacing;          /* bytes of the ring per event in the last batch */
     bool lingered;             /* looking is over, next comes sleeping */
     _Atomic uint64_t lost;

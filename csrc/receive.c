@@ -202,6 +202,7 @@ static int scan(eb_subscription *sub, uint32_t limit)
     sub->taken += count;
     if (count == 0) return status;
     sub->lingered = false;
+    sub->streak = count;
     sub->spacing = (atomic_load_explicit(&sub->position, memory_order_relaxed) - before) / count;
     return (int)count;
 }
@@ -269,7 +270,7 @@ static int64_t nap_ns(eb_subscription *sub)
     int64_t now = eb_now(), elapsed = now - sub->waited_at, taken = (int64_t)sub->taken;
     sub->waited_at = now;
     sub->taken = 0;
-    if (sub->spin_ns >= 0 || taken < NAP_EVENTS || elapsed > taken * NAP_INTERVAL_NS) return 0;
+    if (sub->spin_ns >= 0 || taken == 0 || sub->streak < NAP_EVENTS || elapsed > taken * NAP_INTERVAL_NS) return 0;
     int64_t gather = worth_gathering(sub) * elapsed / taken;
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
@@ -281,7 +282,7 @@ static int gather(eb_subscription *sub, int64_t deadline)
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
     uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
     uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->spacing;
-    if (sub->taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
+    if (sub->streak < NAP_EVENTS || sub->taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
     int64_t nap = nap_ns(sub);
     return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
 }

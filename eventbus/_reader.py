@@ -24,7 +24,9 @@ _MUCH = 32_768  # bytes that are not copied twice
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
 _new_tuple = tuple.__new__  # what Head._make does, without a Python frame
 _BESIDE = struct.Struct("=IIIIQQ")  # eb_beside
-_HEAD = struct.Struct("=4Q8Ii")  # eb_batch_head
+
+
+unpack_head: Callable[[memoryview], tuple[int, ...]] = struct.Struct("=4Q8Ii").unpack_from  # an eb_batch_head, as Head
 
 
 class Head(NamedTuple):
@@ -107,16 +109,12 @@ class SubscriptionHandle:
             _column(self.batch.topic, "I", BATCH_LIMIT),
         )
         self._rows = memoryview(ffi.buffer(self.batch.beside))
-        self._head = memoryview(ffi.buffer(ffi.addressof(self.batch, "head")))
+        self.head = memoryview(ffi.buffer(ffi.addressof(self.batch, "head")))  # of the batch read last: unpack_head
         self.number = _column(ffi.addressof(self.batch.head, "number"), "I")  # its only item: of the batch read last
         self._map_buffer()
 
     def _map_buffer(self) -> None:
-        self._buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
-
-    def head(self) -> Head:
-        """The head of the batch that was read last."""
-        return _new_tuple(Head, _HEAD.unpack_from(self._head))
+        self.buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
 
     def sequences(self, count: int) -> list[int]:
         """Of each event of the batch, like those below."""
@@ -134,15 +132,11 @@ class SubscriptionHandle:
         """What each belongs to."""
         return self._columns[3][:count].tolist()
 
-    def json(self, length: int) -> memoryview:
-        """The batch's JSON array; valid until the next receive."""
-        return self._buffer[:length]
-
     def beside(self, count: int) -> list[Beside]:
         """The batch's events that do not, or not only, stand in the array; there are ``count`` of them."""
         rows = list(_BESIDE.iter_unpack(self._rows[: count * _BESIDE.size]))
         first = rows[-1][-1]  # each stands before the one before it
-        beside: Any = self._buffer[first:]
+        beside: Any = self.buffer[first:]
         if len(beside) < _MUCH:  # slices of bytes cost half of what those of a memoryview do
             beside = bytes(beside)
         try:

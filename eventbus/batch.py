@@ -31,34 +31,36 @@ class Unpacker:
         kinds = self._asked if kind.endswith(MARK) else self._kinds
         self._systems[topic], kinds[topic] = system, kind
 
-    def events(self, handle: SubscriptionHandle, head: Head) -> Unpacked:
+    def events(self, handle: SubscriptionHandle, fields: tuple[int, ...]) -> Unpacked:
         """The batch that was read last.
+
+        Args:
+            handle: whose batch it is; its buffer begins with the JSON array.
+            fields: those of its ``Head``, in order.
 
         Raises:
             SegmentError: the ring does not hold what was sent; it names the sequences of the batch.
         """
+        length, sequence, _, time, texts, _, topic, sender, _, _, deliveries, _, status = fields
         try:
-            values = decode(handle.json(head.json_length)) if head.json_count else []
+            values = decode(handle.buffer[:length]) if texts else []
+            if status == 1 and len(values) == 2 and (kind := self._kinds.get(topic)) is not None:
+                # A batch of one, which is what a dialogue is made of.
+                row = (self._systems[topic], kind, values[0], values[1], sequence, time, sender, deliveries)
+                single = iter((_new_event(Event, row),))
+                return single, single
+            head = Head._make(fields)
             if len(values) != 2 * head.json_count:
                 raise SegmentError(f"{len(values)} values came with {head.json_count} events")
-            if head.status == 1 and not head.beside_count and head.first_topic in self._kinds:
-                return self._single(head, values)
             return self._several(handle, head, values)
         except SegmentError as error:
+            head = Head._make(fields)
             raise SegmentError(
                 f"the events {head.first_sequence} to {head.last_sequence} of {handle.bus.what} are not what was sent: "
                 f"{error.message}",
                 first=head.first_sequence,
                 last=head.last_sequence,
             ) from error
-
-    def _single(self, head: Head, values: list[Any]) -> Unpacked:
-        """A batch of one, which is what a dialogue is made of."""
-        topic = head.first_topic
-        names = (self._systems[topic], self._kinds[topic])
-        row = (*names, *values, head.first_sequence, head.first_time, head.first_sender, head.deliveries)
-        ready = iter((_new_event(Event, row),))
-        return ready, ready
 
     def _several(self, handle: SubscriptionHandle, head: Head, values: list[Any]) -> Unpacked:
         count, first, last = max(head.status, 1), head.first_sequence, head.last_sequence

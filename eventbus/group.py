@@ -11,7 +11,7 @@ from operator import length_hint
 from typing import Any
 
 from eventbus import _ring
-from eventbus._reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
+from eventbus._reader import BATCH_LIMIT, EXHAUSTED, Head, SubscriptionHandle, unpack_head
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -162,11 +162,12 @@ class Member(Subscription):
 
     def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
         """Sends it on as dead. Until then it stays the group's, where what nobody can read would stay for ever."""
-        head = handle.head()
+        fields = unpack_head(handle.head)
+        head = Head._make(fields)
         deliveries = head.deliveries - 1
         try:
             try:
-                _, (event,) = self._unpacked(handle, head)
+                _, (event,) = self._unpacker.events(handle, fields)
             except SegmentError:
                 handle.acknowledge()
                 handle.count_dead()

@@ -19,9 +19,9 @@ from eventbus._reader import (
     LATEST,
     OLDEST,
     UNDECIDED,
-    Head,
     SubscriptionHandle,
     receive_batch,
+    unpack_head,
 )
 from eventbus.batch import Unpacker
 from eventbus.errors import ClosedError, InvalidError, SegmentError
@@ -214,7 +214,9 @@ class Subscription:
                 if handle is None or self._ended:
                     return False
                 status = self._read(handle, BATCH_LIMIT, deadline)
-                if status <= 0 and not self._settle(handle, status):
+                if status > 0:
+                    return True
+                if not self._settle(handle, status):
                     return False
             return True
         finally:
@@ -231,19 +233,17 @@ class Subscription:
             status = receive_batch(handle.pointer, limit, deadline)
             if status <= 0 and status != EXHAUSTED:
                 return status
-        head = handle.head()
-        if head.status == EXHAUSTED:  # not to be handed out: a member says itself when it is done with it
+        head = unpack_head(handle.head)
+        number, status = head[-2:]
+        if status == EXHAUSTED:  # not to be handed out: a member says itself when it is done with it
             return EXHAUSTED
-        left, ready = self._unpacked(handle, head)
-        self._left, self._ready, self._taken = left, ready, head.number
-        return head.status
-
-    def _unpacked(self, handle: SubscriptionHandle, head: Head) -> tuple[Iterator[object], Iterator[Event]]:
         try:
-            return self._unpacker.events(handle, head)
+            left, ready = self._unpacker.events(handle, head)
         except SegmentError:
-            self._taken = head.number  # given up, or it would come again for ever
+            self._taken = number  # given up, or it would come again for ever
             raise
+        self._left, self._ready, self._taken = left, ready, number
+        return status
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the time is up or the end has come."""
