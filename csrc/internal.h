@@ -188,7 +188,8 @@ struct eb_subscription {
     int64_t calm_ns;           /* and how long that was */
     int64_t waited_at;         /* when it last had nothing to do */
     uint64_t taken;            /* events handed out since then */
-    uint64_t streak;           /* events that came at once; of a member, since it waited */
+    uint64_t published;        /* what this process had sent then */
+    uint64_t passed;           /* the sequence then */
     uint64_t spacing;          /* bytes of the ring per event in the last batch */
     bool lingered;             /* looking is over, next comes sleeping */
     _Atomic uint64_t lost;
@@ -309,6 +310,9 @@ bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
 int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
 int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline);
+
+/* publish.c */
+uint64_t eb_published(void);
 
 /* member.c */
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);

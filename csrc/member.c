@@ -194,7 +194,6 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
     eb_batch_end(&sub->batch, count);
     if (first && count > 0) sub->batch.head.deliveries = (uint32_t)eb_claim_deliveries(sub->group, claim);
     sub->taken += count;
-    sub->streak = sub->taken;
     if (count > 0) sub->handed = sub->delivered;
     return count > 0 ? (int)count : status;
 }

@@ -144,6 +144,14 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
     return EB_OK;
 }
 
+/* Events that this process has sent, on any bus; roughly, as threads may overtake each other. */
+static _Atomic uint64_t sent;
+
+uint64_t eb_published(void)
+{
+    return atomic_load_explicit(&sent, memory_order_relaxed);
+}
+
 static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline)
 {
     uint64_t time = wall_clock();
@@ -153,6 +161,7 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     eb_bus_unlock_publish(bus);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_unlocked);
+    atomic_store_explicit(&sent, eb_published() + (uint64_t)what->count, memory_order_relaxed);
     wake(bus, may_hear, what->events, what->count);
     return EB_OK;
 }

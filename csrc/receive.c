@@ -15,9 +15,11 @@
 #define NAP_MIN_NS 30000ll
 #define NAP_MAX_NS 400000ll
 #define NAP_GATHER 256
-#define NAP_EVENTS 3
+#define NAP_EVENTS 5
+#define NAP_ANSWERED 3 /* events heard for each one sent: with fewer it is a dialogue */
 #define NAP_STREAM 16
 #define NAP_INTERVAL_NS 20000ll
+#define NAP_WINDOW_NS 400000ll
 
 void eb_batch_begin(eb_subscription *sub)
 {
@@ -202,7 +204,6 @@ static int scan(eb_subscription *sub, uint32_t limit)
     sub->taken += count;
     if (count == 0) return status;
     sub->lingered = false;
-    sub->streak = count;
     sub->spacing = (atomic_load_explicit(&sub->position, memory_order_relaxed) - before) / count;
     return (int)count;
 }
@@ -263,14 +264,21 @@ static int64_t worth_gathering(const eb_subscription *sub)
 }
 
 /* How long to nap, when events come so fast that it pays to let some gather, else 0: looking after each one makes the
- * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, so a
- * dialogue, in which each event waits for the answer to the one before, is never slowed down. */
+ * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, and
+ * several for each that this process sent: a dialogue, in which each event waits for the answer to the one before, is
+ * never slowed down. What counts is the stream of all events: who hears a part of it spares the publisher as much. */
 static int64_t nap_ns(eb_subscription *sub)
 {
     int64_t now = eb_now(), elapsed = now - sub->waited_at, taken = (int64_t)sub->taken;
+    uint64_t published = eb_published();
+    if (taken < NAP_EVENTS && elapsed < NAP_WINDOW_NS) return 0; /* too early to tell */
+    int64_t answered = (int64_t)(published - sub->published), passed = (int64_t)(sub->sequence - sub->passed);
     sub->waited_at = now;
     sub->taken = 0;
-    if (sub->spin_ns >= 0 || taken == 0 || sub->streak < NAP_EVENTS || elapsed > taken * NAP_INTERVAL_NS) return 0;
+    sub->published = published;
+    sub->passed = sub->sequence;
+    if (sub->spin_ns >= 0 || taken < NAP_EVENTS || taken < NAP_ANSWERED * answered) return 0;
+    if (elapsed > (passed > taken ? passed : taken) * NAP_INTERVAL_NS) return 0;
     int64_t gather = worth_gathering(sub) * elapsed / taken;
     return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
 }
@@ -282,7 +290,7 @@ static int gather(eb_subscription *sub, int64_t deadline)
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
     uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
     uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->spacing;
-    if (sub->streak < NAP_EVENTS || sub->taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
+    if (sub->taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
     int64_t nap = nap_ns(sub);
     return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
 }
