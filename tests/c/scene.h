@@ -160,7 +160,9 @@ static inline int64_t next_sequence_of(eb_subscription *sub)
 
 static inline uint64_t sent(const eb_bus *bus)
 {
-    return eb_ring_sequence_at(&bus->ring, atomic_load(&bus->ring.header->committed)) - 1;
+    eb_stats stats;
+    EQUAL("the statistics can be read", eb_stats_read(bus, &stats), EB_OK);
+    return stats.sent;
 }
 
 static inline uint64_t counted_events(const eb_bus *bus)
