@@ -9,7 +9,7 @@ from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "names.c"]
-SOURCES = [*LEAVES, "bus.c", "publish.c", "inspect.c", "subscription.c", "receive.c", "make_group.c", "member.c"]
+FLOWS = ["bus.c", "publish.c", "inspect.c", "subscription.c", "linger.c", "receive.c", "make_group.c", "member.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
 COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"
@@ -32,7 +32,7 @@ def build() -> FFI:
         flags += ["--coverage", "-O0", "-fprofile-update=atomic", "-DEB_COVERAGE=1"]
         links += ["--coverage"]
     headers = ["eventbus.h"] + (["testing.h"] if TESTING else [])
-    sources = SOURCES + (["testing.c"] if TESTING else [])
+    sources = [*LEAVES, *FLOWS] + (["testing.c"] if TESTING else [])
     ffi = FFI()
     for header in headers:
         ffi.cdef(declarations(CSRC / header))

@@ -170,6 +170,20 @@ enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
 
 typedef struct eb_names eb_names;
 
+/* What linger.c knows of the stream. */
+typedef struct {
+    int64_t spin_ns;      /* asked for, or EB_ADAPTIVE */
+    int64_t budget;       /* of looking, as adapted */
+    int64_t loaded_until; /* others want the CPU: no looking until then */
+    int64_t calm_ns;      /* and how long that was */
+    int64_t waited_at;    /* when it last weighed a nap */
+    uint64_t taken;       /* events handed out since then */
+    uint64_t published;   /* what this process had sent then */
+    uint64_t passed;      /* the sequence then */
+    uint64_t spacing;     /* bytes of the ring per event in the last batch */
+    bool lingered;        /* looking is over, next comes sleeping */
+} eb_pace;
+
 struct eb_subscription {
     eb_bus *bus;
     eb_slot_t *slot;
@@ -182,16 +196,7 @@ struct eb_subscription {
     uint64_t freed;            /* bytes since publishers were last told of room */
     uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
     uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
-    int64_t spin_ns;           /* asked for, or EB_ADAPTIVE */
-    int64_t spin_budget;       /* as adapted */
-    int64_t loaded_until;      /* others want the CPU: no looking until then */
-    int64_t calm_ns;           /* and how long that was */
-    int64_t waited_at;         /* when it last had nothing to do */
-    uint64_t taken;            /* events handed out since then */
-    uint64_t published;        /* what this process had sent then */
-    uint64_t passed;           /* the sequence then */
-    uint64_t spacing;          /* bytes of the ring per event in the last batch */
-    bool lingered;             /* looking is over, next comes sleeping */
+    eb_pace pace;
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
     uint32_t index;
@@ -308,8 +313,12 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
-int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
+
+/* linger.c */
+void eb_took(eb_pace *pace, uint32_t events, uint64_t bytes);
+int eb_gather(eb_subscription *sub, int64_t deadline);
 int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline);
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
 
 /* publish.c */
 uint64_t eb_published(void);

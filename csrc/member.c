@@ -176,6 +176,7 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
     eb_claim *claim = held(sub);
     uint64_t end = atomic_load(&claim->end), committed = atomic_load(&sub->bus->ring.header->committed);
     bool first = sub->handed == atomic_load(&claim->start);
+    uint64_t before = sub->delivered;
     uint32_t count = 0;
     int status = EB_OK;
     eb_batch_begin(sub);
@@ -193,9 +194,10 @@ static int copy_claim(eb_subscription *sub, uint32_t limit)
     }
     eb_batch_end(&sub->batch, count);
     if (first && count > 0) sub->batch.head.deliveries = (uint32_t)eb_claim_deliveries(sub->group, claim);
-    sub->taken += count;
-    if (count > 0) sub->handed = sub->delivered;
-    return count > 0 ? (int)count : status;
+    if (count == 0) return status;
+    sub->handed = sub->delivered;
+    eb_took(&sub->pace, count, sub->delivered - before);
+    return (int)count;
 }
 
 static bool exhausted(const eb_subscription *sub)

@@ -1,25 +1,5 @@
-/* The receive flow: take records one by one into a batch, advance the cursor, wait for more. */
+/* The receive flow: take records one by one into a batch, advance the cursor, sleep until there are more. */
 #include "internal.h"
-
-#include <sched.h>
-
-#define SPIN_LOOKS 4
-#define SPIN_MAX_NS 200000ll
-#define SPIN_MIN_NS 1000ll
-#define SPIN_TRIAL_NS 200000ll
-#define SPIN_SLEPT_NS 200000ll
-#define SPIN_CROWDED_NS 4000ll
-#define SPIN_LOADED_NS 200000ll
-#define SPIN_CALM_NS (50 * EB_MILLISECOND)
-#define SPIN_CALM_MAX_NS (1000 * EB_MILLISECOND)
-#define NAP_MIN_NS 30000ll
-#define NAP_MAX_NS 400000ll
-#define NAP_GATHER 256
-#define NAP_EVENTS 5
-#define NAP_ANSWERED 3 /* events heard for each one sent: with fewer it is a dialogue */
-#define NAP_STREAM 16
-#define NAP_INTERVAL_NS 20000ll
-#define NAP_WINDOW_NS 400000ll
 
 void eb_batch_begin(eb_subscription *sub)
 {
@@ -201,10 +181,8 @@ static int scan(eb_subscription *sub, uint32_t limit)
         int advanced = advance(sub, committed);
         if (advanced != EB_OK) return advanced;
     }
-    sub->taken += count;
     if (count == 0) return status;
-    sub->lingered = false;
-    sub->spacing = (atomic_load_explicit(&sub->position, memory_order_relaxed) - before) / count;
+    eb_took(&sub->pace, count, atomic_load_explicit(&sub->position, memory_order_relaxed) - before);
     return (int)count;
 }
 
@@ -218,109 +196,6 @@ bool eb_moved(const eb_subscription *sub, uint64_t seen)
 {
     const eb_ring_header *header = sub->bus->ring.header;
     return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
-}
-
-/* The longer, the more often others had the CPU and kept it. */
-static void calm_down(eb_subscription *sub, int64_t now)
-{
-    int64_t longer = sub->calm_ns * 2;
-    sub->calm_ns = longer < SPIN_CALM_NS ? SPIN_CALM_NS : longer < SPIN_CALM_MAX_NS ? longer : SPIN_CALM_MAX_NS;
-    sub->loaded_until = now + sub->calm_ns;
-}
-
-/* Looks for as long as looking has paid lately: doubled when something came, halved when nothing did. Between looks it
- * lets others run on this CPU; when somebody did and still nothing came, looking takes that somebody's time. Where others keep the CPU
- * once they have it, a sleeper is faster: the kernel lets it run as soon as it is woken. */
-static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
-{
-    bool adaptive = sub->spin_ns < 0;
-    int64_t budget = adaptive ? sub->spin_budget : sub->spin_ns;
-    if (budget <= 0) return false;
-    int64_t end = eb_sooner(deadline, budget), now = eb_now(), before;
-    do {
-        for (int i = 0; i < SPIN_LOOKS; i++) {
-            if (eb_moved(sub, seen)) {
-                if (adaptive) sub->spin_budget = budget * 2 < SPIN_MAX_NS ? budget * 2 : SPIN_MAX_NS;
-                sub->calm_ns /= 2;
-                return true;
-            }
-            eb_pause();
-        }
-        before = now;
-        sched_yield();
-        now = eb_now();
-        if (now - before > SPIN_LOADED_NS) calm_down(sub, now);
-        if (adaptive && now - before > SPIN_CROWDED_NS && !eb_moved(sub, seen)) break;
-    } while (now < end);
-    if (adaptive) sub->spin_budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
-    return false;
-}
-
-/* Events that gather while it naps: never so many that a publisher could run out of room. */
-static int64_t worth_gathering(const eb_subscription *sub)
-{
-    uint64_t room = sub->spacing > 0 ? sub->bus->ring.capacity / 8 / sub->spacing : NAP_GATHER;
-    return room < NAP_GATHER ? (int64_t)room : NAP_GATHER;
-}
-
-/* How long to nap, when events come so fast that it pays to let some gather, else 0: looking after each one makes the
- * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, and
- * several for each that this process sent: a dialogue, in which each event waits for the answer to the one before, is
- * never slowed down. What counts is the stream of all events: who hears a part of it spares the publisher as much. */
-static int64_t nap_ns(eb_subscription *sub)
-{
-    int64_t now = eb_now(), elapsed = now - sub->waited_at, taken = (int64_t)sub->taken;
-    uint64_t published = eb_published();
-    if (taken < NAP_EVENTS && elapsed < NAP_WINDOW_NS) return 0; /* too early to tell */
-    int64_t answered = (int64_t)(published - sub->published), passed = (int64_t)(sub->sequence - sub->passed);
-    sub->waited_at = now;
-    sub->taken = 0;
-    sub->published = published;
-    sub->passed = sub->sequence;
-    if (sub->spin_ns >= 0 || taken < NAP_EVENTS || taken < NAP_ANSWERED * answered) return 0;
-    if (elapsed > (passed > taken ? passed : taken) * NAP_INTERVAL_NS) return 0;
-    int64_t gather = worth_gathering(sub) * elapsed / taken;
-    return gather < NAP_MIN_NS ? NAP_MIN_NS : gather > NAP_MAX_NS ? NAP_MAX_NS : gather;
-}
-
-/* In a stream that is slower than its reader, each look would find an event or two, and a batch costs as much as several
- * events do. So when only few wait, it naps first, and reads what has gathered then. EB_INTERRUPTED by a signal. */
-static int gather(eb_subscription *sub, int64_t deadline)
-{
-    uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
-    uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
-    uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->spacing;
-    if (sub->taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
-    int64_t nap = nap_ns(sub);
-    return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
-}
-
-/* Before sleeping: EB_OK when it is time to look again, EB_NOTHING when it is time to sleep. In between comes
- * EB_INTERRUPTED: a signal that came while we looked must not wait for the end of the sleep. */
-int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
-{
-    if (sub->lingered) {
-        sub->lingered = false;
-        return EB_NOTHING;
-    }
-    int64_t nap = nap_ns(sub);
-    if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
-    bool pays = sub->spin_ns < 0 ? sub->spin_budget > 0 && eb_now() > sub->loaded_until : sub->spin_ns > 0;
-    if (!pays) return EB_NOTHING;
-    if (spin(sub, seen, deadline)) return EB_OK;
-    sub->lingered = true;
-    return EB_INTERRUPTED;
-}
-
-/* Sleeps; woken soon, the next wait begins with looking. */
-int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
-{
-    int64_t before = eb_now();
-    int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));
-    int64_t now = eb_now();
-    if (status == EB_OK && now - before < SPIN_SLEPT_NS && now > sub->loaded_until && sub->spin_budget < SPIN_TRIAL_NS)
-        sub->spin_budget = SPIN_TRIAL_NS;
-    return status;
 }
 
 /* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
@@ -345,7 +220,7 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
     for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
-        int status = closed ? EB_OK : gather(sub, deadline);
+        int status = closed ? EB_OK : eb_gather(sub, deadline);
         if (status == EB_OK) status = scan(sub, most);
         if (status != EB_OK) return status;
         uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);

@@ -80,7 +80,7 @@ eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadli
     sub->fd = -1;
     sub->claim = -1;
     sub->gated = terms->gated != 0;
-    sub->spin_ns = terms->spin_ns;
+    sub->pace.spin_ns = terms->spin_ns;
     *status = prepare(sub);
     if (*status == EB_OK) *status = eb_bus_lock_roster(bus, deadline);
     if (*status == EB_OK) {

@@ -216,6 +216,7 @@ class Route(bytes):
     """Where the events of one topic go, as an eb_route. It keeps the handle that it points to."""
 
     handle: BusHandle
+    topic: int
 
 
 class BusHandle:
@@ -280,7 +281,7 @@ class BusHandle:
         """What ``send_now`` and ``send_raw_now`` take; the names are those of INLINE, else empty."""
         fixed = ffi.new("eb_route *", (self.pointer, topic, len(system), len(kind)))
         made = Route(bytes(ffi.buffer(fixed)) + system + kind)
-        made.handle = self
+        made.handle, made.topic = self, topic
         return made
 
     def topic_names(self, topic: int) -> tuple[str, str]:

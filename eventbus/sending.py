@@ -25,7 +25,6 @@ class Sender:
         self._send_timeout = send_timeout
         self._guard = guard
         self._routes: dict[str, dict[str, _ring.Route]] = {}  # of topics that are allowed by the policy
-        self._topics: dict[tuple[str, str], int] = {}  # the same topics
         self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
         self._handle: _ring.BusHandle | None = handle
@@ -112,9 +111,9 @@ class Sender:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
         handle = self._open_handle()
         _check_names(system, kind, path)
-        known = self._topics.get((system, kind))
+        known = self._routes.get(system, {}).get(kind)
         if known is not None:
-            return known
+            return known.topic
         self._allow_send(handle, system)
         topic = handle.topic(system.encode(), kind.encode(), deadline)
         if topic < 0:
@@ -125,7 +124,6 @@ class Sender:
                 return topic
             self._untabled += 1
             names = (system.encode(), kind.encode())
-        self._topics[system, kind] = topic
         self._routes.setdefault(system, {})[kind] = handle.route(topic, *names)
         return topic
 
@@ -221,7 +219,7 @@ class Sender:
 
     def _forget(self) -> None:
         """From here on every call finds the bus closed; a sender that is in C still holds the pointer."""
-        self._routes, self._topics = {}, {}
+        self._routes = {}
         self._handle = None
 
     def _live_handle(self) -> _ring.BusHandle:
