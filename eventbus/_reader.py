@@ -18,7 +18,8 @@ UNDECIDED: int = lib.EB_UNDECIDED
 LARGE: int = lib.EB_LARGE
 EXHAUSTED: int = lib.EB_EXHAUSTED
 
-receive_batch: Callable[[Any, int, int], int] = lib.eb_receive  # the hot path's own name
+receive_batch: Callable[[Any, int, int], int] = lib.eb_receive  # the hot paths' own names
+acknowledge: Callable[[Any], int] = lib.eb_ack
 
 _MUCH = 32_768  # bytes that are not copied twice
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
@@ -182,11 +183,6 @@ class SubscriptionHandle:
                 self.decide(walk.undecided, verdict)
         checked(status, self.bus.what)
         return int(walk.count)
-
-    def acknowledge(self) -> bool:
-        """The first event in hand, if there is one."""
-        status = lib.eb_ack(self.pointer)
-        return status != lib.EB_NOTHING and checked(status, self.bus.what) == 0
 
     def give_back(self, handed_out: bool) -> None:
         """All that it holds goes to whoever asks next; ``handed_out``: the first of it was seen by somebody."""

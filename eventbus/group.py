@@ -6,12 +6,12 @@ import base64
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
-from operator import length_hint
 from typing import Any
 
 from eventbus import _ring
-from eventbus._reader import BATCH_LIMIT, EXHAUSTED, Head, SubscriptionHandle, unpack_head
+from eventbus._reader import BATCH_LIMIT, EXHAUSTED, Head, SubscriptionHandle, acknowledge, unpack_head
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -113,14 +113,16 @@ class Member(Subscription):
                 self._send_letters(patient=False)
             if handle is None or self._ended:
                 return None
-            if length_hint(self._left):
+            event = next(self._ready, None)
+            if event is None:
+                return self._claimed(handle, deadline)
+            try:
                 self._acknowledge(handle)
-            else:
-                self._in_hand = 0
-                if not self._claim(deadline):
-                    return None
+            except BaseException:
+                self._put_back([event])
+                raise
             self._in_hand = 1
-            return next(self._ready)
+            return event
         finally:
             lock.release()
 
@@ -139,24 +141,28 @@ class Member(Subscription):
             self._in_hand += len(rest)
             return [first, *rest]
 
-    def _claim(self, deadline: int) -> bool:
-        """Waits until the events of the next claim are in ``_ready``; False when the time is up or the end has come."""
-        while True:
-            handle = self._handle or self._live_handle()
-            if handle is None or self._ended:
-                return False
-            status = self._read(handle, self._prefetch, deadline)
+    def _claimed(self, handle: SubscriptionHandle, deadline: int) -> Event | None:
+        """The first event of the next claim; None when the time is up or the end has come."""
+        self._in_hand = 0
+        while (status := self._read(handle, self._prefetch, deadline)) <= 0:
             if status == EXHAUSTED:
                 self._drop_exhausted(handle)
-            elif status > 0:
-                return True
             elif not self._settle(handle, status):
-                return False
+                return None
+            if self._handle is not handle or self._ended:
+                return None
+        self._in_hand = 1
+        return next(self._ready)
 
     def _acknowledge(self, handle: SubscriptionHandle) -> None:
-        for _ in range(self._in_hand):
-            handle.acknowledge()
-        self._in_hand = 0
+        """What is in hand. It is out of hand first: an exception of a signal handler that comes in between may have an
+        event delivered once more, but none acknowledged that nobody has seen."""
+        in_hand, self._in_hand = self._in_hand, 0
+        while in_hand > 0:
+            status = acknowledge(handle.pointer)
+            if status != 0 and status != _ring.NOTHING:
+                _ring.fail(status, handle.bus.what)
+            in_hand -= 1
 
     # --- dead letters ---
 
@@ -169,7 +175,7 @@ class Member(Subscription):
             try:
                 _, (event,) = self._unpacker.events(handle, fields)
             except SegmentError:
-                handle.acknowledge()
+                acknowledge(handle.pointer)
                 handle.count_dead()
                 raise
             self._send_dead(event, {"deliveries": deliveries})
@@ -178,7 +184,7 @@ class Member(Subscription):
             raise
         finally:
             self._taken = head.number
-        handle.acknowledge()
+        acknowledge(handle.pointer)
         handle.count_dead()
         if isinstance(event, Request):
             self._tell(event, f"it was delivered {deliveries} times, and no member lived to handle it")
@@ -269,8 +275,7 @@ class Member(Subscription):
         self._send_letters(patient=True)
 
     def __iter__(self) -> Iterator[Event]:
-        while (event := self.receive()) is not None:
-            yield event
+        return iter(partial(self.receive_until, _ring.FOREVER), None)
 
 
 def _letter(event: Event, group: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Subscription:
                 events += islice(self._ready, limit - len(events))
         except BaseException:  # of a signal handler, or damage: what was taken so far comes first next time
             with self._receiving:
-                self._left = self._ready = iter([*events, *self._ready])
+                self._put_back(events)
             raise
         return events
 
@@ -160,6 +160,9 @@ class Subscription:
         self._receiving = threading.RLock()  # the old one may be held by a thread that this process does not have
         if handle is not None:
             handle.abandon()
+
+    def _put_back(self, events: list[Event]) -> None:
+        self._left = self._ready = iter([*events, *self._ready])
 
     def _drop(self) -> None:
         """What is left of the batch in hand; a loop that goes through it in another thread ends."""
@@ -234,16 +237,15 @@ class Subscription:
             if status <= 0 and status != EXHAUSTED:
                 return status
         head = unpack_head(handle.head)
-        number, status = head[-2:]
-        if status == EXHAUSTED:  # not to be handed out: a member says itself when it is done with it
+        if head[-1] == EXHAUSTED:  # not to be handed out: a member says itself when it is done with it
             return EXHAUSTED
         try:
             left, ready = self._unpacker.events(handle, head)
         except SegmentError:
-            self._taken = number  # given up, or it would come again for ever
+            self._taken = head[-2]  # given up, or it would come again for ever
             raise
-        self._left, self._ready, self._taken = left, ready, number
-        return status
+        self._left, self._ready, self._taken = left, ready, head[-2]
+        return head[-1]
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the time is up or the end has come."""

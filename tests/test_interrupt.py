@@ -104,3 +104,20 @@ def test_an_exhausted_event_is_buried_once(bus: Bus) -> None:
     assert sub.receive(0) is None
     assert take(dead).data["data"] == "poison"
     assert dead.receive(0) is None
+
+
+@pytest.mark.parametrize("point", ["claim_reset", "claim_acknowledged"])
+def test_an_interrupted_acknowledgement_counts_once(bus: Bus, point: str) -> None:
+    """Interrupted while it acknowledges an event, a member goes on with the next one, which is not done yet."""
+    sub = bus.subscribe("jobs", group="workers", prefetch=EVENTS)
+    first, second, *rest = send_all(bus)
+    assert take(sub).data == first
+    arm(point, signal.SIGUSR1)
+    with pytest.raises(Boom):
+        sub.receive(DEADLINE)
+    assert take(sub).data == second
+    sub.reject()
+    other = bus.subscribe("jobs", group="workers")
+    again = [take(other) for _ in (second, *rest)]
+    assert [event.data for event in again] == [second, *rest]
+    assert [event.deliveries for event in again] == [2, *[1] * len(rest)]
