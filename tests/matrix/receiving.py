@@ -56,7 +56,7 @@ class Joining:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         if self.told:
             survivors.changes = Changes(scene, survivors.bus)
         victim = scene.victim(subscribe, scene.role, self.moved)
@@ -122,7 +122,7 @@ class Deciding:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         victim = scene.victim(hear_some, scene.role)
         for number in range(TIMES):
             survivors.send(f"unheard{number}")

@@ -114,6 +114,10 @@ class Scene:
         """The victim, once it is ready: ``job(line, name, aim, *arguments)``."""
         return self.ready(job, self.aim, *arguments)
 
+    def survivors(self) -> Survivors:
+        """Those who see it die, with a member of the group among them if the victim is to be one."""
+        return Survivors(self.name, group=self.role is Role.MEMBER)
+
     def struck(self, victim: Child) -> bool:
         """Whether it has come to its point; whatever else ends it is found out by ``strike``."""
         return not victim.running() or (self.way is Way.STOP and victim.stands_still())

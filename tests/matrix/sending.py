@@ -133,7 +133,7 @@ class Sending:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         if self.lapped:
             for _ in range(150):
                 survivors.send()
@@ -192,7 +192,7 @@ class Queueing:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         victim = Sender(scene, survivors, Sending()).process
         owner = scene.start(stand_still)
         owner.wait_stopped()
@@ -228,7 +228,7 @@ class Waiting:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         lazy = [scene.ready(stay) for _ in range(LAZY)]  # all before the first dies, or the next takes its slot
         victim = Sender(scene, survivors, Sending(full=True))
         if self.told:
