@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import sys
 import uuid
@@ -15,24 +14,22 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 BUILD = TESTS.parent / os.environ.get("EVENTBUS_BUILD", "build/testing")
 
+sys.path.insert(0, str(TESTS))
+
+import core  # noqa: E402  after the tests' own modules can be found
+
 
 def _load_core() -> None:
     """Puts the build with test points where ``eventbus`` will look for its compiled module."""
-    built = BUILD / "eventbus" / "_eventbus.abi3.so"
+    built = core.built(BUILD)
     if not built.exists():
         raise pytest.UsageError(f"there is no {built}: build the core with test points by 'make test'")
     if "eventbus" in sys.modules:
         raise pytest.UsageError("eventbus was imported before tests/conftest.py could choose its compiled module")
-    spec = importlib.util.spec_from_file_location("eventbus._eventbus", built)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["eventbus._eventbus"] = module
-    spec.loader.exec_module(module)
+    core.load(built)
 
 
 _load_core()
-sys.path.insert(0, str(TESTS))
 
 import eventbus  # noqa: E402  after the core is in place
 from eventbus import Bus  # noqa: E402

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import eventbus
-from eventbus import Bus
+from eventbus import Bus, Subscription
 from harness import DEADLINE, Fork, Line, arm, until
 from matrix.scene import idle
 
@@ -118,13 +118,19 @@ def work_until_poisoned(line: Line, name: str) -> list[int]:
         return done
 
 
+def poison(fork: Fork, bus: Bus, deliveries: int) -> Subscription:
+    """A job has killed as many members as its group hands it out to; who hears of dead letters."""
+    grave = bus.subscribe("eventbus.dead", "exhausted")
+    bus.group("g", "jobs.**", max_deliveries=deliveries)
+    bus.send("jobs", "job", "/poison", -1)
+    for _ in range(deliveries):
+        fork(work_until_poisoned, bus.name).killed()
+    return grave
+
+
 def test_a_job_that_kills_becomes_a_dead_letter(fork: Fork, bus: Bus) -> None:
     """A job that killed three workers, with ``max_deliveries=3``, is sent as dead, and the next job is done."""
-    grave = bus.subscribe("eventbus.dead", "exhausted")
-    bus.group("g", "jobs.**", max_deliveries=3)
-    bus.send("jobs", "job", "/poison", -1)
-    for _ in range(3):
-        fork(work_until_poisoned, bus.name).killed()
+    grave = poison(fork, bus, deliveries=3)
     last = fork(work_until_poisoned, bus.name)
     last.hear()
     dead = grave.receive(DEADLINE)
@@ -144,11 +150,7 @@ def bury_and_die(_: Line, name: str) -> None:
 
 def test_a_burial_cut_short_is_no_delivery(fork: Fork, bus: Bus) -> None:
     """Killed after it sent a dead letter, a member leaves the burial to the next: both letters tell the true count."""
-    grave = bus.subscribe("eventbus.dead", "exhausted")
-    bus.group("g", "jobs.**", max_deliveries=2)
-    bus.send("jobs", "job", "/poison", -1)
-    for _ in range(2):
-        fork(work_until_poisoned, bus.name).killed()
+    grave = poison(fork, bus, deliveries=2)
     fork(bury_and_die, bus.name).killed()
     with bus.subscribe("jobs.**", group="g") as survivor:
         until(lambda: survivor.receive(0.01) is None and idle(bus), "the event to be buried")

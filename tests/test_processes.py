@@ -141,22 +141,22 @@ def test_the_last_one_out_removes_the_segments(fork: Fork, name: str) -> None:
     assert not roster_of(name).exists()
 
 
-def leave_in_steps(line: Line, name: str) -> None:
-    """Is the last one out, and stops after each segment that it removes."""
+def leave_in_steps(_: Line, name: str, number: int) -> None:
+    """Is the last one out, and gets the signal after each segment that it removes."""
     bus, remove = eventbus.open(name), posix_ipc.unlink_shared_memory
 
-    def remove_and_stop(segment: str) -> None:
+    def remove_and_signal(segment: str) -> None:
         remove(segment)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(os.getpid(), number)
 
-    posix_ipc.unlink_shared_memory = remove_and_stop
+    posix_ipc.unlink_shared_memory = remove_and_signal
     bus.close()
 
 
 def test_who_leaves_slowly_removes_no_other_bus(fork: Fork, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new bus of the name is only made once nothing of the old one is left to be removed, so it stays whole."""
     monkeypatch.setattr(_ring, "LOCK_SECONDS", 0.05)
-    leaver = fork(leave_in_steps, name)
+    leaver = fork(leave_in_steps, name, signal.SIGSTOP)
     leaver.wait_stopped()
     with pytest.raises(UnavailableError):
         eventbus.open(name)
@@ -169,21 +169,9 @@ def test_who_leaves_slowly_removes_no_other_bus(fork: Fork, name: str, monkeypat
             assert bus.stats().attached == 2
 
 
-def leave_half_way(_: Line, name: str) -> None:
-    """Is the last one out, and dies when it has removed one segment."""
-    bus, remove = eventbus.open(name), posix_ipc.unlink_shared_memory
-
-    def remove_and_die(segment: str) -> None:
-        remove(segment)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    posix_ipc.unlink_shared_memory = remove_and_die
-    bus.close()
-
-
 def test_half_a_bus_is_replaced(fork: Fork, name: str, stays: str) -> None:
     """What is left of a bus whose last process died while removing it is replaced, also by one who wants it to stay."""
-    fork(leave_half_way, name).killed()
+    fork(leave_in_steps, name, signal.SIGKILL).killed()
     with eventbus.open(stays, persist=True) as bus:
         assert bus.stats().persist
 

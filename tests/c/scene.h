@@ -16,6 +16,8 @@
 
 #define CAPACITY 4096u
 #define RECORD 40u /* the bytes of a record whose text has 1 to 8 */
+/* How many such records fit beside the next sequence's word. */
+#define FULL_RING ((CAPACITY - 8) / RECORD)
 
 typedef struct {
     int ring_fd, roster_fd, peer_fd;
@@ -109,6 +111,13 @@ static inline int put(eb_bus *bus, uint32_t topic, uint64_t number)
     char text[32];
     snprintf(text, sizeof text, "[%llu]", (unsigned long long)number);
     return eb_send(&(eb_route){.bus = bus, .topic = topic}, text);
+}
+
+/* The numbers `first` to `last`, an event each. */
+static inline void put_many(eb_bus *bus, uint32_t topic, uint64_t first, uint64_t last)
+{
+    for (uint64_t n = first; n <= last; n++)
+        EQUAL("an event is sent", put(bus, topic, n), EB_OK);
 }
 
 /* `length` bytes that tell themselves apart by `seed`, and the brackets that the C face expects around them. */

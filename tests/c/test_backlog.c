@@ -1,15 +1,10 @@
 /* How many events wait: counted beside a receiver, while verdicts are missing, while the ring goes on. */
 #include "scene.h"
 
-#define FULL_RING                                                                                                      \
-    ((CAPACITY - 8) /                                                                                                  \
-     RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
-                               */
-
-static void put_many(eb_bus *bus, uint32_t topic, uint64_t count)
+static void put_with_names(eb_bus *bus)
 {
-    for (uint64_t n = 1; n <= count; n++)
-        EQUAL("an event is sent", put(bus, topic, n), EB_OK);
+    const eb_outgoing event = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 3};
+    EQUAL("one with names", eb_send_batch(bus, &event, 1, "abc[3]", 6, EB_POLL), EB_OK);
 }
 
 static int64_t backlog(eb_subscription *sub)
@@ -49,8 +44,8 @@ static void what_is_not_heard_does_not_wait(void)
     make_topics(it.bus, 2);
     eb_subscription *sub = join(it.bus, EB_LATEST, true), *later = join(it.bus, 5, true);
     eb_decide(sub, 1, 0);
-    put_many(it.peer, 0, 3);
-    put_many(it.peer, 1, 4);
+    put_many(it.peer, 0, 1, 3);
+    put_many(it.peer, 1, 1, 4);
     EQUAL("neither topics unheard", backlog(sub), 3);
     EQUAL("nor events before the start", backlog(later), 3);
     leave(sub);
@@ -63,11 +58,10 @@ static void it_asks_for_verdicts_and_goes_on(void)
     scene it = scene_small();
     make_topics(it.bus, 2);
     eb_subscription *sub = join_undecided(it.bus);
-    put_many(it.peer, 0, 2);
-    put_many(it.peer, 1, 3);
-    const eb_outgoing unnamed = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 3};
-    EQUAL("one with names", eb_send_batch(it.peer, &unnamed, 1, "abc[3]", 6, EB_POLL), EB_OK);
-    put_many(it.peer, 0, 1);
+    put_many(it.peer, 0, 1, 2);
+    put_many(it.peer, 1, 1, 3);
+    put_with_names(it.peer);
+    put_many(it.peer, 0, 1, 1);
     eb_walk walk = {.count = 0};
     EQUAL("the first topic is asked about", eb_backlog(sub, &walk), EB_UNDECIDED);
     CHECK("by number and names", walk.undecided == 0 && walk.system_length == 1 && !memcmp(walk.names, "ak0", 3));
@@ -89,10 +83,10 @@ static void what_comes_while_it_counts_is_for_the_next_count(void)
     scene it = scene_small();
     make_topics(it.bus, 1);
     eb_subscription *sub = join_undecided(it.bus);
-    put_many(it.peer, 0, 3);
+    put_many(it.peer, 0, 1, 3);
     eb_walk walk = {.count = 0};
     EQUAL("it has begun", eb_backlog(sub, &walk), EB_UNDECIDED);
-    put_many(it.peer, 0, 5);
+    put_many(it.peer, 0, 1, 5);
     eb_decide(sub, 0, 1);
     EQUAL("it ends", eb_backlog(sub, &walk), EB_OK);
     EQUAL("with those there when it began", walk.count, 3);
@@ -107,7 +101,7 @@ static void lapped_it_counts_what_the_ring_still_holds(void)
         scene it = scene_small();
         make_topics(it.bus, 1);
         eb_subscription *sub = join(it.bus, EB_LATEST, false);
-        put_many(it.peer, 0, sent_since);
+        put_many(it.peer, 0, 1, sent_since);
         uint64_t expected = sent_since < FULL_RING ? sent_since : FULL_RING;
         EQUAL("before anybody received", backlog(sub), expected);
         for (uint64_t n = 0; n < expected; n++)
@@ -127,12 +121,12 @@ static void lapped_while_it_counts_it_begins_again(void)
         make_topics(it.bus, 2);
         eb_subscription *sub = join_undecided(it.bus);
         eb_decide(sub, 0, 1);
-        put_many(it.peer, 0, 2);
-        put_many(it.peer, 1, 2); /* the walk halts at the third of four */
+        put_many(it.peer, 0, 1, 2);
+        put_many(it.peer, 1, 1, 2); /* the walk halts at the third of four */
         eb_walk walk = {.count = 0};
         EQUAL("it has begun", eb_backlog(sub, &walk), EB_UNDECIDED);
         EQUAL("with two", walk.count, 2);
-        put_many(it.peer, 0, laps[i]);
+        put_many(it.peer, 0, 1, laps[i]);
         eb_decide(sub, 1, 1);
         EQUAL("it ends", eb_backlog(sub, &walk), EB_OK);
         uint64_t gone = 4 + laps[i] - FULL_RING;
@@ -147,7 +141,7 @@ static void damage_is_no_count(void)
     scene it = scene_small();
     make_topics(it.bus, 1);
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
-    put_many(it.peer, 0, 3);
+    put_many(it.peer, 0, 1, 3);
     eb_u64 *second = (eb_u64 *)(void *)(it.bus->ring.data + RECORD) + EB_WORD_TOPIC;
     uint64_t whole = atomic_exchange(second, 0xFFFFFFFF);
     EQUAL("a length that cannot be", backlog(sub), EB_DAMAGED);
@@ -167,9 +161,8 @@ static void the_statistics_say_what_was_sent_and_is_kept(void)
     EQUAL("of an empty bus", eb_stats_read(it.peer, &stats), EB_OK);
     CHECK("nothing is used or sent", stats.used == 0 && stats.sent == 0 && !stats.closed && !stats.persist);
     CHECK("its sizes are known", stats.capacity == CAPACITY && stats.max_subscribers == 4 && stats.topics == 2);
-    put_many(it.peer, 0, 3 * FULL_RING);
-    const eb_outgoing unnamed = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 3};
-    EQUAL("one with names", eb_send_batch(it.peer, &unnamed, 1, "abc[3]", 6, EB_POLL), EB_OK);
+    put_many(it.peer, 0, 1, 3 * FULL_RING);
+    put_with_names(it.peer);
     eb_bus_persist(it.bus);
     EQUAL("the bus is closed", eb_shutdown(it.peer, EB_POLL), EB_OK);
     EQUAL("of a full one", eb_stats_read(it.peer, &stats), EB_OK);

@@ -2,11 +2,6 @@
  * given back. */
 #include "scene.h"
 
-#define FULL_RING                                                                                                      \
-    ((CAPACITY - 8) /                                                                                                  \
-     RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
-                               */
-
 static eb_event_count *space_of(const scene *it)
 {
     return &it->bus->roster.header->space;

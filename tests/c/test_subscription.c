@@ -2,24 +2,13 @@
  */
 #include "scene.h"
 
-#define FULL_RING                                                                                                      \
-    ((CAPACITY - 8) /                                                                                                  \
-     RECORD) /* events of one to eight bytes that fit beside the next sequence's word                 \
-                               */
-
 static eb_bus *sender;
 static uint64_t sending; /* the number of the next event of a lap */
-
-static void put_many(eb_bus *bus, uint64_t first, uint64_t last)
-{
-    for (uint64_t n = first; n <= last; n++)
-        EQUAL("an event is sent", put(bus, 0, n), EB_OK);
-}
 
 static void send_a_lap(void *with)
 {
     uint64_t last = sending + *(uint64_t *)with - 1;
-    put_many(sender, sending, last);
+    put_many(sender, 0, sending, last);
     sending = last + 1;
 }
 
@@ -31,7 +20,7 @@ static void a_lap_between_copy_and_check_is_seen(void)
             scene it = scene_of(CAPACITY, 4, (uint64_t)-1000, 1);
             eb_subscription *sub = join(it.bus, EB_LATEST, false);
             sender = it.peer;
-            put_many(it.peer, 1, FULL_RING);
+            put_many(it.peer, 0, 1, FULL_RING);
             sending = FULL_RING + 1;
             plan_at(EB_POINT_receive_read, pass, send_a_lap, &lap);
             uint64_t heard = 0, last = 0;
@@ -63,7 +52,7 @@ static void what_was_copied_beside_is_thrown_away_too(void)
     uint64_t lap = 1;
     EQUAL("data", eb_send_raw(&(eb_route){.bus = it.peer, .topic = 0}, "/old", 4, "gone", 4), EB_OK);
     EQUAL("more data", eb_send_raw(&(eb_route){.bus = it.peer, .topic = 0}, "/new", 4, "kept", 4), EB_OK);
-    put_many(it.peer, 3, FULL_RING);
+    put_many(it.peer, 0, 3, FULL_RING);
     sender = it.peer;
     sending = FULL_RING + 1;
     plan_at(EB_POINT_receive_read, 1, send_a_lap, &lap);
@@ -81,7 +70,7 @@ static void a_gated_subscriber_that_catches_up_is_lapped_until_where_it_joined(v
 {
     for (uint64_t lap = 0; lap <= FULL_RING; lap += FULL_RING / 3) {
         scene it = scene_small();
-        put_many(it.peer, 1, 2 * FULL_RING);
+        put_many(it.peer, 0, 1, 2 * FULL_RING);
         eb_subscription *sub = join(it.bus, EB_OLDEST, true);
         EQUAL("it begins at the oldest event", next(sub), FULL_RING + 1);
         sender = it.peer;
@@ -102,7 +91,7 @@ static void a_gated_subscriber_that_catches_up_is_lapped_until_where_it_joined(v
 static void what_was_sent_after_it_joined_is_not_overwritten_while_it_catches_up(void)
 {
     scene it = scene_small();
-    put_many(it.peer, 1, 2 * FULL_RING);
+    put_many(it.peer, 0, 1, 2 * FULL_RING);
     eb_subscription *sub = join(it.bus, EB_OLDEST, true);
     uint64_t number = 2 * FULL_RING;
     while (put(it.peer, 0, number + 1) == EB_OK)
@@ -128,7 +117,7 @@ static void a_subscription_begins_where_it_was_told(void)
                  {100, 300 - FULL_RING + 1, 300 - FULL_RING - 99}};
     for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
         scene it = scene_small();
-        put_many(it.peer, 1, 300);
+        put_many(it.peer, 0, 1, 300);
         eb_subscription *sub = join(it.bus, cases[i / 2].start, i % 2);
         EQUAL("what is gone is counted at once", eb_lost(sub), cases[i / 2].lost);
         eb_subscriber_info info;
@@ -151,10 +140,10 @@ static void what_is_skipped_before_its_start_is_not_lost(void)
 {
     scene it = scene_small();
     eb_subscription *sub = join(it.bus, 500, false);
-    put_many(it.peer, 1, 400);
+    put_many(it.peer, 0, 1, 400);
     EQUAL("it waits for its start", next(sub), EB_NOTHING);
     EQUAL("lapped before it, it misses nothing", eb_lost(sub), 0);
-    put_many(it.peer, 401, 700);
+    put_many(it.peer, 0, 401, 700);
     EQUAL("lapped past it, it goes on at the oldest", next(sub), 700 - FULL_RING + 1);
     EQUAL("and misses what was from there on", eb_lost(sub), 700 - FULL_RING + 1 - 500);
     leave(sub);
@@ -193,7 +182,7 @@ static void a_batch_has_a_limit(void)
 {
     scene it = scene_of(1 << 16, 4, 0, 1);
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
-    put_many(it.peer, 1, 600);
+    put_many(it.peer, 0, 1, 600);
     EQUAL("the one asked for", eb_receive(sub, 3, EB_POLL), 3);
     EQUAL("at least one", eb_receive(sub, 0, EB_POLL), 1);
     EQUAL("at most what the batch holds", eb_receive(sub, 1000, EB_POLL), EB_BATCH_LIMIT);
@@ -254,7 +243,7 @@ static void a_closed_bus_is_drained_before_its_end(void)
 {
     scene it = scene_small();
     eb_subscription *gated = join(it.bus, EB_LATEST, true), *dropping = join(it.bus, EB_LATEST, false);
-    put_many(it.peer, 1, 3);
+    put_many(it.peer, 0, 1, 3);
     EQUAL("the bus is closed", eb_shutdown(it.peer, EB_POLL), EB_OK);
     for (int n = 1; n <= 3; n++) {
         EQUAL("what was sent before comes", next(gated), n);
@@ -272,7 +261,7 @@ static void a_cursor_somebody_else_moved_is_noticed(void)
 {
     scene it = scene_small();
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
-    put_many(it.peer, 1, 2);
+    put_many(it.peer, 0, 1, 2);
     atomic_fetch_add(&slot_of(it.bus, sub)->cursor, 8);
     EQUAL("before it is used to free room", next(sub), EB_DAMAGED);
     CHECK("by its name", strstr(eb_detail(), "slot") != NULL);

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
-
 import eventbus
-from eventbus import UnavailableError
-from harness import Line, sealed, unsealed
+from harness import Line, unsealed
 from matrix.scene import (
-    AT_ONCE,
     CAPACITY,
     OWN_LOOK,
-    SHORT,
+    READY,
     SLOTS,
     SURVIVOR,
     Aim,
@@ -21,8 +17,9 @@ from matrix.scene import (
     Hold,
     Scene,
     Survivors,
+    await_go,
+    check_door,
     join,
-    patience,
 )
 from matrix.working import start_sleeper
 
@@ -33,8 +30,7 @@ def leave(line: Line, name: str, aim: Aim) -> None:
     """Leaves the bus, with two subscriptions open."""
     bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS)
     subs = [bus.subscribe("**") for _ in range(2)]
-    line.say("open")
-    line.hear()
+    await_go(line)
     aim.take()
     bus.close()
     line.say(len(subs))
@@ -52,15 +48,12 @@ class Leaving:
         """Plays it."""
         survivors = Survivors(scene.name)
         victim = scene.victim(leave)
-        assert victim.hear() == "open"
-        changes = Changes(scene, survivors) if self.told else None
+        if self.told:
+            survivors.changes = Changes(scene, survivors.bus)
         victim.say("go")
         scene.strike(victim, lambda pid: survivors.meanwhile(self.hold, pid))
         survivors.drain()
-        survivors.go_on()
-        if changes is not None:
-            changes.check()
-        survivors.close()
+        survivors.end()
 
 
 @dataclass(frozen=True)
@@ -74,31 +67,18 @@ class LastOut:
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         victim = scene.victim(leave)
-        assert victim.hear() == "open"
         victim.say("go")
-        scene.strike(victim, lambda _: self._meanwhile(scene.name))
-        survivors = Survivors(scene.name, persist=self.persist)
-        survivors.go_on()
-        survivors.close()
+        scene.strike(victim, lambda _: check_door(scene.name, self.hold))
+        Survivors(scene.name, persist=self.persist).end()
         if self.persist:
             eventbus.unlink(scene.name)
-
-    def _meanwhile(self, name: str) -> None:
-        if Hold.DOOR in self.hold:
-            with patience(SHORT), pytest.raises(UnavailableError):
-                eventbus.open(name)
-            return
-        with eventbus.open(name) as bus, bus.subscribe("**") as sub:
-            bus.send("still", "here", "/meanwhile", sealed(SURVIVOR, 0))
-            assert unsealed(sub.receive(AT_ONCE)) == (SURVIVOR, 0)
 
 
 def leave_with_jobs(line: Line, name: str, aim: Aim, prefetch: int) -> None:
     """Leaves the bus with one job in hand and, with a higher ``prefetch``, others that it has not seen."""
     bus = eventbus.open(name)
     member = join(bus, prefetch)
-    line.say("joined")
-    line.hear()
+    await_go(line)
     assert unsealed(member.receive(0)) == (SURVIVOR, 1)
     aim.take()
     bus.close()
@@ -124,7 +104,6 @@ class LeavingWithJobs:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
         victim = scene.victim(leave_with_jobs, self.prefetch)
-        assert victim.hear() == "joined"
         survivors.send_jobs(JOBS)
         victim.say("go")
         scene.strike(victim, lambda pid: survivors.meanwhile(self.hold, pid))
@@ -133,19 +112,16 @@ class LeavingWithJobs:
         assert sorted(numbers) == list(range(1 + self.done, JOBS + 1))
         assert self.done or (1, 2) in survivors.jobs
         survivors.drain()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 def leave_at_once(line: Line, name: str, aim: Aim) -> None:
     """Takes all jobs, and leaves once it is told to."""
     bus = eventbus.open(name)
     member = join(bus, JOBS)
-    line.say("joined")
-    line.hear()
+    await_go(line)
     member.receive(0)
-    line.say("has them")
-    line.hear()
+    await_go(line)
     aim.take()
     bus.close()
 
@@ -160,16 +136,13 @@ class Handing:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
         victim = scene.victim(leave_at_once)
-        assert victim.hear() == "joined"
         survivors.send_jobs(JOBS)
         victim.say("go")
-        assert victim.hear() == "has them"
+        assert victim.hear() == READY
         sleeper = start_sleeper(scene, survivors)
         victim.say("go")
         scene.strike(victim, lambda _: None)
         assert {sleeper.hear(OWN_LOOK)[0] for _ in range(JOBS)} == set(range(1, JOBS + 1))
         sleeper.kill()
         survivors.drain()
-        survivors.finish_jobs()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()

@@ -14,19 +14,21 @@ from matrix.scene import (
     CAPACITY,
     LAP,
     OWN_LOOK,
+    READY,
     REDELIVERY,
-    ROOM,
     SHORT,
     SURVIVOR,
     Aim,
     Hold,
     Scene,
     Survivors,
+    await_go,
     idle,
     join,
     patience,
+    send_job,
 )
-from matrix.working import give_back
+from matrix.working import await_jobs, give_back, take_job
 
 GROUPS = 3
 
@@ -34,8 +36,7 @@ GROUPS = 3
 def make(line: Line, name: str, aim: Aim) -> None:
     """Makes group after group before it joins them, to hear what the ring still holds."""
     bus = eventbus.open(name)
-    line.say("open")
-    line.hear()
+    await_go(line)
     aim.take()
     for number in range(GROUPS):
         bus.group(f"new {number}", "still", start="oldest")
@@ -62,7 +63,6 @@ class Making:
             survivors.send()
             survivors.drain()
         victim = scene.victim(make)
-        assert victim.hear() == "open"
         victim.say("go")
         scene.strike(victim, lambda pid: self._meanwhile(survivors, pid))
         survivors.drain()
@@ -79,7 +79,7 @@ class Making:
         full = survivors.fill(Hold.NOTHING)  # the groups have no member any more, and hold publishers back
         assert full is not None
         assert full.details["group"].startswith("new ")
-        survivors.close()
+        survivors.bus.close()
 
     def _meanwhile(self, survivors: Survivors, pid: int) -> None:
         with patience(SHORT), pytest.raises(UnavailableError):
@@ -88,17 +88,6 @@ class Making:
 
 
 # --- the group's lock ---
-
-
-def contend(line: Line, name: str, *aims: Aim) -> None:
-    """Takes job after job, once it is told to."""
-    member = join(eventbus.open(name), spin=0)
-    line.say("joined")
-    line.hear()
-    for aim in aims:
-        aim.take()
-    for event in member:
-        line.say((unsealed(event)[1], event.deliveries))
 
 
 @dataclass(frozen=True)
@@ -112,10 +101,8 @@ class Contending:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
         stops = Aim("group_locked", signal.SIGSTOP, 1), Aim("event_flagged", signal.SIGSTOP, 1)
-        owner = scene.start(contend, *((stops[0],) if self.waits else (scene.aim, stops[0])))
-        waiter = scene.start(contend, scene.aim if self.waits else stops[1])
-        assert owner.hear() == "joined"
-        assert waiter.hear() == "joined"
+        owner = scene.ready(await_jobs, *((stops[0],) if self.waits else (scene.aim, stops[0])))
+        waiter = scene.ready(await_jobs, scene.aim if self.waits else stops[1])
         survivors.send_jobs(2)
         owner.say("go")
         owner.wait_stopped()
@@ -133,21 +120,10 @@ class Contending:
             assert [waiter.hear(OWN_LOOK) for _ in range(2)] == [(1, 1), (2, 1)]
             waiter.kill()
         survivors.drain()
-        survivors.finish_jobs()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- dead letters ---
-
-
-def bury(line: Line, name: str, aim: Aim) -> None:
-    """A member that gets a job which was delivered as often as is allowed."""
-    member = join(eventbus.open(name))
-    line.say("joined")
-    line.hear()
-    aim.take()
-    member.receive(OWN_LOOK)
 
 
 @dataclass(frozen=True)
@@ -169,12 +145,10 @@ class Burying:
         with eventbus.open(scene.name, capacity=CAPACITY) as bus:
             grave = bus.subscribe("eventbus.dead", "exhausted")
             bus.group("g", "jobs.**", max_deliveries=1)
-            other, victim = scene.start(give_back, scene.aim), scene.victim(bury)
-            assert other.hear() == "joined"
-            assert victim.hear() == "joined"
-            bus.send("jobs", "job", "/job", sealed(SURVIVOR, 1))
+            other, victim = scene.ready(give_back, scene.aim), scene.victim(take_job)
+            send_job(bus, 1)
             other.say("go")
-            assert other.hear() == "has it"
+            assert other.hear() == READY
             other.kill()
             victim.say("go")
             scene.strike(victim, lambda _: self._meanwhile(bus))
@@ -183,7 +157,7 @@ class Burying:
                 letters = grave.receive_many(9, 0)
                 assert len(letters) == self.letters
                 assert all(letter.data["data"] == sealed(SURVIVOR, 1) for letter in letters)
-                assert bus.send("jobs", "job", "/job", sealed(SURVIVOR, 2), timeout=ROOM)
+                send_job(bus, 2)
                 event = member.receive(REDELIVERY)
                 assert event is not None
                 assert (unsealed(event), event.deliveries) == ((SURVIVOR, 2), 1)

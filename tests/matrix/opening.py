@@ -5,24 +5,9 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-import pytest
-
 import eventbus
-from eventbus import UnavailableError
 from harness import Line, roster_of, sealed, unsealed
-from matrix.scene import (
-    AT_ONCE,
-    CAPACITY,
-    SHORT,
-    SLOTS,
-    SURVIVOR,
-    Aim,
-    Hold,
-    Scene,
-    Survivors,
-    join,
-    patience,
-)
+from matrix.scene import CAPACITY, SLOTS, SURVIVOR, Aim, Hold, Scene, Survivors, await_go, check_door, join
 
 EVENTS = 3  # of each kind that a crash leaves
 
@@ -31,8 +16,7 @@ def open_bus(line: Line, name: str, aim: Aim, persist: bool) -> None:
     """Opens the bus."""
     aim.take()
     bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, persist=persist)
-    line.say("open")
-    line.hear()
+    await_go(line)
     bus.close()
 
 
@@ -40,8 +24,7 @@ def crash(line: Line, name: str) -> None:
     """Is the last one on a bus and does not leave it."""
     bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS)
     bus.send("old", "topic", "/old", sealed(SURVIVOR, 0))
-    line.say("open")
-    line.hear()
+    await_go(line)
 
 
 def crash_at_work(line: Line, name: str) -> None:
@@ -78,31 +61,19 @@ class Opening:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name) if self.used else None
+        users = Survivors(scene.name) if self.used else None
         if self.abandoned or self.headless:
-            old = scene.start(crash)
-            old.hear()
-            old.kill()
+            scene.ready(crash).kill()
         if self.headless:
             roster_of(scene.name).unlink()
-        victim = scene.victim(open_bus, self.persist)
-        scene.strike(victim, lambda pid: self._meanwhile(scene.name, survivors, pid))
-        survivors = survivors or Survivors(scene.name, persist=self.persist)
-        survivors.go_on()
-        survivors.close()
+        victim = scene.start(open_bus, scene.aim, self.persist)
+        if users is not None:
+            scene.strike(victim, lambda pid: users.meanwhile(self.hold, pid))
+        else:
+            scene.strike(victim, lambda _: check_door(scene.name, self.hold))
+        (users or Survivors(scene.name, persist=self.persist)).end()
         if self.persist:
             eventbus.unlink(scene.name)
-
-    def _meanwhile(self, name: str, survivors: Survivors | None, pid: int) -> None:
-        if survivors is not None:
-            survivors.meanwhile(self.hold, pid)
-        elif Hold.DOOR in self.hold:
-            with patience(SHORT), pytest.raises(UnavailableError):
-                eventbus.open(name)
-        else:
-            with eventbus.open(name) as bus, bus.subscribe("**") as sub:
-                bus.send("still", "here", "/meanwhile", sealed(SURVIVOR, 0))
-                assert unsealed(sub.receive(AT_ONCE)) == (SURVIVOR, 0)
 
 
 @dataclass(frozen=True)
@@ -114,13 +85,8 @@ class Repairing:
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         scene.start(crash_at_work).killed()
-        victim = scene.victim(open_bus, False)
-
-        def meanwhile(_: int) -> None:
-            with patience(SHORT), pytest.raises(UnavailableError):
-                eventbus.open(scene.name)
-
-        scene.strike(victim, meanwhile)
+        victim = scene.start(open_bus, scene.aim, False)
+        scene.strike(victim, lambda _: check_door(scene.name, Hold.DOOR))
         survivors = Survivors(scene.name, group=True)
         assert survivors.sequence == 2 * EVENTS
         with survivors.bus.subscribe("**", start="oldest") as sub:
@@ -129,6 +95,5 @@ class Repairing:
         assert survivors.bus.stats().topics == {("jobs", "job"): EVENTS, ("still", "here"): EVENTS}
         survivors.finish_jobs()
         assert survivors.jobs == [(1, 2)] + [(number, 1) for number in range(2, EVENTS + 1)]
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
         eventbus.unlink(scene.name)

@@ -11,7 +11,7 @@ import eventbus
 from eventbus import FullError
 from harness import Fork, Line, points, sealed
 from matrix.moments import record
-from matrix.scene import CAPACITY, LAP, ROOM, SHORT, SLOTS, SURVIVOR, Role, join, stay
+from matrix.scene import CAPACITY, LAP, READY, ROOM, SHORT, SLOTS, SURVIVOR, Role, join, stay
 
 
 def passed_by(activity: Callable[[], None]) -> set[str]:
@@ -138,7 +138,7 @@ def play(fork: Fork, name: str, role: Role) -> set[str]:
         for number in range(LAP):
             bus.send("still", "here", "/", sealed(SURVIVOR, number))
         dead = fork(stay, name)
-        assert dead.hear() == "subscribed"
+        assert dead.hear() == READY
         dead.kill()
         passed: set[str] = fork(ACTIVITIES[role], name).result()
         return passed

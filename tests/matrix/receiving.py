@@ -9,6 +9,7 @@ import eventbus
 from harness import Line, sealed, unsealed, until
 from matrix.scene import (
     CAPACITY,
+    READY,
     ROOM,
     SURVIVOR,
     Aim,
@@ -18,30 +19,21 @@ from matrix.scene import (
     Scene,
     Survivors,
     asleep,
+    await_go,
     join,
 )
 
 TIMES = 3
 
 
-def subscribe(line: Line, name: str, aim: Aim, role: Role) -> None:
-    """Subscribes and closes, again and again."""
+def subscribe(line: Line, name: str, aim: Aim, role: Role, moved: bool) -> None:
+    """Subscribes and closes, again and again; ``moved``: stops with the slot open, where the test sends an event."""
     bus = eventbus.open(name)
-    line.say("open")
-    line.hear()
+    await_go(line)
     aim.take()
     for _ in range(TIMES):
-        (join(bus) if role is Role.MEMBER else bus.subscribe("**")).close()
-
-
-def subscribe_while_it_moves(line: Line, name: str, aim: Aim, role: Role) -> None:
-    """Subscribes; stops with the slot open, which is where the test sends an event, again and again."""
-    bus = eventbus.open(name)
-    line.say("open")
-    line.hear()
-    aim.take()
-    for _ in range(TIMES):
-        Aim("slot_open", signal.SIGSTOP, 1).take()
+        if moved:
+            Aim("slot_open", signal.SIGSTOP, 1).take()
         (join(bus) if role is Role.MEMBER else bus.subscribe("**")).close()
 
 
@@ -64,10 +56,10 @@ class Joining:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
-        changes = Changes(scene, survivors) if self.told else None
-        victim = scene.victim(subscribe_while_it_moves if self.moved else subscribe, scene.role)
-        assert victim.hear() == "open"
+        survivors = scene.survivors()
+        if self.told:
+            survivors.changes = Changes(scene, survivors.bus)
+        victim = scene.victim(subscribe, scene.role, self.moved)
         victim.say("go")
         for _ in range(scene.passes if self.moved else 0):
             victim.wait_stopped()
@@ -76,16 +68,13 @@ class Joining:
         hold = self.hold | (Hold.GATE if self.place and scene.role is Role.SUBSCRIBER else Hold.NOTHING)
         scene.strike(victim, lambda pid: survivors.meanwhile(hold, pid))
         survivors.drain()
-        survivors.go_on()
-        if changes is not None:
-            changes.check()
-        survivors.close()
+        survivors.end()
 
 
 def receive(line: Line, name: str, aim: Aim) -> None:
     """Receives event after event, each once the test has sent it."""
     sub = eventbus.open(name).subscribe("**")
-    line.say("subscribed")
+    line.say(READY)
     aim.take()
     for _ in range(TIMES):
         line.hear()
@@ -102,7 +91,6 @@ class Receiving:
         """Plays it."""
         survivors = Survivors(scene.name)
         victim = scene.victim(receive)
-        assert victim.hear() == "subscribed"
         heard = list[tuple[int, int]]()
         for count in range(scene.passes):
             survivors.send()
@@ -114,16 +102,14 @@ class Receiving:
         scene.strike(victim, lambda pid: survivors.meanwhile(Hold.GATE, pid))
         assert victim.said() == []
         survivors.drain()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 def hear_some(line: Line, name: str, aim: Aim, role: Role) -> None:
     """Receives and meets topics that it does not hear."""
     bus = eventbus.open(name)
     sub = join(bus) if role is Role.MEMBER else bus.subscribe("jobs.**")
-    line.say("subscribed")
-    line.hear()
+    await_go(line)
     aim.take()
     sub.receive(ROOM)
 
@@ -136,9 +122,8 @@ class Deciding:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         victim = scene.victim(hear_some, scene.role)
-        assert victim.hear() == "subscribed"
         for number in range(TIMES):
             survivors.send(f"unheard{number}")
         survivors.send_jobs(1)
@@ -149,8 +134,7 @@ class Deciding:
             survivors.finish_jobs()
             assert survivors.jobs == [(1, 1)]
         survivors.drain()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- asleep ---
@@ -159,7 +143,7 @@ class Deciding:
 def sleep(line: Line, name: str, aim: Aim) -> None:
     """Waits for events, without looking first."""
     sub = eventbus.open(name).subscribe("**", name="victim", spin=0)
-    line.say("subscribed")
+    line.say(READY)
     aim.take()
     for event in sub:
         line.say(unsealed(event))
@@ -175,7 +159,6 @@ class Sleeping:
         """Plays it."""
         survivors = Survivors(scene.name)
         victim = scene.victim(sleep)
-        assert victim.hear() == "subscribed"
         heard = list[tuple[int, int]]()
         while not scene.struck(victim):
             if asleep(survivors.bus, "victim"):
@@ -185,8 +168,7 @@ class Sleeping:
         assert heard in ([(SURVIVOR, number) for number in range(count)] for count in range(survivors.sent + 1))
         scene.strike(victim, lambda pid: survivors.meanwhile(Hold.GATE, pid))
         survivors.drain()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- telling publishers that there is room ---
@@ -195,7 +177,7 @@ class Sleeping:
 def send_when_possible(line: Line, name: str) -> None:
     """Sends until the ring is full, and once more when there is room; stops once it is about to sleep."""
     bus = eventbus.open(name)
-    line.say("open")
+    line.say(READY)
     Aim("event_flagged", signal.SIGSTOP, 1).take()
     number = 0
     while True:
@@ -207,8 +189,7 @@ def send_when_possible(line: Line, name: str) -> None:
 def receive_all(line: Line, name: str, aim: Aim) -> None:
     """Receives once it is told to."""
     sub = eventbus.open(name).subscribe("**")
-    line.say("subscribed")
-    line.hear()
+    await_go(line)
     aim.take()
     sub.receive(ROOM)
 
@@ -223,9 +204,7 @@ class Freeing:
         """Plays it."""
         with eventbus.open(scene.name, capacity=CAPACITY) as bus:
             victim = scene.victim(receive_all)
-            assert victim.hear() == "subscribed"
-            publisher = scene.start(send_when_possible)
-            assert publisher.hear() == "open"
+            publisher = scene.ready(send_when_possible)
             publisher.wait_stopped()
             last = publisher.said()[-1]
             publisher.go_on()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs
@@ -72,6 +72,7 @@ def who_sends(sees: str, what: Sending | Waiting, *also: Burying, closer: Scenar
 
 DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.GROUP, Hold.GATE
 NOTHING_SENT = "nothing; the next owner takes the lock over"
+LOCK_PASSES = "nothing; the next takes the lock over"
 WHOLE = "the whole event"
 FREE_SLOT = "nothing; its slot is taken or reaped by the next"
 AGAIN = "its jobs come again, counted"
@@ -82,6 +83,11 @@ _locked = Sending(hold=PUBLISH)
 _visible = Sending(hold=PUBLISH, sent=True)
 _mourning = Sending(hold=PUBLISH, owner_dead=True, again=False)
 _lapping = Sending(hold=PUBLISH, lapped=True, full=True)
+_counting = _visible, Sending(hold=PUBLISH, owner_dead=True)
+_unwoken = Sending(sent=True, sleepers=True, unwoken=True)
+_reaping = Waiting(ROSTER, freed=True)
+_closing = Closing(PUBLISH, closed=False)
+_closing_after_a_death = Closing(PUBLISH, closed=False, owner_dead=True)
 _working = Working(hold=GROUP | GATE), Working(hold=GROUP | GATE, prefetch=3)
 _working_once = tuple(Working(hold=GROUP | GATE, prefetch=one, again=False) for one in (1, 3))
 _claiming = Working(), Working(prefetch=3)
@@ -91,10 +97,45 @@ _placing = Making(PUBLISH | ROSTER)
 _opening = Opening()
 _joining_bus = Opening(used=True)
 
+# Rows of more than one moment.
+_told = row(
+    "nothing; whoever waits looks by itself",
+    "whoever makes room, frees a slot or unlocks a group",
+    publisher=Waiting(told=True, freed=True, again=False),
+    subscriber=(Joining(place=True, told=True, again=False), Freeing()),
+    member=(Joining(told=True, again=False), Contending()),
+    closer=(Leaving(GATE, told=True), Closing(told=True)),
+    patient=True,
+)
+_vacated = row(
+    "a free slot",
+    "whoever leaves or reaps",
+    publisher=_reaping,
+    subscriber=(Joining(), _reaping),
+    member=(Joining(), _reaping),
+    closer=Leaving(GATE),
+)
+_slot_taken = row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making))
+_read = row("nothing", "a subscriber that reads for itself", subscriber=Receiving())
+_group_placed = row("no group; its slot is reaped", "whoever makes a group", member=_placing)
+_taken_over = row(
+    LOCK_PASSES,
+    "a member after a dead one, or who repairs",
+    member=Working(hold=GROUP | GATE, other="claim_held", again=False),
+    opener=Repairing(again=False),
+)
+_claim_begun = row("nothing: the claim is nobody's", "a member", member=_working)
+_claimed = row(AGAIN, "a member", member=_working)
+_watch_changed = row(
+    "nothing; another member looks by itself", "a member beside a working one", member=Watching(), patient=True
+)
+_made = row(START_OVER, "whoever makes a bus", opener=_opening)
+_repaired = row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False))
+
 ROWS = {
     # --- send ---
-    "lock_taken": who_sends(NOTHING_SENT, _locked, closer=Closing(PUBLISH, closed=False)),
-    "publish_locked": who_sends(NOTHING_SENT, _locked, closer=Closing(PUBLISH, closed=False)),
+    "lock_taken": who_sends(NOTHING_SENT, _locked, closer=_closing),
+    "publish_locked": who_sends(NOTHING_SENT, _locked, closer=_closing),
     "lock_woken": row(
         "nothing; the lock stays with its owner",
         "whoever waits for the publish lock",
@@ -103,14 +144,10 @@ ROWS = {
         member=Queueing(),
     ),
     "repair_taken": who_sends(
-        "nothing; the next owner repairs as if nobody had begun",
-        _mourning,
-        closer=Closing(PUBLISH, closed=False, owner_dead=True),
+        "nothing; the next owner repairs as if nobody had begun", _mourning, closer=_closing_after_a_death
     ),
     "repair_mended": who_sends(
-        "nothing; the next owner finds nothing left to repair",
-        _mourning,
-        closer=Closing(PUBLISH, closed=False, owner_dead=True),
+        "nothing; the next owner finds nothing left to repair", _mourning, closer=_closing_after_a_death
     ),
     "publish_gated": who_sends(NOTHING_SENT, _lapping),
     "oldest_moved": who_sends("fewer old events, which nobody needed", _lapping),
@@ -121,29 +158,24 @@ ROWS = {
     "event_counted": row(
         "exact counts: the next owner counts what lacks",
         "whoever sends, or repairs after one who did",
-        publisher=(_visible, Sending(hold=PUBLISH, owner_dead=True)),
-        subscriber=(_visible, Sending(hold=PUBLISH, owner_dead=True)),
-        member=(_visible, Sending(hold=PUBLISH, owner_dead=True)),
+        publisher=_counting,
+        subscriber=_counting,
+        member=_counting,
         opener=Repairing(),
-        closer=Closing(PUBLISH, closed=False, owner_dead=True),
+        closer=_closing_after_a_death,
     ),
     "publish_counted": who_sends(WHOLE, _visible),
     "lock_released": who_sends(
         WHOLE + "; whoever waits for the lock looks by itself", Sending(sent=True), closer=Closing(), patient=True
     ),
     "publish_unlocked": who_sends(WHOLE + "; sleepers are woken by the next", Sending(sent=True), Burying(2)),
-    "wake_lowered": who_sends(
-        WHOLE + "; the sleeper looks by itself",
-        Sending(sent=True, sleepers=True, unwoken=True),
-        closer=Closing(),
-        patient=True,
-    ),
+    "wake_lowered": who_sends(WHOLE + "; the sleeper looks by itself", _unwoken, closer=Closing(), patient=True),
     "semaphore_raised": row(
         "the same",
         "whoever wakes somebody",
-        publisher=Sending(sent=True, sleepers=True, unwoken=True),
-        subscriber=Sending(sent=True, sleepers=True, unwoken=True),
-        member=(Sending(sent=True, sleepers=True, unwoken=True), Returning()),
+        publisher=_unwoken,
+        subscriber=_unwoken,
+        member=(_unwoken, Returning()),
         closer=(Closing(), Handing()),
         patient=True,
     ),
@@ -166,61 +198,31 @@ ROWS = {
         subscriber=Waiting(),
         member=(Waiting(), Contending(waits=True)),
     ),
-    "event_lowered": row(
-        "nothing; whoever waits looks by itself",
-        "whoever makes room, frees a slot or unlocks a group",
-        publisher=Waiting(told=True, freed=True, again=False),
-        subscriber=(Joining(place=True, told=True, again=False), Freeing()),
-        member=(Joining(told=True, again=False), Contending()),
-        closer=(Leaving(GATE, told=True), Closing(told=True)),
-        patient=True,
-    ),
-    "event_raised": row(
-        "the same",
-        "whoever makes room, frees a slot or unlocks a group",
-        publisher=Waiting(told=True, freed=True, again=False),
-        subscriber=(Joining(place=True, told=True, again=False), Freeing()),
-        member=(Joining(told=True, again=False), Contending()),
-        closer=(Leaving(GATE, told=True), Closing(told=True)),
-        patient=True,
-    ),
+    "event_lowered": _told,
+    "event_raised": replace(_told, sees="the same"),
     # --- slots ---
     "roster_locked": row(
         "nothing; the kernel gives the lock back",
         "whoever joins, makes a group or reaps",
-        publisher=Waiting(ROSTER, freed=True),
-        subscriber=(Joining(ROSTER), Waiting(ROSTER, freed=True)),
+        publisher=_reaping,
+        subscriber=(Joining(ROSTER), _reaping),
         member=(Joining(ROSTER), Making(ROSTER, again=False)),
     ),
     "reap_found": who_sends("nothing; the next reaps", Waiting(ROSTER)),
-    "slot_vacated": row(
-        "a free slot",
-        "whoever leaves or reaps",
-        publisher=Waiting(ROSTER, freed=True),
-        subscriber=(Joining(), Waiting(ROSTER, freed=True)),
-        member=(Joining(), Waiting(ROSTER, freed=True)),
-        closer=Leaving(GATE),
-    ),
-    "slot_freed": row(
-        "a free slot",
-        "whoever leaves or reaps",
-        publisher=Waiting(ROSTER, freed=True),
-        subscriber=(Joining(), Waiting(ROSTER, freed=True)),
-        member=(Joining(), Waiting(ROSTER, freed=True)),
-        closer=Leaving(GATE),
-    ),
-    "reap_freed": who_sends("a free slot", Waiting(ROSTER, freed=True)),
+    "slot_vacated": _vacated,
+    "slot_freed": _vacated,
+    "reap_freed": who_sends("a free slot", _reaping),
     "roster_unlocked": row(
-        "nothing; its slot is taken or reaped by the next",
+        FREE_SLOT,
         "whoever joined, made a group or reaped",
         publisher=Waiting(),
         subscriber=(Joining(place=True), Waiting()),
         member=(Joining(), Waiting()),
     ),
     "slot_left": row("a free slot", "whoever leaves", subscriber=Joining(), member=Joining(), closer=Leaving(GATE)),
-    "slot_locked": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making)),
-    "slot_claimed": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making)),
-    "slot_counted": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _making)),
+    "slot_locked": _slot_taken,
+    "slot_claimed": _slot_taken,
+    "slot_counted": _slot_taken,
     "slot_cursor": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER), member=(Joining(ROSTER), _placing)),
     "slot_open": row(
         FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER, place=True), member=(Joining(ROSTER), _placing)
@@ -234,10 +236,10 @@ ROWS = {
     "slot_placed": row(FREE_SLOT, "whoever joins", subscriber=Joining(ROSTER, place=True), member=Joining(ROSTER)),
     # --- receive ---
     "topic_decided": row("nothing", "whoever receives", subscriber=Deciding(), member=Deciding()),
-    "receive_read": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
-    "receive_copied": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
-    "receive_counted": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
-    "receive_advanced": row("nothing", "a subscriber that reads for itself", subscriber=Receiving()),
+    "receive_read": _read,
+    "receive_copied": _read,
+    "receive_counted": _read,
+    "receive_advanced": _read,
     "waiter_raised": row(
         "nothing; one needless wake-up", "whoever sleeps", subscriber=Sleeping(), member=MemberSleeping(), patient=True
     ),
@@ -251,40 +253,30 @@ ROWS = {
     "waiter_woken": row("the same", "whoever sleeps", subscriber=Sleeping(), member=MemberSleeping(), patient=True),
     # --- make a group ---
     "group_written": row("no group; the next makes it", "whoever makes a group", member=_making),
-    "group_slot": row("no group; its slot is reaped", "whoever makes a group", member=_placing),
-    "group_gated": row("no group; its slot is reaped", "whoever makes a group", member=_placing),
-    "group_cursor": row("no group; its slot is reaped", "whoever makes a group", member=_placing),
+    "group_slot": _group_placed,
+    "group_gated": _group_placed,
+    "group_cursor": _group_placed,
     "group_placed": row("no group; its slot is reaped", "whoever makes a group", member=Making(ROSTER | GATE)),
     "group_opened": row("the whole group", "whoever makes a group", member=Making(ROSTER | GATE, opened=True)),
     # --- work ---
-    "group_locked": row("nothing; the next takes the lock over", "a member", member=_working),
-    "group_taken_over": row(
-        "nothing; the next takes the lock over and mends",
-        "a member after a dead one, or who repairs",
-        member=Working(hold=GROUP | GATE, other="claim_held", again=False),
-        opener=Repairing(again=False),
-    ),
-    "group_mended": row(
-        "nothing; the next takes the lock over",
-        "a member after a dead one, or who repairs",
-        member=Working(hold=GROUP | GATE, other="claim_held", again=False),
-        opener=Repairing(again=False),
-    ),
+    "group_locked": row(LOCK_PASSES, "a member", member=_working),
+    "group_taken_over": replace(_taken_over, sees=LOCK_PASSES + " and mends"),
+    "group_mended": _taken_over,
     "group_unlocked": row(AGAIN, "a member", member=_claiming),
     "bury_stamped": row("nothing", "a member", member=_working_once),
     "asleep_cleared": row("nothing", "a member", member=Working(hold=GROUP | GATE, other="asleep", again=False)),
     "cursor_skipped": row(
         "nothing", "a member", member=Working(hold=GROUP | GATE, unheard=True, again=False), patient=True
     ),
-    "claim_written": row("nothing: the claim is nobody's", "a member", member=_working),
-    "claim_used": row("nothing: the claim is nobody's", "a member", member=_working),
-    "claim_held": row(AGAIN, "a member", member=_working),
-    "claim_cursor": row(AGAIN, "a member", member=_working),
-    "gate_counted": row(AGAIN, "a member", member=_working),
-    "claim_gated": row(AGAIN, "a member", member=_working),
-    "claim_adopted": row(AGAIN, "a member", member=_working),
-    "claim_deliveries": row(AGAIN, "a member", member=_working),
-    "claim_counted": row(AGAIN, "a member", member=_working),
+    "claim_written": _claim_begun,
+    "claim_used": _claim_begun,
+    "claim_held": _claimed,
+    "claim_cursor": _claimed,
+    "gate_counted": _claimed,
+    "claim_gated": _claimed,
+    "claim_adopted": _claimed,
+    "claim_deliveries": _claimed,
+    "claim_counted": _claimed,
     "waiter_passed": row(AGAIN, "a member beside a sleeping one", member=PassingOn(), patient=True),
     "claim_reset": row(
         "the job in hand comes once more",
@@ -302,12 +294,8 @@ ROWS = {
     "claim_returned": row("its jobs are taken by the next", "a member", member=_free, closer=LeavingWithJobs()),
     "dead_counted": row("the dead letter, once", "a member", member=Burying(1)),
     "asleep_set": row("nothing", "a member", member=MemberSleeping(), patient=True),
-    "watch_set": row(
-        "nothing; another member looks by itself", "a member beside a working one", member=Watching(), patient=True
-    ),
-    "watch_cleared": row(
-        "nothing; another member looks by itself", "a member beside a working one", member=Watching(), patient=True
-    ),
+    "watch_set": _watch_changed,
+    "watch_cleared": _watch_changed,
     # --- open ---
     "roster_made": row(START_OVER, "whoever makes a bus", opener=Opening(Hold.NOTHING)),
     "door_entered": row(
@@ -319,17 +307,17 @@ ROWS = {
     "looked_up_again": row(
         "nothing", "whoever opens, and the last one out", opener=(_opening, _joining_bus), closer=LastOut()
     ),
-    "ring_made": row(START_OVER, "whoever makes a bus", opener=_opening),
-    "ring_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
-    "roster_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "ring_made": _made,
+    "ring_sized": _made,
+    "roster_sized": _made,
     "attached": row("nothing", "whoever opens", opener=(_opening, _joining_bus)),
     "publisher_entered": row("nothing", "whoever opens and may send", opener=(_opening, _joining_bus)),
-    "ring_mode_set": row(START_OVER, "whoever makes a bus", opener=_opening),
-    "roster_mode_set": row(START_OVER, "whoever makes a bus", opener=_opening),
-    "format_ring_sized": row(START_OVER, "whoever makes a bus", opener=_opening),
-    "format_locked": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "ring_mode_set": _made,
+    "roster_mode_set": _made,
+    "format_ring_sized": _made,
+    "format_locked": _made,
     "format_written": row(START_OVER, "whoever makes a bus", opener=Opening(again=True)),
-    "format_ring_signed": row(START_OVER, "whoever makes a bus", opener=_opening),
+    "format_ring_signed": _made,
     "format_roster_signed": row("a bus that nobody is on", "whoever makes a bus", opener=_opening),
     "persist_stored": row(
         "a bus that stays",
@@ -340,16 +328,16 @@ ROWS = {
         "one less on the bus", "whoever opens", opener=(Opening(Hold.NOTHING), Opening(Hold.NOTHING, used=True))
     ),
     # --- repair what is to stay ---
-    "alone_counted": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_returned": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_forgotten": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_group": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_locked": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_counted": _repaired,
+    "alone_returned": _repaired,
+    "alone_forgotten": _repaired,
+    "alone_group": _repaired,
+    "alone_locked": _repaired,
     "alone_slot": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing()),
-    "alone_waiters": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_used": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_gated": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
-    "alone_reopened": row(REPAIRED_AGAIN, "whoever repairs", opener=Repairing(again=False)),
+    "alone_waiters": _repaired,
+    "alone_used": _repaired,
+    "alone_gated": _repaired,
+    "alone_reopened": _repaired,
     # --- leave ---
     "ring_unlinked": row(
         "half a bus; the next to open it starts over",

@@ -22,6 +22,7 @@ LAP = 100  # events, which are more than the ring holds
 SLOTS = 16
 SURVIVOR, VICTIM = 0, 1  # publishers, as the sealed data name them
 SHORT = 0.05  # seconds that a survivor is given where it can only be refused
+READY = "ready"  # what a process says once it is where the test wants it
 
 # How long a survivor may be held up at most, in seconds: what the protocol takes, and what a loaded machine adds.
 SLACK = 5.0
@@ -59,6 +60,12 @@ class Hold(enum.Flag):
     GATE = enum.auto()  # a place that holds publishers back
 
 
+def await_go(line: Line) -> None:
+    """Says that this process is ready, and waits until it may go on."""
+    line.say(READY)
+    line.hear()
+
+
 class Aim(NamedTuple):
     """Where the victim dies."""
 
@@ -93,13 +100,23 @@ class Scene:
         self.children: list[Child] = []
 
     def start(self, job: Job, *arguments: object) -> Child:
-        """A process beside the victim: ``job(line, name, *arguments)``."""
+        """A process on the bus: ``job(line, name, *arguments)``."""
         self.children.append(Child(job, self.name, *arguments))
         return self.children[-1]
 
+    def ready(self, job: Job, *arguments: object) -> Child:
+        """A process beside the victim, once it has said that it is ready."""
+        child = self.start(job, *arguments)
+        assert child.hear() == READY
+        return child
+
     def victim(self, job: Job, *arguments: object) -> Child:
-        """``job(line, name, aim, *arguments)``."""
-        return self.start(job, self.aim, *arguments)
+        """The victim, once it is ready: ``job(line, name, aim, *arguments)``."""
+        return self.ready(job, self.aim, *arguments)
+
+    def survivors(self) -> Survivors:
+        """Those who see it die, with a member of the group among them if the victim is to be one."""
+        return Survivors(self.name, group=self.role is Role.MEMBER)
 
     def struck(self, victim: Child) -> bool:
         """Whether it has come to its point; whatever else ends it is found out by ``strike``."""
@@ -129,7 +146,13 @@ class Scene:
 
 
 class Survivors:
-    """Subscribers, a publisher and, on demand, a member in the cell's own process; what they hear of the victim."""
+    """Subscribers, a publisher and, on demand, a member in the cell's own process; what they hear of the victim.
+
+    Attributes:
+        changes: who, if anybody, waits for subscribers to come.
+        heard: the numbers of the victim's events.
+        jobs: the numbers and deliveries of the jobs done.
+    """
 
     def __init__(self, name: str, *, group: bool = False, **options: Any) -> None:
         self.bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, **options)
@@ -139,7 +162,8 @@ class Survivors:
         self.first = self.sequence = self.bus.stats().sent
         self.kept = self.sent = 0
         self.heard: list[int] = []
-        self.jobs: list[tuple[int, int]] = []  # number and deliveries
+        self.jobs: list[tuple[int, int]] = []
+        self.changes: Changes | None = None
 
     def send(self, system: str = "still", timeout: float = ROOM) -> int:
         """Sends the next event; its number."""
@@ -171,7 +195,7 @@ class Survivors:
         """Does one job, if one comes in time."""
         event = None if self.member is None else self.member.receive(timeout)
         if event is not None:
-            self.jobs.append((unsealed(event)[1], event.deliveries))
+            self.jobs.append(job_of(event))
         return event is not None
 
     def finish_jobs(self) -> None:
@@ -237,13 +261,27 @@ class Survivors:
             self.finish_jobs()
             done = len(self.jobs)
             for number in range(1001, 1004):
-                self.bus.send("jobs", "job", "/job", sealed(SURVIVOR, number), timeout=ROOM)
+                send_job(self.bus, number)
                 assert self.work(AT_ONCE)
             assert self.jobs[done:] == [(number, 1) for number in range(1001, 1004)]
 
-    def close(self) -> None:
-        """The last one out."""
+    def end(self) -> None:
+        """The bus goes on, whoever waits for subscribers hears of them, and the last one leaves."""
+        self.go_on()
+        if self.changes is not None:
+            self.changes.check()
         self.bus.close()
+
+
+def check_door(name: str, hold: Hold) -> None:
+    """Nobody else opens the bus while the victim has the door; otherwise a newcomer sends and hears itself."""
+    if Hold.DOOR in hold:
+        with patience(SHORT), pytest.raises(UnavailableError):
+            eventbus.open(name)
+        return
+    with eventbus.open(name) as bus, bus.subscribe("**") as sub:
+        bus.send("still", "here", "/meanwhile", sealed(SURVIVOR, 0))
+        assert unsealed(sub.receive(AT_ONCE)) == (SURVIVOR, 0)
 
 
 def join(bus: eventbus.Bus, prefetch: int = 1, **options: Any) -> Member:
@@ -251,6 +289,16 @@ def join(bus: eventbus.Bus, prefetch: int = 1, **options: Any) -> Member:
     member = bus.subscribe("jobs.**", group="g", prefetch=prefetch, **options)
     assert isinstance(member, Member)
     return member
+
+
+def send_job(bus: eventbus.Bus, number: int) -> None:
+    """Sends a job for the group, which must have room."""
+    assert bus.send("jobs", "job", "/job", sealed(SURVIVOR, number), timeout=ROOM)
+
+
+def job_of(event: eventbus.Event) -> tuple[int, int]:
+    """Number and deliveries of a job, which must be whole."""
+    return unsealed(event)[1], event.deliveries
 
 
 def idle(bus: eventbus.Bus) -> bool:
@@ -267,7 +315,7 @@ def asleep(bus: eventbus.Bus, *names: str) -> bool:
 def sleep_and_tell(line: Line, name: str) -> None:
     """A subscriber in a process of its own that holds nobody up: tells each event that it hears."""
     with eventbus.open(name) as bus, bus.subscribe("**", name="sleeper", overflow="drop", spin=0) as sub:
-        line.say("subscribed")
+        line.say(READY)
         for event in sub:
             line.say(unsealed(event))
 
@@ -275,8 +323,7 @@ def sleep_and_tell(line: Line, name: str) -> None:
 def stay(line: Line, name: str) -> None:
     """A subscriber that never receives."""
     with eventbus.open(name).subscribe("**"):
-        line.say("subscribed")
-        line.hear()
+        await_go(line)
 
 
 def await_changes(_: Line, name: str, count: int) -> bool:
@@ -289,8 +336,8 @@ def await_changes(_: Line, name: str, count: int) -> bool:
 class Changes:
     """Somebody who waits for subscribers to come, and whom the victim tells at its point that something changed."""
 
-    def __init__(self, scene: Scene, survivors: Survivors) -> None:
-        self._bus = survivors.bus
+    def __init__(self, scene: Scene, bus: eventbus.Bus) -> None:
+        self._bus = bus
         self._waiter = scene.start(await_changes, SLOTS - 2)
         self._waiter.wait_stopped()
         self._waiter.go_on()

@@ -14,6 +14,7 @@ from harness import Line, sealed, unsealed, until
 from matrix.scene import (
     AT_ONCE,
     OWN_LOOK,
+    READY,
     ROOM,
     SHORT,
     SURVIVOR,
@@ -25,6 +26,7 @@ from matrix.scene import (
     Scene,
     Survivors,
     asleep,
+    await_go,
     join,
     sleep_and_tell,
     stay,
@@ -39,11 +41,11 @@ ENOUGH = 1000  # more events than any victim lives to send
 def turns(line: Line, bus: Bus, role: Role) -> Iterator[None]:
     """The occasions to send: all the time, at each event heard, or at each job."""
     if role is Role.PUBLISHER:
-        line.say("ready")
+        line.say(READY)
         for _ in range(ENOUGH):
             yield
     sub = join(bus) if role is Role.MEMBER else bus.subscribe("jobs.**", name="replier")
-    line.say("ready")
+    line.say(READY)
     for _ in sub:
         yield
 
@@ -65,6 +67,35 @@ def send(line: Line, name: str, aim: Aim, role: Role, plan: Sending) -> None:
             line.say(number)
             kind = f"topic{number}" if plan.new else "topic"
             bus.send("known", kind, "/victim", sealed(VICTIM, number), timeout=None)
+
+
+def place(role: Role) -> Hold:
+    """The place that a subscriber or a member has at any point, which holds publishers back."""
+    return Hold.NOTHING if role is Role.PUBLISHER else Hold.GATE
+
+
+class Sender:
+    """A victim that is about to send; there are jobs for one that only answers.
+
+    Attributes:
+        process: the victim.
+        said: the numbers that it began to send, as far as it has been looked at.
+    """
+
+    def __init__(self, scene: Scene, survivors: Survivors, plan: Sending) -> None:
+        self.process = scene.victim(send, scene.role, plan)
+        self.said: list[int] = []
+        self._survivors = survivors
+        self._plan = plan
+        if scene.role is not Role.PUBLISHER:
+            survivors.send_jobs(JOBS)
+
+    def check_heard(self) -> None:
+        """Of one that stands still or is dead: the survivors hear what the plan says of all that it began to send."""
+        self.said.extend(self.process.said())
+        self._survivors.drain(jobs=False)
+        warm = [0] * (not self._plan.new) + [-1] * (BATCH + 1) * self._plan.owner_dead
+        assert self._survivors.heard == warm + (self.said if self._plan.sent else self.said[:-1])
 
 
 def die_in_a_batch(_: Line, name: str) -> None:
@@ -102,28 +133,16 @@ class Sending:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
+        survivors = scene.survivors()
         if self.lapped:
             for _ in range(150):
                 survivors.send()
                 survivors.drain()
-        sleeper = scene.start(sleep_and_tell)
-        assert sleeper.hear() == "subscribed"
-        victim = scene.victim(send, scene.role, self)
-        assert victim.hear() == "ready"
-        if scene.role is not Role.PUBLISHER:
-            survivors.send_jobs(JOBS)
+        sleeper = scene.ready(sleep_and_tell)
+        victim = Sender(scene, survivors, self)
         if self.owner_dead:
             scene.start(die_in_a_batch).killed()
-        victim.say("go")
-        said: list[int] = []
-        place = Hold.NOTHING if scene.role is Role.PUBLISHER else Hold.GATE
-
-        def heard() -> list[int]:
-            said.extend(victim.said())
-            warm = [0] * (not self.new) + [-1] * (BATCH + 1) * self.owner_dead
-            return warm + (said if self.sent else said[:-1])
-
+        victim.process.say("go")
         told: list[tuple[int, int]] = []
 
         def sleeper_tells() -> None:
@@ -133,28 +152,25 @@ class Sending:
                 assert told[-1] in expected or told[-1][0] == SURVIVOR
 
         def meanwhile(pid: int) -> None:
-            survivors.drain(jobs=False)
-            assert survivors.heard == heard()
+            victim.check_heard()
             if Hold.PUBLISH not in self.hold and not self.unwoken:
                 survivors.send()
                 sleeper_tells()  # before a lap, which the sleeper must not miss its events by
-            survivors.meanwhile(self.hold | place, pid, lap=not self.unwoken)
+            survivors.meanwhile(self.hold | place(scene.role), pid, lap=not self.unwoken)
 
-        scene.strike(victim, meanwhile)
-        survivors.drain(jobs=False)
-        assert survivors.heard == heard()
+        scene.strike(victim.process, meanwhile)
+        victim.check_heard()
         assert survivors.sequence == survivors.bus.stats().sent
         if scene.role is Role.MEMBER:
             survivors.finish_jobs()
-            in_hand = 1 if self.full else len(said)
+            in_hand = 1 if self.full else len(victim.said)
             assert sorted(survivors.jobs) == [(in_hand, 2)] + [(number, 1) for number in range(in_hand + 1, JOBS + 1)]
         if not self.unwoken:
             survivors.send()
         sleeper_tells()
         survivors.send()
         sleeper.kill()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- while another one has the lock ---
@@ -176,24 +192,19 @@ class Queueing:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
-        victim = scene.victim(send, scene.role, Sending())
-        assert victim.hear() == "ready"
-        if scene.role is not Role.PUBLISHER:
-            survivors.send_jobs(JOBS)
+        survivors = scene.survivors()
+        victim = Sender(scene, survivors, Sending()).process
         owner = scene.start(stand_still)
         owner.wait_stopped()
         victim.say("go")
-        place = Hold.NOTHING if scene.role is Role.PUBLISHER else Hold.GATE
-        scene.strike(victim, lambda _: survivors.meanwhile(Hold.PUBLISH | place, owner.pid))
+        scene.strike(victim, lambda _: survivors.meanwhile(Hold.PUBLISH | place(scene.role), owner.pid))
         owner.go_on()
         owner.result()
         survivors.drain(jobs=False)
         assert survivors.heard == [0]
         if scene.role is Role.MEMBER:
             survivors.finish_jobs()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- into a ring that is full of what the dead did not receive ---
@@ -217,44 +228,29 @@ class Waiting:
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name, group=scene.role is Role.MEMBER)
-        lazy = [scene.start(stay) for _ in range(LAZY)]
-        for child in lazy:
-            assert child.hear() == "subscribed"  # all of them before the first dies, or the next takes its slot
-        victim = scene.victim(send, scene.role, Sending(full=True))
-        assert victim.hear() == "ready"
-        changes = Changes(scene, survivors) if self.told else None
-        if scene.role is not Role.PUBLISHER:
-            survivors.send_jobs(JOBS)
+        survivors = scene.survivors()
+        lazy = [scene.ready(stay) for _ in range(LAZY)]  # all before the first dies, or the next takes its slot
+        victim = Sender(scene, survivors, Sending(full=True))
+        if self.told:
+            survivors.changes = Changes(scene, survivors.bus)
         for child in lazy:
             child.kill()
-        victim.say("go")
-        said: list[int] = []
-
-        def heard() -> list[int]:
-            said.extend(victim.said())
-            return [0, *said[:-1]]
+        victim.process.say("go")
 
         def meanwhile(pid: int) -> None:
-            survivors.drain(jobs=False)
-            assert survivors.heard == heard()
+            victim.check_heard()
             if not self.freed and Hold.ROSTER in self.hold:  # it has the lock that freeing them takes
                 with pytest.raises(FullError):
                     survivors.send(timeout=2 * SHORT)
             if self.freed:
-                place = Hold.NOTHING if scene.role is Role.PUBLISHER else Hold.GATE
-                survivors.meanwhile(self.hold | place, pid)
+                survivors.meanwhile(self.hold | place(scene.role), pid)
 
-        scene.strike(victim, meanwhile)
-        survivors.drain(jobs=False)
-        assert survivors.heard == heard()
+        scene.strike(victim.process, meanwhile)
+        victim.check_heard()
         if scene.role is Role.MEMBER:
             survivors.finish_jobs()
         survivors.send(timeout=ROOM)
-        survivors.go_on()
-        if changes is not None:
-            changes.check()
-        survivors.close()
+        survivors.end()
 
 
 # --- the end of the bus for all ---
@@ -263,8 +259,7 @@ class Waiting:
 def shut_down(line: Line, name: str, aim: Aim) -> None:
     """Shuts the bus down."""
     bus = eventbus.open(name)
-    line.say("open")
-    line.hear()
+    await_go(line)
     aim.take()
     bus.shutdown()
 
@@ -299,13 +294,11 @@ class Closing:
         """Plays it."""
         survivors = Survivors(scene.name)
         number = survivors.send()
-        sleeper = scene.start(sleep_and_tell)
-        assert sleeper.hear() == "subscribed"
+        sleeper = scene.ready(sleep_and_tell)
         waiter = scene.start(await_the_end)
         waiter.wait_stopped()
         waiter.go_on()
         victim = scene.victim(shut_down)
-        assert victim.hear() == "open"
         if self.owner_dead:
             scene.start(die_in_a_batch).killed()
             assert [sleeper.hear(OWN_LOOK) for _ in range(BATCH + 1)] == [(VICTIM, -1)] * (BATCH + 1)
@@ -339,4 +332,4 @@ class Closing:
                 survivors.send()
             sleeper.result(OWN_LOOK)
             waiter.result(OWN_LOOK)
-        survivors.close()
+        survivors.bus.close()

@@ -6,8 +6,8 @@ import signal
 from dataclasses import dataclass
 
 import eventbus
-from harness import Child, Line, sealed, unsealed, until
-from matrix.scene import OWN_LOOK, SURVIVOR, Aim, Hold, Scene, Survivors, asleep, idle, join
+from harness import Child, Line, until
+from matrix.scene import OWN_LOOK, READY, Aim, Hold, Scene, Survivors, asleep, await_go, idle, job_of, join, send_job
 
 JOBS = 6
 TIMES = 3
@@ -16,11 +16,10 @@ TIMES = 3
 def work(line: Line, name: str, aim: Aim, prefetch: int) -> None:
     """Gives each job back once and then does it; says what it has in hand, and stays for what may come."""
     member = join(eventbus.open(name), prefetch)
-    line.say("joined")
-    line.hear()
+    await_go(line)
     aim.take()
     while (event := member.receive(OWN_LOOK)) is not None:
-        line.say((unsealed(event)[1], event.deliveries))
+        line.say(job_of(event))
         if event.deliveries == 1:
             member.reject()
 
@@ -28,9 +27,9 @@ def work(line: Line, name: str, aim: Aim, prefetch: int) -> None:
 def sleep(line: Line, name: str) -> None:
     """A member that sleeps."""
     member = join(eventbus.open(name), name="sleeper", spin=0)
-    line.say("joined")
+    line.say(READY)
     for event in member:
-        line.say((unsealed(event)[1], event.deliveries))
+        line.say(job_of(event))
 
 
 def check(survivors: Survivors, said: list[tuple[int, int]], jobs: int) -> None:
@@ -67,34 +66,29 @@ class Working:
         survivors = Survivors(scene.name, group=True)
         jobs = 0 if self.unheard else JOBS
         victim = scene.victim(work, self.prefetch)
-        assert victim.hear() == "joined"
         if self.other == "asleep":
-            other = scene.start(sleep)
-            until(lambda: asleep(survivors.bus, "sleeper"), "the member to sleep")
-            other.kill()
+            start_sleeper(scene, survivors).kill()
         for number in range(TIMES * self.unheard):
             survivors.send(f"unheard{number}")
         if jobs:
             survivors.send_jobs(jobs)
         if self.other not in ("", "asleep"):
-            other = scene.start(work, Aim(self.other, signal.SIGKILL, 1), 1)
+            other = scene.ready(work, Aim(self.other, signal.SIGKILL, 1), 1)
             other.say("go")
             other.killed()
         victim.say("go")
         scene.strike(victim, lambda pid: survivors.meanwhile(self.hold, pid))
         check(survivors, victim.said(), jobs)
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- with others asleep ---
 
 
-def pass_on(line: Line, name: str, aim: Aim) -> None:
+def take_job(line: Line, name: str, aim: Aim) -> None:
     """Takes a job, once it is told to."""
     member = join(eventbus.open(name))
-    line.say("joined")
-    line.hear()
+    await_go(line)
     aim.take()
     member.receive(OWN_LOOK)
 
@@ -102,19 +96,16 @@ def pass_on(line: Line, name: str, aim: Aim) -> None:
 def give_back(line: Line, name: str, aim: Aim) -> None:
     """Takes a job, and gives it back once it is told to."""
     member = join(eventbus.open(name))
-    line.say("joined")
-    line.hear()
+    await_go(line)
     member.receive(OWN_LOOK)
-    line.say("has it")
-    line.hear()
+    await_go(line)
     aim.take()
     member.reject()
 
 
 def start_sleeper(scene: Scene, survivors: Survivors) -> Child:
     """A member that is asleep."""
-    sleeper = scene.start(sleep)
-    assert sleeper.hear() == "joined"
+    sleeper = scene.ready(sleep)
     until(lambda: asleep(survivors.bus, "sleeper"), "the member to sleep")
     return sleeper
 
@@ -128,8 +119,7 @@ class PassingOn:
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
-        victim = scene.victim(pass_on)
-        assert victim.hear() == "joined"
+        victim = scene.victim(take_job)
         sleeper = start_sleeper(scene, survivors)
         sleeper.stop()
         survivors.send_jobs(1)
@@ -138,8 +128,7 @@ class PassingOn:
         sleeper.go_on()
         assert sleeper.hear(OWN_LOOK) == (1, 2)
         sleeper.kill()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 @dataclass(frozen=True)
@@ -152,30 +141,28 @@ class Returning:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
         victim = scene.victim(give_back)
-        assert victim.hear() == "joined"
         survivors.send_jobs(1)
         victim.say("go")
-        assert victim.hear() == "has it"
+        assert victim.hear() == READY
         sleeper = start_sleeper(scene, survivors)
         victim.say("go")
         scene.strike(victim, lambda _: None)
         assert sleeper.hear(OWN_LOOK) == (1, 2)
         sleeper.kill()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 # --- asleep ---
 
 
-def await_jobs(line: Line, name: str, aim: Aim) -> None:
-    """Waits for jobs, without looking first."""
+def await_jobs(line: Line, name: str, *aims: Aim) -> None:
+    """Waits for jobs, without looking first, once it is told to."""
     member = join(eventbus.open(name), name="victim", spin=0)
-    line.say("joined")
-    line.hear()
-    aim.take()
+    await_go(line)
+    for aim in aims:
+        aim.take()
     for event in member:
-        line.say((unsealed(event)[1], event.deliveries))
+        line.say(job_of(event))
 
 
 @dataclass(frozen=True)
@@ -188,7 +175,6 @@ class Sleeping:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
         victim = scene.victim(await_jobs)
-        assert victim.hear() == "joined"
         victim.say("go")
         until(lambda: scene.struck(victim) or asleep(survivors.bus, "victim"), "the victim to sleep")
         sleeper = start_sleeper(scene, survivors)
@@ -197,19 +183,18 @@ class Sleeping:
             until(lambda: scene.struck(victim) or asleep(survivors.bus, "victim", "sleeper"), "both to sleep")
             if not scene.struck(victim):
                 sent += 1
-                survivors.bus.send("jobs", "job", "/job", sealed(SURVIVOR, sent))
+                send_job(survivors.bus, sent)
                 until(lambda: scene.struck(victim) or idle(survivors.bus), "the job to be done")
         scene.strike(victim, lambda pid: None)
         sent += 1
-        survivors.bus.send("jobs", "job", "/job", sealed(SURVIVOR, sent))
+        send_job(survivors.bus, sent)
         mine = victim.said()
         while len(got) + len(mine) < sent:
             got.append(sleeper.hear(OWN_LOOK))
         assert sorted(got + mine) == [(number, 1) for number in range(1, sent + 1)]
         sleeper.kill()
         survivors.drain()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()
 
 
 @dataclass(frozen=True)
@@ -221,12 +206,10 @@ class Watching:
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
-        victim, holder = scene.victim(await_jobs), scene.start(give_back, scene.aim)
-        assert victim.hear() == "joined"
-        assert holder.hear() == "joined"
+        victim, holder = scene.victim(await_jobs), scene.ready(give_back, scene.aim)
         survivors.send_jobs(1)
         holder.say("go")
-        assert holder.hear() == "has it"
+        assert holder.hear() == READY
         victim.say("go")
         scene.strike(victim, lambda pid: survivors.meanwhile(Hold.GATE, holder.pid))
         sleeper = start_sleeper(scene, survivors)
@@ -234,5 +217,4 @@ class Watching:
         assert sleeper.hear(OWN_LOOK) == (1, 2)
         sleeper.kill()
         survivors.drain()
-        survivors.go_on()
-        survivors.close()
+        survivors.end()

@@ -20,7 +20,7 @@ from eventbus._eventbus import lib
 
 import eventbus
 from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
-from soak.ledger import Kind, Ledger, Why
+from soak.ledger import Kind, Ledger, Why, entry
 from soak.message import DENIED, Message, message
 from soak.plan import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Publisher, Round
 
@@ -88,17 +88,17 @@ class Part:
             except OSError as error:
                 if error.errno != errno.ENOSPC or not self.plan.small:
                     raise
-                self.ledger.write(Kind.REFUSED)
+                self.ledger.write(entry(Kind.REFUSED))
                 time.sleep(0.02)
                 continue
-            self.ledger.write(Kind.OPENED, c=identity(bus))
+            self.ledger.write(entry(Kind.OPENED, c=identity(bus)))
             return bus
 
     def make_group(self, bus: Bus, group: Group) -> None:
         """Makes the group, or finds it made."""
-        self.ledger.write(Kind.GROUPING, group.number, bus.stats().sent, c=identity(bus))
+        self.ledger.write(entry(Kind.GROUPING, group.number, bus.stats().sent, c=identity(bus)))
         bus.group(group.name, group.system, group.kind, start=group.start, max_deliveries=group.max_deliveries)
-        self.ledger.write(Kind.GROUPED, group.number, bus.stats().sent, c=identity(bus))
+        self.ledger.write(entry(Kind.GROUPED, group.number, bus.stats().sent, c=identity(bus)))
 
 
 def identity(bus: Bus) -> int:
@@ -123,7 +123,7 @@ def arm(part: Part) -> None:
         return
     point = part.dice.randrange(lib.eb_test_point_count())
     number = part.dice.choice((signal.SIGKILL, signal.SIGSTOP))
-    part.ledger.write(Kind.ARMED, a=point, flag=number)
+    part.ledger.write(entry(Kind.ARMED, a=point, flag=number))
     lib.eb_test_arm(point, number, part.dice.choice((1, 2, 5, 50, 500)))
 
 
@@ -140,13 +140,13 @@ def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bu
         faulthandler.enable(2)
         faulthandler.register(signal.SIGUSR1, 2)
         part = Part(stage, actor, inherited)
-        part.ledger.write(Kind.START, a=os.getpid())
+        part.ledger.write(entry(Kind.START, a=os.getpid()))
         arm(part)
         try:
             work(part)
         except BaseException:
             part.ledger.fault(f"actor {actor}: {traceback.format_exc()}")
-        part.ledger.write(Kind.END)
+        part.ledger.write(entry(Kind.END))
     finally:
         os._exit(0)
 
@@ -228,13 +228,13 @@ class _Sending:
         events = self._collect(first)
         last = first + len(events) - 1
         bus, which = self._shared.now()
-        put = self._part.ledger.write
-        put(Kind.WILL, self._publisher, first, last, which, flag=len(events) > 1)
+        write = self._part.ledger.write
+        write(entry(Kind.WILL, self._publisher, first, last, which, flag=len(events) > 1))
         why = self._attempt(bus, events)
         if why is None:
-            put(Kind.SENT, self._publisher, first, last, which)
+            write(entry(Kind.SENT, self._publisher, first, last, which))
         else:
-            put(Kind.NOT_SENT, self._publisher, first, last, which, flag=why)
+            write(entry(Kind.NOT_SENT, self._publisher, first, last, which, flag=why))
         return len(events)
 
     def _collect(self, first: int) -> list[Message]:

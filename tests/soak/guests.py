@@ -12,7 +12,7 @@ import time
 import eventbus
 from eventbus import Bus, ClosedError, SubscribersFullError
 from soak.actors import DRAIN, LEAVE, PATIENCE, PUBLISH, Part, descriptors, identity, left, live, publish
-from soak.ledger import Kind, Why
+from soak.ledger import Kind, Why, entry
 from soak.message import DEAD_SYSTEM, wrong
 from soak.plan import SESSIONS, Finisher, Keeper, Maker, Member, Nursery, Publisher, Subscriber, Visitor
 from soak.receivers import Listening, Membership, belong, join, subscribe
@@ -37,7 +37,7 @@ def keep(part: Part) -> None:
             part.make_group(bus, group)
         who = actor.number * SESSIONS
         sub = join(part, bus, Subscriber(actor.number), who) if actor.listens else None
-        part.ledger.write(Kind.LOOKED)
+        part.ledger.write(entry(Kind.LOOKED))
         if sub is not None:
             Listening(part, bus, Subscriber(actor.number, style="many"), sub, who).run()
         while not bus.closed:
@@ -70,12 +70,12 @@ def _look(part: Part, last: tuple[int, int]) -> tuple[int, int]:
                         if problem:
                             part.ledger.fault(f"a visitor got sequence {event.sequence}: {problem}")
         except SubscribersFullError:
-            part.ledger.write(Kind.DISTURBED, flag=Why.NO_SLOT)
+            part.ledger.write(entry(Kind.DISTURBED, flag=Why.NO_SLOT))
         except ClosedError:
             if part.phase == PUBLISH:
                 raise
         stats, now = bus.stats(), identity(bus)
-        part.ledger.write(Kind.LOOKED)
+        part.ledger.write(entry(Kind.LOOKED))
         if stats.used > stats.capacity or (now == last[0] and stats.sent < last[1]):
             part.ledger.fault(f"impossible figures after {last}: {stats}")
         return now, stats.sent
@@ -93,7 +93,7 @@ def make(part: Part) -> None:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            part.ledger.write(Kind.REFUSED)
+            part.ledger.write(entry(Kind.REFUSED))
         time.sleep(part.dice.random() * 0.1)
         if filler >= 0:
             os.close(filler)
@@ -169,7 +169,7 @@ def finish(part: Part) -> None:
             member.sub.close()
             member.end(True)
         stats = bus.stats()
-        part.ledger.write(Kind.SHUTDOWN, 0, stats.committed, stats.sent, identity(bus))
+        part.ledger.write(entry(Kind.SHUTDOWN, 0, stats.committed, stats.sent, identity(bus)))
         while part.phase < LEAVE:
             time.sleep(0.01)
         _inspect(part, bus)

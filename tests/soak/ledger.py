@@ -72,23 +72,8 @@ class Ledger:
         self._fault_path = directory / f"{actor}.faults"
         self._fd = os.open(directory / f"{actor}.ledger", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
-    def write(
-        self,
-        kind: Kind,
-        who: int = 0,
-        a: int = 0,
-        b: int = 0,
-        c: int = 0,
-        *,
-        flag: int = 0,
-        other: int = 0,
-        deliveries: int = 0,
-    ) -> None:
-        """One entry, there when this returns."""
-        self.put([entry(kind, who, a, b, c, flag=flag, other=other, deliveries=deliveries)])
-
-    def put(self, entries: list[Entry]) -> None:
-        """Several entries, whole or not at all: nobody sees half of one that short."""
+    def write(self, *entries: Entry) -> None:
+        """There when this returns, whole or not at all: nobody sees half of anything that short."""
         if entries:
             os.write(self._fd, b"".join(_ENTRY.pack(*one) for one in entries))
 

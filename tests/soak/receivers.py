@@ -73,11 +73,11 @@ def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | No
     }
     start = starts.get(actor.start, actor.start)
     number = start if isinstance(start, int) else 0
-    part.ledger.write(Kind.JOINING, who, sent, number, identity(bus))
+    part.ledger.write(entry(Kind.JOINING, who, sent, number, identity(bus)))
     try:
         sub = bus.subscribe(actor.system, actor.kind, overflow=actor.overflow, start=start)  # type: ignore[arg-type]
     except SubscribersFullError:
-        part.ledger.write(Kind.DISTURBED, who, flag=Why.NO_SLOT)
+        part.ledger.write(entry(Kind.DISTURBED, who, flag=Why.NO_SLOT))
         if part.plan.max_subscribers == 64:
             raise
         time.sleep(0.05)
@@ -86,7 +86,7 @@ def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | No
         if part.phase == PUBLISH:
             raise
         return None
-    part.ledger.write(Kind.JOINED, who, bus.stats().sent, number, identity(bus))
+    part.ledger.write(entry(Kind.JOINED, who, bus.stats().sent, number, identity(bus)))
     return sub
 
 
@@ -113,13 +113,13 @@ class Listening:
         drained = not self._leaving and self._bus.closed
         if not drained and not self._leaving:
             self._part.ledger.fault(f"{self._who} came to its end, but its bus was not shut down")
-        self._part.ledger.put([entry(Kind.LOST, self._who, self._sub.lost), entry(Kind.ENDED, self._who, flag=drained)])
+        self._part.ledger.write(entry(Kind.LOST, self._who, self._sub.lost), entry(Kind.ENDED, self._who, flag=drained))
         self._sub.close()
 
     def _work(self) -> None:
         try:
             for events in self._batches():
-                self._part.ledger.put([noted(self._part, self._who, event) for event in events])
+                self._part.ledger.write(*[noted(self._part, self._who, event) for event in events])
                 self._count += len(events)
                 if self._actor.pause and self._part.dice.random() < 0.05:
                     time.sleep(self._actor.pause)
@@ -192,9 +192,9 @@ class Membership:
         self._hand: list[int] = []
         self._count = 0
         part.make_group(bus, group)
-        part.ledger.write(Kind.JOINING, who, c=identity(bus), other=group.number)
+        part.ledger.write(entry(Kind.JOINING, who, c=identity(bus), other=group.number))
         self.sub = bus.subscribe(group.system, group.kind, group=group.name, prefetch=actor.prefetch)
-        part.ledger.write(Kind.JOINED, who, c=identity(bus), other=group.number)
+        part.ledger.write(entry(Kind.JOINED, who, c=identity(bus), other=group.number))
 
     def run(self) -> None:
         """Until the end of the bus, or until it has had enough."""
@@ -227,7 +227,7 @@ class Membership:
         done = [entry(Kind.ACKED, self._who, sequence) for sequence in self._hand]
         self._hand = [event.sequence for event in events]
         self._count += len(events)
-        self._part.ledger.put([*done, *(noted(self._part, self._who, event) for event in events)])
+        self._part.ledger.write(*done, *(noted(self._part, self._who, event) for event in events))
         if self._hand and self._part.dice.random() < self._actor.reject:
             self._note(Kind.REJECTING)
             self._hand = []
@@ -242,7 +242,7 @@ class Membership:
     def end(self, drained: bool) -> None:
         """It has been closed, which acknowledged what was in hand; nothing was if it was left by an error."""
         self._note(Kind.ACKED)
-        self._part.ledger.put([entry(Kind.ENDED, self._who, flag=drained)])
+        self._part.ledger.write(entry(Kind.ENDED, self._who, flag=drained))
 
     def _note(self, kind: Kind) -> None:
-        self._part.ledger.put([entry(kind, self._who, sequence) for sequence in self._hand])
+        self._part.ledger.write(*[entry(kind, self._who, sequence) for sequence in self._hand])
