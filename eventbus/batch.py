@@ -44,7 +44,7 @@ class Unpacker:
         length, sequence, _, time, texts, _, topic, sender, _, _, deliveries, _, status = fields
         try:
             values = decode(handle.buffer[:length]) if texts else []
-            if status == 1 and texts == 1 and topic in self._kinds:  # what a dialogue is made of
+            if status == 1 and len(values) == 2 and topic in self._kinds:  # what a dialogue is made of
                 path, data = values
                 row = (self._systems[topic], self._kinds[topic], path, data, sequence, time, sender, deliveries)
                 single = iter((_new_event(Event, row),))
