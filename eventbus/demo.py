@@ -16,7 +16,7 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import eventbus
-from eventbus.errors import EventBusError, InvalidError
+from eventbus.errors import ClosedError, EventBusError, InvalidError
 
 SKIPPED = {"site-packages", "dist-packages", "__pycache__"}
 GROUP = "workers"
@@ -108,10 +108,13 @@ def scan(bus: eventbus.Bus, files: dict[str, int]) -> None:
 
 
 def work(bus: eventbus.Bus, root: Path) -> None:
-    """A worker: parses the files that it gets until the bus is shut down or the collector is gone."""
+    """A worker: parses the files that it gets until the bus is shut down or the collector is gone.
+
+    All may have been counted before it begins, and before it tells what a killed worker had told already.
+    """
     warnings.simplefilter("ignore")
     collector = parent_process()
-    with bus.subscribe("files.**", group=GROUP) as found:
+    with suppress(ClosedError), bus.subscribe("files.**", group=GROUP) as found:
         while not found.closed and collector is not None and collector.is_alive():
             if (event := found.receive(timeout=1.0)) is not None:
                 index = event.system.replace("files", "index", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from eventbus import Bus, demo
 from eventbus.segment import list_names
 
 pytestmark = pytest.mark.release
@@ -73,6 +75,27 @@ def test_a_small_tree_is_counted(tree: Path) -> None:
     assert next(line.split() for line in lines if line.lstrip().startswith("all")) == ["all", "6", "9", "5", "2", "2"]
     assert lines[-1] == "every file was counted exactly once"
     assert not buses_of(process.pid)
+
+
+def test_a_worker_may_come_too_late(bus: Bus, tree: Path) -> None:
+    """A worker that begins when all has been counted, and the bus shut down, ends without a word."""
+    bus.group(demo.GROUP, "files.**")
+    bus.shutdown()
+    demo.work(bus, tree)
+
+
+def test_a_worker_may_tell_too_late(bus: Bus, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does one that has measured a file again when the bus is shut down."""
+    bus.group(demo.GROUP, "files.**")
+    bus.send("files.modules", "file.found", "top.py", {"size": 1})
+
+    def measure(_: Path) -> dict[str, int]:
+        bus.shutdown()
+        return {"files": 1}
+
+    monkeypatch.setattr(demo, "measure", measure)
+    monkeypatch.setattr(demo, "parent_process", multiprocessing.current_process)  # a collector that lives
+    demo.work(bus, tree)
 
 
 def test_the_standard_library_is_counted_once() -> None:
