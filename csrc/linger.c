@@ -102,7 +102,6 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
     eb_pace *pace = &sub->pace;
     bool adaptive = is_adaptive(pace);
     int64_t budget = adaptive ? pace->budget : pace->spin_ns;
-    if (budget <= 0) return false;
     int64_t end = eb_sooner(deadline, budget), now = eb_now(), before;
     do {
         for (int i = 0; i < SPIN_LOOKS; i++) {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, Event, FullError, InvalidError, PolicyDeniedError, Subscription
+from harness import DEADLINE
 
 TOPICS = 4096  # entries of the topic table
 FILLER = "x" * 200
@@ -229,6 +231,24 @@ def test_shutdown(bus: Bus) -> None:
         assert sub.closed
         assert other.closed
         assert other.receive() is None
+
+
+@pytest.mark.parametrize("spin", [None, 0, 0.001, 1])
+def test_ways_of_waiting(bus: Bus, spin: float | None) -> None:
+    """However long it looks before it sleeps: it comes back in time, hears what is sent meanwhile, and sees the end."""
+    sub = bus.subscribe("a", spin=spin)
+    assert sub.receive(timeout=0.02) is None
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(50):
+            waiting = pool.submit(sub.receive, DEADLINE)
+            bus.send("a", "k", "/", number)
+            event = waiting.result()
+            assert event is not None
+            assert event.data == number
+        waiting = pool.submit(sub.receive, DEADLINE)
+        bus.shutdown()
+        assert waiting.result() is None
+    assert sub.closed
 
 
 def test_closing(bus: Bus) -> None:
