@@ -28,6 +28,8 @@ from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event
 from eventbus.request import MARK, Answer
 
+_AT_ONCE = (False,)
+
 
 class Subscription:
     """What one subscriber hears, in the order of ``sequence``. Made by ``Bus.subscribe``.
@@ -90,9 +92,8 @@ class Subscription:
             ClosedError: in a process that was forked from the subscriber's.
             SegmentError: the shared memory is damaged.
         """
-        event = next(self._ready, None)
-        if event is not None:
-            return event
+        for event in self._ready:
+            return event  # not by next(): its event would be lost where a signal handler raises as the call returns
         return self._next(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
@@ -198,18 +199,20 @@ class Subscription:
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline, as ``deadline_after`` makes it."""
-        return next(self._ready, None) or self._next(deadline)
+        for event in self._ready:
+            return event
+        return self._next(deadline)
 
     def _next(self, deadline: int) -> Event | None:
         while self._fill(deadline):
-            if (event := next(self._ready, None)) is not None:  # else another thread was faster
+            for event in self._ready:  # empty where another thread was faster
                 return event
         return None
 
     def _fill(self, deadline: int) -> bool:
         """Waits until there are events in ``_ready``; False when the time is up or the end has come."""
         lock = self._receiving
-        if not lock.acquire(False) and not lock.acquire(timeout=_ring.seconds_left(deadline)):
+        if not acquired(lock, deadline):
             return False
         try:
             while not length_hint(self._left):
@@ -295,6 +298,17 @@ class Channel:
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._subscription)
+
+
+def acquired(lock: threading.RLock, deadline: int) -> bool:
+    """Whether this thread has the lock now. A loop takes the result from C and stores it in one step: a signal handler
+    that raises as a call returns would leave the lock taken, and nobody to know."""
+    for taken in map(lock.acquire, _AT_ONCE):
+        if taken:
+            return True
+    for taken in map(lock.acquire, (True,), (_ring.seconds_left(deadline),)):
+        return taken
+    return False
 
 
 def checked_start(start: object) -> int:
