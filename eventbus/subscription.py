@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from eventbus.event import Event
 from eventbus.request import MARK, Answer
 
 _AT_ONCE = (False,)
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
 
 class Subscription:
@@ -296,6 +298,12 @@ class Channel:
         """Closes the subscription."""
         self._subscription.close()
 
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._subscription.leave(error is None)
+
     def __iter__(self) -> Iterator[Event]:
         return iter(self._subscription)
 
@@ -333,6 +341,7 @@ def checked_name(name: object, system: str) -> str:
     """``name`` if it can be one; if None, one made of the pattern and the pid."""
     if name is None:
         return f"{system}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
-    if not isinstance(name, str) or not name or len(name.encode(errors="replace")) > LABEL_LIMIT or "\0" in name:
+    size = len(name.encode(errors="surrogatepass")) if isinstance(name, str) else 0
+    if not isinstance(name, str) or not 1 <= size <= LABEL_LIMIT or _UNUSABLE.search(name):
         raise InvalidError(f"name must be a str of 1 to {LABEL_LIMIT} bytes, not {name!r}", name=name)
     return name
