@@ -21,7 +21,8 @@ static eb_slot_t *gate_slot(const eb_subscription *sub)
 
 /* --- the group's lock --- */
 
-/* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host. */
+/* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host. Meanwhile it
+ * comes back with EB_INTERRUPTED, for a signal that came between two waits; and with EB_CLOSED when it is to leave. */
 static int lock_group(eb_subscription *sub, int64_t deadline)
 {
     eb_group *group = sub->group;
@@ -41,7 +42,8 @@ static int lock_group(eb_subscription *sub, int64_t deadline)
         int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, LOCK_SLICE_NS));
         if (status == EB_INTERRUPTED) return status;
         if (grace == 0) grace = eb_now() + LOCK_GRACE_NS;
-        if (status == EB_NOTHING && eb_over(deadline) && eb_over(grace)) return EB_NOTHING;
+        if (eb_ended(sub)) return EB_CLOSED;
+        if (status == EB_NOTHING && eb_over(grace)) return eb_over(deadline) ? EB_NOTHING : EB_INTERRUPTED;
     }
 }
 

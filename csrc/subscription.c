@@ -233,6 +233,7 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
 {
     const eb_ring *ring = &sub->bus->ring;
     uint64_t position = atomic_load(sub->group ? &sub->group->cursor : &sub->position);
+    uint64_t start = sub->group ? atomic_load(&sub->group->start) : sub->start;
     if (!walk->started) {
         walk->started = 1;
         walk->stop = atomic_load(&ring->header->committed);
@@ -243,7 +244,7 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
         if (walk->stop - walk->position > ring->capacity && !eb_ring_lapped(ring, walk->position))
             return eb_damaged("the committed position is impossible");
         int status = eb_ring_read(ring, walk->position, walk->stop, &record);
-        int verdict = record.sequence < sub->start ? EB_UNHEARD : EB_UNKNOWN;
+        int verdict = record.sequence < start ? EB_UNHEARD : EB_UNKNOWN;
         if (status == EB_OK && verdict == EB_UNKNOWN &&
             record.topic != EB_INLINE) /* an inline one's is the receiver's own */
             verdict = eb_verdict(sub, &record, walk->position);

@@ -281,11 +281,11 @@ class Bus(Sender):
             handle = self._handle
             if handle is None:
                 return
+            for one in sorted(self._subscriptions, key=lambda one: isinstance(one, Member)):
+                one.leave(handled)  # members last: they may have dead letters to send, for which there is room by now
             self._forget()
             lifetime.closed(self)
             handle.interrupt()
-            for one in list(self._subscriptions):
-                one.leave(handled)
             segment.leave_bus(self._name, handle)
 
     def fork_prepare(self) -> int:

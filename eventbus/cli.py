@@ -238,6 +238,8 @@ def _show_lines() -> Callable[[list[Event]], None]:
 
 
 def _send_lines(feed: Feed) -> None:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed")
     with _progress() as advance:
         feed.run(cast("BufferedReader", sys.stdin.buffer), advance)
     _say(f"{feed.sent} events were sent")

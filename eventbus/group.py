@@ -22,7 +22,7 @@ from eventbus.errors import (
 )
 from eventbus.event import Event
 from eventbus.request import Answer, Request
-from eventbus.subscription import Subscription
+from eventbus.subscription import Subscription, acquired
 
 MAX_DELIVERIES = 5
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
@@ -103,28 +103,33 @@ class Member(Subscription):
         return self.receive_until(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
 
     def receive_until(self, deadline: int) -> Event | None:
-        """``receive`` with an absolute deadline."""
+        """``receive`` with an absolute deadline. What an exception keeps from its caller is not in hand."""
         lock = self._receiving
-        if not lock.acquire(False) and not lock.acquire(timeout=_ring.seconds_left(deadline)):
+        if not acquired(lock, deadline):
             return None
+        event: Event | None = None
         try:
-            handle = self._handle or self._live_handle()
-            if self._letters:
-                self._send_letters(patient=False)
-            if handle is None or self._ended:
-                return None
-            event = next(self._ready, None)
-            if event is None:
-                return self._claimed(handle, deadline)
             try:
-                self._acknowledge(handle)
-            except BaseException:
+                handle = self._handle or self._live_handle()
+                if self._letters:
+                    self._send_letters(patient=False)
+                if handle is None or self._ended:
+                    return None
+                for event in self._ready:  # noqa: B007  taken and stored in one step, which no signal can part
+                    break
+                if event is None:
+                    event = self._claimed(handle, deadline)
+                else:
+                    self._acknowledge(handle)
+                self._in_hand = 0 if event is None else 1
+            finally:
+                lock.release()
+        except BaseException:
+            if event is not None:
+                self._in_hand = 0
                 self._put_back([event])
-                raise
-            self._in_hand = 1
-            return event
-        finally:
-            lock.release()
+            raise
+        return event
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
         """The next 1 to ``limit`` events of one claim, at most ``prefetch``, after acknowledging those before.
@@ -133,13 +138,20 @@ class Member(Subscription):
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
-        with self._receiving:
-            first = self.receive(timeout)
-            if first is None:
-                return []
-            rest = list(islice(self._ready, limit - 1))
-            self._in_hand += len(rest)
-            return [first, *rest]
+        events: list[Event] = []
+        try:
+            with self._receiving:
+                first = self.receive(timeout)
+                if first is not None:
+                    events = [first]
+                    events += islice(self._ready, limit - 1)
+                    self._in_hand = len(events)
+        except BaseException:
+            if events:
+                self._in_hand = 0
+                self._put_back(events)
+            raise
+        return events
 
     def _claimed(self, handle: SubscriptionHandle, deadline: int) -> Event | None:
         """The first event of the next claim; None when the time is up or the end has come."""
@@ -151,8 +163,9 @@ class Member(Subscription):
                 return None
             if self._handle is not handle or self._ended:
                 return None
-        self._in_hand = 1
-        return next(self._ready)
+        for event in self._ready:
+            return event
+        return None
 
     def _acknowledge(self, handle: SubscriptionHandle) -> None:
         """What is in hand. It is out of hand first: an exception of a signal handler that comes in between may have an

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ from eventbus.batch import Unpacker
 from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event
 from eventbus.request import MARK, Answer
+
+_AT_ONCE = (False,)
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
 
 class Subscription:
@@ -90,9 +94,8 @@ class Subscription:
             ClosedError: in a process that was forked from the subscriber's.
             SegmentError: the shared memory is damaged.
         """
-        event = next(self._ready, None)
-        if event is not None:
-            return event
+        for event in self._ready:
+            return event  # not by next(): its event would be lost where a signal handler raises as the call returns
         return self._next(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
@@ -198,18 +201,20 @@ class Subscription:
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline, as ``deadline_after`` makes it."""
-        return next(self._ready, None) or self._next(deadline)
+        for event in self._ready:
+            return event
+        return self._next(deadline)
 
     def _next(self, deadline: int) -> Event | None:
         while self._fill(deadline):
-            if (event := next(self._ready, None)) is not None:  # else another thread was faster
+            for event in self._ready:  # empty where another thread was faster
                 return event
         return None
 
     def _fill(self, deadline: int) -> bool:
         """Waits until there are events in ``_ready``; False when the time is up or the end has come."""
         lock = self._receiving
-        if not lock.acquire(False) and not lock.acquire(timeout=_ring.seconds_left(deadline)):
+        if not acquired(lock, deadline):
             return False
         try:
             while not length_hint(self._left):
@@ -293,8 +298,25 @@ class Channel:
         """Closes the subscription."""
         self._subscription.close()
 
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._subscription.leave(error is None)
+
     def __iter__(self) -> Iterator[Event]:
         return iter(self._subscription)
+
+
+def acquired(lock: threading.RLock, deadline: int) -> bool:
+    """Whether this thread has the lock now. A loop takes the result from C and stores it in one step: a signal handler
+    that raises as a call returns would leave the lock taken, and nobody to know."""
+    for taken in map(lock.acquire, _AT_ONCE):
+        if taken:
+            return True
+    for taken in map(lock.acquire, (True,), (_ring.seconds_left(deadline),)):
+        return taken
+    return False
 
 
 def checked_start(start: object) -> int:
@@ -319,6 +341,7 @@ def checked_name(name: object, system: str) -> str:
     """``name`` if it can be one; if None, one made of the pattern and the pid."""
     if name is None:
         return f"{system}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
-    if not isinstance(name, str) or not name or len(name.encode(errors="replace")) > LABEL_LIMIT or "\0" in name:
+    size = len(name.encode(errors="surrogatepass")) if isinstance(name, str) else 0
+    if not isinstance(name, str) or not 1 <= size <= LABEL_LIMIT or _UNUSABLE.search(name):
         raise InvalidError(f"name must be a str of 1 to {LABEL_LIMIT} bytes, not {name!r}", name=name)
     return name

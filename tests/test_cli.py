@@ -384,3 +384,12 @@ def test_a_missing_extra_says_what_to_install(missing: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "eventbus: the command line needs its extra: pip install 'eventbus[cli]'\n"
+
+
+def test_closed_standard_input(name: str) -> None:
+    """Without a standard input there are no lines to send, which is one line and no traceback."""
+    script = 'exec "$@" <&-'
+    command = ["sh", "-c", script, "sh", *EVENTBUS, "send", name, "a", "b", "/", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("eventbus: standard input is closed\n")

@@ -271,6 +271,33 @@ def test_a_dead_letter_that_is_too_large_goes_without_data(bus: Bus) -> None:
     assert "data" not in dead.data
 
 
+def test_a_dead_letter_that_waits_is_sent_when_the_bus_is_left(bus: Bus, name: str) -> None:
+    """A letter for which there was no room goes out with its member, also when that is closed with its bus."""
+    grave = bus.subscribe("eventbus.dead")
+    with eventbus.open(name) as own:
+        own.group("g", "jobs.**", max_deliveries=1)
+        member = join(own)
+        send(bus, 1)
+        event = member.receive(0)
+        assert event is not None
+        _, sent = fill(bus)
+        member.bury(event)
+        assert grave.receive(0) is None
+        assert len(numbers(join(bus))) == sent
+    dead = grave.receive(0)
+    assert dead is not None
+    assert dead.data["data"] == 0
+
+
+def test_what_a_group_skips_is_no_backlog(bus: Bus) -> None:
+    """Sequences before the group's start wait for no member."""
+    bus.group("g", "jobs.**", start=3)
+    member = join(bus)
+    send(bus, 3)
+    assert member.backlog == 1
+    assert numbers(member) == [2]
+
+
 def test_a_dead_letter_does_not_die_again(bus: Bus) -> None:
     """A group over the dead letters drops what it cannot handle, instead of writing letters about letters for ever."""
     bus.group("undertakers", "eventbus.**", max_deliveries=1)

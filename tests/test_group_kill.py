@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -194,3 +195,31 @@ def test_thirty_members_killed_under_load(fork: Fork, name: str, tmp_path: Path)
     done = Counter(map(int, log.read_text().split()))
     assert sorted(done) == list(range(DEATHS * batch))
     assert done.total() - len(done) <= DEATHS
+
+
+def stops_with_the_lock(line: Line, name: str) -> None:
+    """A member that is stopped while it has the group's lock."""
+    with eventbus.open(name) as bus:
+        member = bus.subscribe("jobs", group="workers")
+        arm("group_locked", signal.SIGSTOP)
+        line.say()
+        member.receive(0)
+
+
+def test_a_member_leaves_beside_a_stopped_one(fork: Fork, bus: Bus) -> None:
+    """Whoever waits for the group's lock, which a stopped member has, can be closed by another thread."""
+    bus.group("workers", "jobs")
+    stopped = fork(stops_with_the_lock, bus.name)
+    stopped.hear()
+    stopped.wait_stopped()
+    member = bus.subscribe("jobs", group="workers")
+    waiting = threading.Thread(target=member.receive, daemon=True)
+    waiting.start()
+    assert member.receive(0.1) is None
+    closing = threading.Thread(target=member.close, daemon=True)
+    closing.start()
+    closing.join(DEADLINE)
+    assert not closing.is_alive()
+    waiting.join()
+    stopped.go_on()
+    stopped.result()

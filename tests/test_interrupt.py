@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, repeat
+from operator import itemgetter
+from types import FrameType
 
 import pytest
 
@@ -121,3 +130,64 @@ def test_an_interrupted_acknowledgement_counts_once(bus: Bus, point: str) -> Non
     again = [take(other) for _ in (second, *rest)]
     assert [event.data for event in again] == [second, *rest]
     assert [event.deliveries for event in again] == [2, *[1] * len(rest)]
+
+
+Step = Callable[[Subscription], list[Event]]
+
+
+def one(sub: Subscription) -> list[Event]:
+    """The next event, by ``receive``; nothing is called after it, so nothing can be interrupted."""
+    event = sub.receive(0)
+    return [event] if event else []
+
+
+def some(sub: Subscription) -> list[Event]:
+    """The next two, by ``receive_many``."""
+    return sub.receive_many(2, 0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks for signals between any two steps")
+@pytest.mark.parametrize("step", [one, some])
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_an_event_out_of_the_batch_is_not_lost(bus: Bus, group: str | None, step: Step) -> None:
+    """Interrupted just as an event has been taken out of the batch in hand, its caller has it or gets it next."""
+    sub = bus.subscribe("jobs", group=group, prefetch=EVENTS)
+    first, *rest = send_all(bus)
+    assert take(sub).data == first
+    itself = os.pidfd_open(os.getpid())
+    kill = chain(map(partial(signal.pidfd_send_signal, itself), [signal.SIGUSR1]), repeat(None))
+    sub._ready = map(itemgetter(0), zip(sub._ready, kill, strict=False))  # in C, where no handler runs
+    got: list[Event] = []
+    with pytest.raises(Boom):  # noqa: PT012  which of the two steps it is depends on where Python looks
+        got += step(sub)
+        os.close(itself)  # a call, after which it is interrupted at the latest
+    got += step(sub)
+    assert [event.data for event in got] == rest[: len(got)]
+    with contextlib.suppress(OSError):
+        os.close(itself)
+
+
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_a_storm_of_signals_leaves_no_lock_taken(bus: Bus, group: str | None) -> None:
+    """However often it is interrupted, a subscription can be closed by another thread."""
+    sub = bus.subscribe("jobs", group=group)
+    interrupted, end = 0, time.monotonic() + 0.5
+
+    def raise_boom(_: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_globals["__name__"].startswith("eventbus."):
+            raise Boom
+
+    before = signal.signal(signal.SIGALRM, raise_boom)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    while time.monotonic() < end:
+        try:
+            sub.receive(0)
+        except Boom:
+            interrupted += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    assert interrupted > 0
+    closing = threading.Thread(target=sub.close, daemon=True)
+    closing.start()
+    closing.join(DEADLINE)
+    assert not closing.is_alive()

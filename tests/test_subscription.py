@@ -326,3 +326,20 @@ def test_a_policy_is_asked_once_for_each_topic(name: str) -> None:
             bus.send("secret", "kind", "/path")
         assert caught.value.details["system"] == "secret"
         assert len(asked) - before <= 3
+
+
+def test_a_channel_is_a_context_manager(bus: Bus) -> None:
+    """At the end of it the subscription is closed."""
+    sub = bus.subscribe("a")
+    with sub.channel() as channel:
+        send(bus, 1)
+        assert channel.receive(0)[1]
+    assert sub.closed
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 64, "\u00e9" * 32, "a\0b", "\ud800", 7])
+def test_a_bad_name(bus: Bus, bad: Any) -> None:
+    """A name that is none of a subscription is an error of the caller's, like one of a group."""
+    for call in (lambda: bus.subscribe("a", name=bad), lambda: bus.group(bad, "a")):
+        with pytest.raises(InvalidError, match="name must be"):
+            call()
