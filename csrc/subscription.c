@@ -211,7 +211,8 @@ int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
     if (topic == EB_INLINE) return decide_on_names(sub, verdict);
     if (topic >= EB_TOPICS) return EB_DAMAGED;
     atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
-    if (!heard) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
+    bool ours = atomic_load(&sub->slot->owner) == sub->owner; /* else it was closed meanwhile, by another thread */
+    if (!heard && ours) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
     EB_TEST_POINT(topic_decided);
     return (int)topic;
 }

@@ -78,6 +78,7 @@ class Bus(Sender):
                 lapped instead and counts what it lost.
             start: "latest", "oldest", or the sequence to begin at; of a group, when this call makes it.
             group: be a member of the group of this name, whose members share its events; it is made if there is none.
+                All members need the same policy: what the one that meets an event may not hear is passed over for all.
             prefetch: how many events a member claims at once, up to 256.
             name: up to 63 bytes, for people.
             spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.

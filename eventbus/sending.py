@@ -143,6 +143,7 @@ class Sender:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
+        self._open_handle()
         rows, parts = array("I"), []
         for event in events:
             row, bytes_ = self._outgoing(event, deadline)

@@ -165,7 +165,12 @@ class Subscription:
             handle.abandon()
 
     def _put_back(self, events: list[Event]) -> None:
-        self._left = self._ready = iter([*events, *self._ready])
+        """They come first next time. From where the rest of the batch is taken to where it is stored again there is no
+        call, as whose result a second signal could have it lost."""
+        iterators = map(iter, (events,))
+        events += self._ready
+        for ready in iterators:
+            self._left = self._ready = ready
 
     def _drop(self) -> None:
         """What is left of the batch in hand; a loop that goes through it in another thread ends."""
