@@ -12,7 +12,7 @@ from eventbus import _ring, lifetime, patterns, segment
 from eventbus._reader import LATEST, SubscriptionHandle
 from eventbus._ring import deadline_after
 from eventbus.errors import InvalidError
-from eventbus.group import DEAD_KIND, DEAD_SYSTEM, MAX_DELIVERIES, Member, make_group
+from eventbus.group import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, MAX_DELIVERIES, Member, make_group
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, reply_system, result_of, unanswered
 from eventbus.sending import Sender
@@ -159,7 +159,7 @@ class Bus(Sender):
         return prefetch
 
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
-        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, self._send_timeout if patient else 0)
+        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, LETTER_SECONDS if patient else 0)
 
     def _answer(self, identity: str, kind: str, data: Any) -> bool:
         return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout)
@@ -282,12 +282,14 @@ class Bus(Sender):
             handle = self._handle
             if handle is None:
                 return
-            for one in sorted(self._subscriptions, key=lambda one: isinstance(one, Member)):
-                one.leave(handled)  # members last: they may have dead letters to send, for which there is room by now
-            self._forget()
-            lifetime.closed(self)
-            handle.interrupt()
-            segment.leave_bus(self._name, handle)
+            with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
+                steps.callback(segment.leave_bus, self._name, handle)
+                steps.callback(handle.interrupt)
+                steps.callback(lifetime.closed, self)
+                steps.callback(self._forget)
+                # Members after the others: they may have dead letters to send, for which there is room by then.
+                for one in sorted(self._subscriptions, key=lambda one: not isinstance(one, Member)):
+                    steps.callback(one.leave, handled)
 
     def fork_prepare(self) -> int:
         """Called by ``lifetime`` before a fork."""

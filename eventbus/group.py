@@ -25,6 +25,8 @@ from eventbus.request import Answer, Request
 from eventbus.subscription import Subscription, acquired
 
 MAX_DELIVERIES = 5
+LETTER_SECONDS = 5.0
+"""How long a member that leaves waits for room for a dead letter."""
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 
 _log = logging.getLogger("eventbus")
@@ -243,7 +245,7 @@ class Member(Subscription):
                 _log.error("a dead letter cannot be sent whole: %s; it is %r", error.message, letter)
                 if "data" in letter:
                     self._letters.append((path, {key: letter[key] for key in letter if key != "data"}))
-            except ClosedError as error:
+            except (ClosedError, SegmentError) as error:
                 _log.error("a dead letter cannot be sent any more: %s; it is %r", error.message, letter)
             self._letters.popleft()
 
@@ -278,14 +280,21 @@ class Member(Subscription):
 
     def leave(self, handled: bool) -> None:
         """Closes; what is in hand is acknowledged if it was ``handled``, else given back."""
-        if self._handle is not None and not self._inherited:
-            self.stop()
-            if handled:
-                self.ack()
-            else:
-                self.reject()
-        super().close()
-        self._send_letters(patient=True)
+        try:
+            if self._handle is not None and not self._inherited:
+                self.stop()
+                if handled:
+                    self.ack()
+                else:
+                    self.reject()
+        finally:
+            super().close()
+            self._send_letters(patient=True)
+
+    def disown(self) -> None:
+        """As ``Subscription.disown``; the parent sends its letters itself."""
+        super().disown()
+        self._letters.clear()
 
     def __iter__(self) -> Iterator[Event]:
         return iter(partial(self.receive_until, _ring.FOREVER), None)

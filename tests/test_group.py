@@ -289,6 +289,30 @@ def test_a_dead_letter_that_waits_is_sent_when_the_bus_is_left(bus: Bus, name: s
     assert dead.data["data"] == 0
 
 
+def close_inherited(_: Line, member: Subscription) -> None:
+    """Closes what its parent has."""
+    member.close()
+
+
+def test_a_dead_letter_that_waits_is_not_sent_by_a_child(fork: Fork, bus: Bus, name: str) -> None:
+    """A letter waits in one process: a child forked meanwhile, which closes what it inherited, sends none."""
+    grave = bus.subscribe("eventbus.dead")
+    with eventbus.open(name) as own:
+        own.group("g", "jobs.**", max_deliveries=1)
+        member = join(own)
+        send(bus, 1)
+        event = member.receive(0)
+        assert event is not None
+        fill(bus)
+        member.bury(event)
+        assert grave.receive(0) is None
+        numbers(join(bus))
+        fork(close_inherited, member).result()
+        assert grave.receive(0) is None
+    assert grave.receive(0) is not None
+    assert grave.receive(0) is None
+
+
 def test_what_a_group_skips_is_no_backlog(bus: Bus) -> None:
     """Sequences before the group's start wait for no member."""
     bus.group("g", "jobs.**", start=3)

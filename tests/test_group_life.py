@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import Bus, InvalidError, SegmentError
+from eventbus import Bus, ClosedError, InvalidError, SegmentError
 from eventbus.group import Member
 from harness import DEADLINE, Fork, Line, ring_of, roster_of, until
 from jobs import fill, holders, join, numbers, send
@@ -265,22 +265,60 @@ def test_random_bytes_over_the_groups(fork: Fork, name: str, seed: int) -> None:
 GROUP_BYTES = range(4096, 4096 + 13_000)  # of the first group; layout in csrc/layout.h
 
 
+LOCK_BYTE = 640  # of a group: its lock, its cursor and its claims begin there; layout in csrc/layout.h
+
+
+def damage_group(name: str, first: int = 0) -> None:
+    """Overwrites the state of the group g, from its ``first`` byte, with what it cannot be."""
+    with roster_of(name).open("r+b") as file:
+        start = file.read().index(b"g\0", 4096)
+        file.seek(start - start % 64 + first)
+        file.write(b"\xa5" * 64 * 200)
+
+
 def test_a_damaged_group_is_said_to_be_one(bus: Bus) -> None:
     """Positions that cannot be are a SegmentError for members, and publishers go on."""
     member = join(bus)
     send(bus, 1)
-    with roster_of(bus.name).open("r+b") as file:
-        content = file.read()
-        start = content.index(b"g\0", 4096)
-        at = start - start % 64
-        file.seek(at)
-        for _ in range(200):
-            file.write(b"\xa5" * 64)
+    damage_group(bus.name)
     with pytest.raises(SegmentError):
         member.receive(0)
     member.stop()
     for number in range(2000):
         bus.send("other", "event", "/", number, timeout=1)
+
+
+def test_a_damaged_group_can_be_left(bus: Bus, name: str) -> None:
+    """Whoever finds it damaged while it leaves says so, and has left the bus all the same."""
+    own = eventbus.open(name)
+    member = join(own)
+    send(bus, 1)
+    assert member.receive(0) is not None
+    damage_group(name)
+    with pytest.raises(SegmentError):
+        own.close()
+    assert not bus.stats().subscribers
+    with pytest.raises(ClosedError):
+        send(own, 1)
+
+
+def test_a_dead_letter_that_no_damage_lets_out_is_told(
+    bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A member that cannot send its letter, because the shared memory is damaged, tells it to the log and leaves."""
+    monkeypatch.setattr("eventbus.bus.LETTER_SECONDS", 0)
+    with eventbus.open(name) as own:
+        own.group("g", "jobs.**", max_deliveries=1)
+        member = join(own)
+        send(bus, 1)
+        event = member.receive(0)
+        assert event is not None
+        fill(bus)
+        member.bury(event)
+        damage_group(name, LOCK_BYTE)
+    assert [(record.levelname, "cannot be sent any more" in record.message) for record in caplog.records[-1:]] == [
+        ("ERROR", True)
+    ]
 
 
 def work_and_die(line: Line, name: str) -> None:
