@@ -86,7 +86,7 @@ def _complain(missing: str | None) -> None:
 
 def _settings(asked: argparse.Namespace) -> Settings:
     repetitions = asked.repetitions or (1 if asked.quick else 3)
-    return Settings(repetitions, asked.events, 0.1 if asked.quick else 0.4, asked.quick, asked.spread)
+    return Settings(repetitions, asked.events, 0.1 if asked.quick else 0.25, asked.quick, asked.spread)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=[*SCENARIOS, *_OTHERS], metavar="NAME", help="which benchmark, or all")
     parser.add_argument("--quick", action="store_true", help="one short repetition of the first cases")
     parser.add_argument("--repetitions", type=_positive, metavar="N", help="how often each peer is measured (3)")
-    parser.add_argument("--events", type=_positive, metavar="N", help="events per repetition (what fills 0.4 s)")
+    parser.add_argument("--events", type=_positive, metavar="N", help="events per repetition (what fills 0.25 s)")
     parser.add_argument(
         "--peer",
         action="append",
