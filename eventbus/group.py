@@ -190,7 +190,8 @@ class Member(Subscription):
             try:
                 _, (event,) = self._unpacker.events(handle, fields)
             except SegmentError:
-                acknowledge(handle.pointer)
+                self._in_hand = 1
+                self._acknowledge(handle)
                 handle.count_dead()
                 raise
             self._send_dead(event, {"deliveries": deliveries})
@@ -199,7 +200,8 @@ class Member(Subscription):
             raise
         finally:
             self._taken = head.number
-        acknowledge(handle.pointer)
+        self._in_hand = 1
+        self._acknowledge(handle)
         handle.count_dead()
         if isinstance(event, Request):
             self._tell(event, f"it was delivered {deliveries} times, and no member lived to handle it")

@@ -44,3 +44,15 @@ def fill(bus: Bus, after_each: Callable[[], object] = lambda: None) -> tuple[Ful
             return error, sent
         sent += 1
         after_each()
+
+
+def bury_without_room(own: Bus, bus: Bus) -> tuple[Member, int]:
+    """A member of ``own`` with a dead letter for which there is no room, and how many of ``bus`` fill the ring."""
+    own.group("g", "jobs.**", max_deliveries=1)
+    member = join(own)
+    send(bus, 1)
+    event = member.receive(0)
+    assert event is not None
+    _, sent = fill(bus)
+    member.bury(event)
+    return member, sent

@@ -9,7 +9,7 @@ import pytest
 import eventbus
 from eventbus import Bus, Subscription
 from harness import DEADLINE, Fork, Line
-from jobs import fill, holders, join, numbers, send
+from jobs import bury_without_room, fill, holders, join, numbers, send
 
 JOBS = 40_000
 MEMBERS = 4
@@ -275,13 +275,7 @@ def test_a_dead_letter_that_waits_is_sent_when_the_bus_is_left(bus: Bus, name: s
     """A letter for which there was no room goes out with its member, also when that is closed with its bus."""
     grave = bus.subscribe("eventbus.dead")
     with eventbus.open(name) as own:
-        own.group("g", "jobs.**", max_deliveries=1)
-        member = join(own)
-        send(bus, 1)
-        event = member.receive(0)
-        assert event is not None
-        _, sent = fill(bus)
-        member.bury(event)
+        _, sent = bury_without_room(own, bus)
         assert grave.receive(0) is None
         assert len(numbers(join(bus))) == sent
     dead = grave.receive(0)
@@ -298,13 +292,7 @@ def test_a_dead_letter_that_waits_is_not_sent_by_a_child(fork: Fork, bus: Bus, n
     """A letter waits in one process: a child forked meanwhile, which closes what it inherited, sends none."""
     grave = bus.subscribe("eventbus.dead")
     with eventbus.open(name) as own:
-        own.group("g", "jobs.**", max_deliveries=1)
-        member = join(own)
-        send(bus, 1)
-        event = member.receive(0)
-        assert event is not None
-        fill(bus)
-        member.bury(event)
+        member, _ = bury_without_room(own, bus)
         assert grave.receive(0) is None
         numbers(join(bus))
         fork(close_inherited, member).result()

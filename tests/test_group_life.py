@@ -19,7 +19,7 @@ import eventbus
 from eventbus import Bus, ClosedError, InvalidError, SegmentError
 from eventbus.group import Member
 from harness import DEADLINE, Fork, Line, ring_of, roster_of, until
-from jobs import fill, holders, join, numbers, send
+from jobs import bury_without_room, fill, holders, join, numbers, send
 
 # --- wait, end ---
 
@@ -308,13 +308,7 @@ def test_a_dead_letter_that_no_damage_lets_out_is_told(
     """A member that cannot send its letter, because the shared memory is damaged, tells it to the log and leaves."""
     monkeypatch.setattr("eventbus.bus.LETTER_SECONDS", 0)
     with eventbus.open(name) as own:
-        own.group("g", "jobs.**", max_deliveries=1)
-        member = join(own)
-        send(bus, 1)
-        event = member.receive(0)
-        assert event is not None
-        fill(bus)
-        member.bury(event)
+        bury_without_room(own, bus)
         damage_group(name, LOCK_BYTE)
     assert [(record.levelname, "cannot be sent any more" in record.message) for record in caplog.records[-1:]] == [
         ("ERROR", True)
