@@ -83,6 +83,9 @@ class Bus(Sender):
             name: up to 63 bytes, for people.
             spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.
 
+        Returns:
+            The subscription, to be kept and closed: one that nobody refers to any more goes when Python collects it.
+
         Raises:
             InvalidError: a bad pattern or argument.
             PolicyDeniedError: the policy does not allow the whole of the pattern.

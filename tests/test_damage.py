@@ -84,8 +84,7 @@ def receive_until_told(line: Line, name: str, overflow: Any, start: Any) -> Coun
 @pytest.mark.parametrize("seed", range(5))
 def test_random_bytes_over_the_roster(fork: Fork, name: str, seed: int) -> None:
     """Whatever is written over the roster, a publisher neither dies of a signal nor hangs."""
-    with eventbus.open(name, capacity=CAPACITY) as bus:
-        bus.subscribe("**", overflow="drop")
+    with eventbus.open(name, capacity=CAPACITY) as bus, bus.subscribe("**", overflow="drop"):
         publisher = fork(publish_until_told, name)
         assert publisher.hear() == 1
         scribble(roster_of(name), seed, ROSTER_HOT, range(0))

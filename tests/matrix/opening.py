@@ -31,12 +31,11 @@ def crash_at_work(line: Line, name: str) -> None:
     """Leaves a bus that is to stay: a job in hand, one claimed and not done, subscribers, events not yet counted."""
     bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, persist=True)
     bus.group("g", "jobs.**")
-    bus.subscribe("**")
-    member = join(bus)
-    bus.send_many([("jobs", "job", "/job", sealed(SURVIVOR, number)) for number in range(1, EVENTS + 1)])
-    member.receive(0)
-    Aim("publish_committed", signal.SIGKILL, 1).take()
-    bus.send_many([("still", "here", "/left", sealed(SURVIVOR, number)) for number in range(EVENTS)])
+    with bus.subscribe("**"), join(bus) as member:
+        bus.send_many([("jobs", "job", "/job", sealed(SURVIVOR, number)) for number in range(1, EVENTS + 1)])
+        member.receive(0)
+        Aim("publish_committed", signal.SIGKILL, 1).take()
+        bus.send_many([("still", "here", "/left", sealed(SURVIVOR, number)) for number in range(EVENTS)])
 
 
 @dataclass(frozen=True)

@@ -344,6 +344,9 @@ class Changes:
 
     def check(self) -> None:
         """It sees enough of them come, though the last to tell it died."""
+        coming = []  # kept: a subscription that nobody has any more goes when Python collects it
         while len(self._bus.stats().subscribers) < SLOTS - 2:
-            self._bus.subscribe("**", overflow="drop")
+            coming.append(self._bus.subscribe("**", overflow="drop"))
         assert self._waiter.result(OWN_LOOK) is True
+        for one in coming:
+            one.close()
