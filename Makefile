@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CORE := $(wildcard csrc/*.c csrc/*.h csrc/*.py) setup.py pyproject.toml
+CORE := $(wildcard csrc/*.[ch] csrc/*.py csrc/python/*.[ch]) setup.py pyproject.toml
 TESTING := build/testing
 ASAN := build/asan
 TSAN := build/tsan
@@ -10,7 +10,7 @@ COVERAGE := build/coverage
 MINUTES ?= 1
 JOBS ?= 1
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
-C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
+C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
 .PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak dist clean
 

@@ -14,6 +14,16 @@ TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
 COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"
 
+FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+FLAGS += ["-D_FILE_OFFSET_BITS=64"]  # where words have 32 bits
+LINKS = ["-pthread"]
+if SANITIZE:
+    FLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+    LINKS += [f"-fsanitize={SANITIZE}"]
+if COVERAGE:
+    FLAGS += ["--coverage", "-O0", "-fprofile-update=atomic", "-DEB_COVERAGE=1"]
+    LINKS += ["--coverage"]
+
 
 def declarations(header: Path) -> str:
     """The header without its preprocessor lines: what cffi reads."""
@@ -21,16 +31,7 @@ def declarations(header: Path) -> str:
 
 
 def build() -> FFI:
-    """The declarations, the sources and the flags, with the test points if EVENTBUS_TEST_POINTS=1."""
-    flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
-    flags += ["-D_FILE_OFFSET_BITS=64"]  # where words have 32 bits
-    links = ["-pthread"]
-    if SANITIZE:
-        flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
-        links += [f"-fsanitize={SANITIZE}"]
-    if COVERAGE:
-        flags += ["--coverage", "-O0", "-fprofile-update=atomic", "-DEB_COVERAGE=1"]
-        links += ["--coverage"]
+    """The declarations and the sources, with the test points if EVENTBUS_TEST_POINTS=1."""
     headers = ["eventbus.h"] + (["testing.h"] if TESTING else [])
     sources = [*LEAVES, *FLOWS] + (["testing.c"] if TESTING else [])
     ffi = FFI()
@@ -42,8 +43,8 @@ def build() -> FFI:
         sources=[str((CSRC / source).relative_to(CSRC.parent)) for source in sources],
         include_dirs=[str(CSRC.relative_to(CSRC.parent))],
         define_macros=[("EB_TEST_POINTS", "1")] if TESTING else [],
-        extra_compile_args=flags,
-        extra_link_args=links,
+        extra_compile_args=FLAGS,
+        extra_link_args=LINKS,
         py_limited_api=True,
     )
     return ffi

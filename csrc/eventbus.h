@@ -53,7 +53,7 @@ enum {
 typedef struct eb_bus eb_bus;
 typedef struct eb_subscription eb_subscription;
 
-/* Where the events of one topic go. Python keeps it as bytes, which cffi hands over as they are; to check and convert a
+/* Where the events of one topic go. Python keeps it as bytes, which are handed over as they are; to check and convert a
  * pointer and a number would take half as long as all that a send does in C. */
 typedef struct {
     eb_bus *bus;
@@ -101,16 +101,11 @@ typedef struct {
     uint64_t json_length;
     uint64_t first_sequence;
     uint64_t last_sequence;
-    uint64_t first_time;
     uint32_t json_count;
     uint32_t beside_count;
-    uint32_t first_topic;
-    uint32_t first_sender;
-    uint32_t many_topics;  /* 0 when all its events are of the first one's topic */
-    uint32_t many_senders; /* 0 when all are of the first one's sender */
-    uint32_t deliveries;   /* of the first event; of those after it, 1 */
-    uint32_t number;       /* one more with every batch, so that one which was read and not taken is seen */
-    int32_t status;        /* what eb_receive returned with it */
+    uint32_t deliveries; /* of the first event; of those after it, 1 */
+    uint32_t number;     /* one more with every batch, so that one which was read and not taken is seen */
+    int32_t status;      /* what eb_receive returned with it: the number of events, or EB_EXHAUSTED for a single one */
 } eb_batch_head;
 
 /* A batch as one subscription receives it, rewritten by each eb_receive. The JSON text of `json_count` events is one

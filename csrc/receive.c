@@ -18,9 +18,6 @@ void eb_batch_end(eb_batch *batch, uint32_t count)
     if (count == 0) return;
     head->first_sequence = batch->sequence[0];
     head->last_sequence = batch->sequence[count - 1];
-    head->first_time = batch->time[0];
-    head->first_topic = batch->topic[0];
-    head->first_sender = batch->sender[0];
 }
 
 /* What of a record goes into the array and what beside it. */
@@ -60,8 +57,6 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     batch->time[index] = record->time;
     batch->sender[index] = record->sender;
     batch->topic[index] = record->topic;
-    head->many_topics |= record->topic ^ batch->topic[0];
-    head->many_senders |= record->sender ^ batch->sender[0];
     if (record->path_length == 0) {
         eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
                      shared);

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
 
 from eventbus._ring import INLINE, LOCK_SECONDS, BusHandle, checked, deadline_after, decode_names, ffi, lib, until_done
-from eventbus.errors import SegmentError, SubscribersFullError
+from eventbus.errors import SubscribersFullError
 
 LABEL_LIMIT: int = lib.EB_LABEL_LIMIT
 BATCH_LIMIT: int = lib.EB_BATCH_LIMIT
@@ -18,47 +16,8 @@ UNDECIDED: int = lib.EB_UNDECIDED
 LARGE: int = lib.EB_LARGE
 EXHAUSTED: int = lib.EB_EXHAUSTED
 
-receive_batch: Callable[[Any, int, int], int] = lib.eb_receive  # the hot paths' own names
-acknowledge: Callable[[Any], int] = lib.eb_ack
 
-_MUCH = 32_768  # bytes that are not copied twice
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
-_new_tuple = tuple.__new__  # what Head._make does, without a Python frame
-_BESIDE = struct.Struct("=IIIIQQ")  # eb_beside
-
-
-unpack_head: Callable[[memoryview], tuple[int, ...]] = struct.Struct("=4Q8Ii").unpack_from  # an eb_batch_head, as Head
-
-
-class Head(NamedTuple):
-    """What is to be known of a batch as a whole: an eb_batch_head."""
-
-    json_length: int
-    first_sequence: int
-    last_sequence: int
-    first_time: int
-    json_count: int
-    beside_count: int
-    first_topic: int
-    first_sender: int
-    many_topics: int
-    many_senders: int
-    deliveries: int
-    number: int
-    status: int
-
-
-class Beside(NamedTuple):
-    """What stands beside the JSON array for one event of a batch."""
-
-    event: int
-    names: tuple[str, str] | None
-    path: str
-    data: bytes
-
-
-def _column(column: Any, code: Literal["I", "Q"], count: int = 1) -> memoryview[int]:
-    return memoryview(ffi.buffer(column, struct.calcsize(code) * count)).cast("B").cast(code)
 
 
 class SubscriptionHandle:
@@ -103,84 +62,39 @@ class SubscriptionHandle:
         checked(status[0], bus.what)
         self.pointer = ffi.gc(self.pointer, lib.eb_subscription_free)
         self.batch = lib.eb_batch_of(self.pointer)
-        self._columns = (
-            _column(self.batch.sequence, "Q", BATCH_LIMIT),
-            _column(self.batch.time, "Q", BATCH_LIMIT),
-            _column(self.batch.sender, "I", BATCH_LIMIT),
-            _column(self.batch.topic, "I", BATCH_LIMIT),
-        )
-        self._rows = memoryview(ffi.buffer(self.batch.beside))
-        self.head = memoryview(ffi.buffer(ffi.addressof(self.batch, "head")))  # of the batch read last: unpack_head
-        self.number = _column(ffi.addressof(self.batch.head, "number"), "I")  # its only item: of the batch read last
-        self._map_buffer()
-
-    def _map_buffer(self) -> None:
-        self.buffer = memoryview(ffi.buffer(self.batch.buffer, self.batch.size))
-
-    def sequences(self, count: int) -> list[int]:
-        """Of each event of the batch, like those below."""
-        return self._columns[0][:count].tolist()
-
-    def times(self, count: int) -> list[int]:
-        """When each was sent."""
-        return self._columns[1][:count].tolist()
-
-    def senders(self, count: int) -> list[int]:
-        """Who sent each."""
-        return self._columns[2][:count].tolist()
-
-    def topics(self, count: int) -> list[int]:
-        """What each belongs to."""
-        return self._columns[3][:count].tolist()
-
-    def beside(self, count: int) -> list[Beside]:
-        """The batch's events that do not, or not only, stand in the array; there are ``count`` of them."""
-        rows = list(_BESIDE.iter_unpack(self._rows[: count * _BESIDE.size]))
-        first = rows[-1][-1]  # each stands before the one before it
-        beside: Any = self.buffer[first:]
-        if len(beside) < _MUCH:  # slices of bytes cost half of what those of a memoryview do
-            beside = bytes(beside)
-        try:
-            return [
-                _new_tuple(
-                    Beside,
-                    (
-                        index,
-                        decode_names(beside[at - first :], system, kind) if system or kind else None,
-                        bytes(beside[(start := at - first + system + kind) : (end := start + path)]).decode(),
-                        bytes(beside[end : end + data]),
-                    ),
-                )
-                for index, system, kind, path, data, at in rows
-            ]
-        except UnicodeDecodeError as error:
-            raise SegmentError(f"a record's path is not UTF-8: {error}") from error
+        self.address, self.batch_address = (int(ffi.cast("uintptr_t", it)) for it in (self.pointer, self.batch))
 
     def undecided(self) -> tuple[int, tuple[str, str]]:
         """The topic that C asks about, and its names."""
         batch = self.batch
         return batch.undecided, decode_names(ffi.buffer(batch.names), batch.system_length, batch.kind_length)
 
-    def decide(self, topic: int, heard: bool) -> int:
-        """Answers it, for good; its number, or INLINE if the answer is for this one record."""
-        return checked(lib.eb_decide(self.pointer, topic, heard), self.bus.what)
+    def decide(self, topic: int, names: tuple[str, str], heard: bool, known: dict[int, tuple[str, str]]) -> None:
+        """Answers it, for good, or, if no number is left for a topic past the table, for this one record.
+
+        What is heard is ``known`` by its number. A loop takes that from C and stores it in one step: a signal handler
+        that raises as a call returns would leave a topic that is heard and has no names.
+        """
+        for number in map(lib.eb_decide, (self.pointer,), (topic,), (heard,)):
+            if heard and 0 <= number != INLINE:
+                known[number] = names
+        checked(number, self.bus.what)
 
     def reserve(self) -> None:
         """Makes the buffer as large as the next record needs, and a few more like it."""
         needed = int(self.batch.needed)
         checked(lib.eb_reserve(self.pointer, max(needed, min(4 * needed, _ROOM))), self.bus.what)
-        self._map_buffer()
 
-    def backlog(self, heard: Callable[[int, str, str], bool]) -> int:
-        """How many events whose topic ``heard`` accepts wait in the ring."""
+    def backlog(self, hears: Callable[[str, str], bool], known: dict[int, tuple[str, str]]) -> int:
+        """How many events whose topic ``hears`` accepts wait in the ring; what is heard is ``known`` from then on."""
         walk = ffi.new("eb_walk *")
         while (status := lib.eb_backlog(self.pointer, walk)) == UNDECIDED:
             names = decode_names(ffi.buffer(walk.names), walk.system_length, walk.kind_length)
-            verdict = heard(walk.undecided, *names)
+            heard = hears(*names)
             if walk.undecided == INLINE:
-                walk.count += verdict
+                walk.count += heard
             else:
-                self.decide(walk.undecided, verdict)
+                self.decide(walk.undecided, names, heard, known)
         checked(status, self.bus.what)
         return int(walk.count)
 

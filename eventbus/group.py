@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from eventbus import _ring
-from eventbus._reader import BATCH_LIMIT, EXHAUSTED, Head, SubscriptionHandle, acknowledge, unpack_head
+from eventbus._reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -22,7 +22,7 @@ from eventbus.errors import (
 )
 from eventbus.event import Event
 from eventbus.request import Answer, Request
-from eventbus.subscription import Subscription, acquired
+from eventbus.subscription import Subscription
 
 MAX_DELIVERIES = 5
 LETTER_SECONDS = 5.0
@@ -80,9 +80,8 @@ class Member(Subscription):
     ) -> None:
         super().__init__(handle, name, hears, answer)
         self._group = group
-        self._prefetch = min(prefetch, BATCH_LIMIT)
+        self._limit = min(prefetch, BATCH_LIMIT)
         self._bury = bury
-        self._in_hand = 0
         self._letters: deque[tuple[str, dict[str, Any]]] = deque()  # dead letters that found no room yet
 
     @property
@@ -105,33 +104,17 @@ class Member(Subscription):
         return self.receive_until(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
 
     def receive_until(self, deadline: int) -> Event | None:
-        """``receive`` with an absolute deadline. What an exception keeps from its caller is not in hand."""
-        lock = self._receiving
-        if not acquired(lock, deadline):
-            return None
-        event: Event | None = None
-        try:
-            try:
-                handle = self._handle or self._live_handle()
-                if self._letters:
-                    self._send_letters(patient=False)
-                if handle is None or self._ended:
-                    return None
-                for event in self._ready:  # noqa: B007  taken and stored in one step, which no signal can part
-                    break
-                if event is None:
-                    event = self._claimed(handle, deadline)
-                else:
-                    self._acknowledge(handle)
-                self._in_hand = 0 if event is None else 1
-            finally:
-                lock.release()
-        except BaseException:
-            if event is not None:
-                self._in_hand = 0
-                self._put_back([event])
-            raise
-        return event
+        """``receive`` with an absolute deadline. An event is taken and in hand in one step that no signal can part."""
+        if self._letters:
+            with self._receiving:
+                self._send_letters(patient=False)
+        if self._ended:
+            self._live_handle()
+        elif self._fill(deadline):
+            for event in self._ready:
+                self._in_hand = 1
+                return event
+        return None
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
         """The next 1 to ``limit`` events of one claim, at most ``prefetch``, after acknowledging those before.
@@ -155,40 +138,20 @@ class Member(Subscription):
             raise
         return events
 
-    def _claimed(self, handle: SubscriptionHandle, deadline: int) -> Event | None:
-        """The first event of the next claim; None when the time is up or the end has come."""
-        self._in_hand = 0
-        while (status := self._read(handle, self._prefetch, deadline)) <= 0:
-            if status == EXHAUSTED:
-                self._drop_exhausted(handle)
-            elif not self._settle(handle, status):
-                return None
-            if self._handle is not handle or self._ended:
-                return None
-        for event in self._ready:
-            return event
-        return None
-
-    def _acknowledge(self, handle: SubscriptionHandle) -> None:
-        """What is in hand. It is out of hand first: an exception of a signal handler that comes in between may have an
-        event delivered once more, but none acknowledged that nobody has seen."""
-        in_hand, self._in_hand = self._in_hand, 0
-        while in_hand > 0:
-            status = acknowledge(handle.pointer)
-            if status != 0 and status != _ring.NOTHING:
-                _ring.fail(status, handle.bus.what)
-            in_hand -= 1
+    def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
+        if status != EXHAUSTED:
+            return super()._settle(handle, status)
+        self._drop_exhausted(handle)
+        return True
 
     # --- dead letters ---
 
     def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
         """Sends it on as dead. Until then it stays the group's, where what nobody can read would stay for ever."""
-        fields = unpack_head(handle.head)
-        head = Head._make(fields)
-        deliveries = head.deliveries - 1
+        deliveries = int(handle.batch.head.deliveries) - 1
         try:
             try:
-                _, (event,) = self._unpacker.events(handle, fields)
+                (event,) = self._unpack(handle)
             except SegmentError:
                 self._in_hand = 1
                 self._acknowledge(handle)
@@ -199,7 +162,7 @@ class Member(Subscription):
             handle.give_back(True)
             raise
         finally:
-            self._taken = head.number
+            self._taken = int(handle.batch.head.number)
         self._in_hand = 1
         self._acknowledge(handle)
         handle.count_dead()

@@ -6,19 +6,21 @@ from array import array
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-from eventbus import _ring, patterns
-from eventbus._ring import deadline_after, send_now, send_raw_now
+from eventbus import _fast, _ring, patterns
+from eventbus._ring import deadline_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
 from eventbus.policy import Guard
+
+_fast.bind_send(_ring.address_of("eb_send"), _ring.address_of("eb_send_raw"), dumps, OPTIONS)
 
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
 
 _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"})()  # the bus's own
 
 
-class Sender:
-    """The sending half of a bus."""
+class Sender(_fast.Sender):
+    """The sending half of a bus. ``send`` is in C and comes here where a topic is new, or something is wrong."""
 
     def __init__(self, name: str, handle: _ring.BusHandle, guard: Guard | None, send_timeout: float | None) -> None:
         self._name = name
@@ -34,54 +36,8 @@ class Sender:
         """The bus's name."""
         return self._name
 
-    def send(self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = _DEFAULT) -> bool:
-        """Publishes one event; every subscriber can see it when this returns.
-
-        Args:
-            system, kind: the topic, segments separated by dots; up to 255 bytes each.
-            path: what it is about; up to 4096 bytes.
-            data: anything that orjson encodes, or bytes.
-            timeout: seconds to wait for room in the ring; None for ever, 0 not at all; the bus's ``send_timeout`` if
-                left out.
-
-        Returns:
-            True.
-
-        Raises:
-            InvalidError: a bad name or path, data that cannot be encoded, an event too large for the ring.
-            PolicyDeniedError: the policy forbids it.
-            FullError: the ring stayed full; the message names the subscriber that holds it back.
-            ClosedError: the bus is closed.
-        """
-        if type(data) is bytes:
-            return self._send_raw(system, kind, path, data, timeout)
-        try:
-            route = self._routes[system][kind]
-            body = dumps((path, data), None, OPTIONS)
-        except (KeyError, TypeError):  # the first of its topic, what cannot be encoded, and raw data of other types
-            if isinstance(data, (bytearray, memoryview)):
-                return self._send_raw(system, kind, path, bytes(data), timeout)
-            return self._send_one(system, kind, path, data, timeout)
-        if not path or type(path) is not str:
-            check_path(path)
-        if timeout is not _DEFAULT:
-            deadline_after(timeout)
-        return not send_now(route, body) or self._send_one(system, kind, path, data, timeout)
-
-    def _send_raw(self, system: str, kind: str, path: str, data: bytes, timeout: float | None) -> bool:
-        """The same for data without JSON."""
-        try:
-            route = self._routes[system][kind]
-        except (KeyError, TypeError):
-            return self._send_one(system, kind, path, data, timeout)
-        raw_path = check_path(path)
-        if timeout is not _DEFAULT:
-            deadline_after(timeout)
-        sent = send_raw_now(route, raw_path, len(raw_path), data, len(data)) == 0
-        return sent or self._send_one(system, kind, path, data, timeout)
-
-    def _send_one(self, system: str, kind: str, path: str, data: Any, timeout: float | None) -> bool:
-        """The same with all checks, names and patience."""
+    def _send_slow(self, system: str, kind: str, path: str, data: Any = None, timeout: float | None = _DEFAULT) -> bool:
+        """``send`` with all checks, names and patience."""
         self._publish([(system, kind, path, data)], timeout)
         return True
 

@@ -11,29 +11,26 @@ from itertools import chain, islice
 from operator import length_hint
 from typing import NoReturn
 
-from eventbus import _ring
+from eventbus import _fast, _ring
 from eventbus._reader import (
     BATCH_LIMIT,
-    EXHAUSTED,
     LABEL_LIMIT,
     LARGE,
     LATEST,
     OLDEST,
     UNDECIDED,
     SubscriptionHandle,
-    receive_batch,
-    unpack_head,
 )
-from eventbus.batch import Unpacker
 from eventbus.errors import ClosedError, InvalidError, SegmentError
-from eventbus.event import Event
-from eventbus.request import MARK, Answer
+from eventbus.event import Event, loads
+from eventbus.request import MARK, Answer, opened
 
-_AT_ONCE = (False,)
+_fast.bind_receive(_ring.address_of("eb_receive"), _ring.address_of("eb_ack"), loads, Event, SegmentError)
+
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
 
-class Subscription:
+class Subscription(_fast.Receiver):
     """What one subscriber hears, in the order of ``sequence``. Made by ``Bus.subscribe``.
 
     A context manager and an iterator, which ends when the subscription or the bus closes. Several threads may receive
@@ -43,15 +40,14 @@ class Subscription:
     def __init__(
         self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], answer: Answer
     ) -> None:
-        self._handle: SubscriptionHandle | None = handle
+        self._handle = handle
         self._name = name
         self._hears = hears
-        self._ready: Iterator[Event] = iter(())  # of the batch in hand; each event is made when it is asked for
-        self._left: Iterator[object] = self._ready  # as many as _ready has left
-        self._taken = 0  # the number of that batch
+        self._limit = BATCH_LIMIT
+        self._ready = iter(())  # of the batch in hand; each event is made when it is asked for
         self._receiving = threading.RLock()
-        self._unpacker = Unpacker(answer)
-        self._ended = False
+        self._names = {}
+        self._answer = answer
         self._inherited = False
         self._lost = 0
         self._channel = Channel(self)
@@ -71,7 +67,7 @@ class Subscription:
     def backlog(self) -> int:
         """Events that it hears and that were sent but not yet received."""
         handle = self._live_handle()
-        return 0 if handle is None else length_hint(self._left) + handle.backlog(self._verdict)
+        return 0 if handle is None else length_hint(self._ready) + handle.backlog(self._verdict, self._names)
 
     @property
     def closed(self) -> bool:
@@ -79,7 +75,7 @@ class Subscription:
         handle = self._handle
         if handle is None or self._ended:
             return True
-        return handle.bus.closed and not length_hint(self._left) and handle.backlog(self._verdict) == 0
+        return handle.bus.closed and not length_hint(self._ready) and handle.backlog(self._verdict, self._names) == 0
 
     def receive(self, timeout: float | None = None) -> Event | None:
         """The next event.
@@ -148,8 +144,8 @@ class Subscription:
             if self._handle is not None:
                 self._lost = handle.lost
                 self._handle = None
-                self._drop()
                 handle.leave()
+                self._drop()
 
     def leave(self, handled: bool) -> None:
         """Closes; ``handled`` is for members of groups: whether what they have in hand is done."""
@@ -170,7 +166,7 @@ class Subscription:
         iterators = map(iter, (events,))
         events += self._ready
         for ready in iterators:
-            self._left = self._ready = ready
+            self._ready = ready
 
     def _drop(self) -> None:
         """What is left of the batch in hand; a loop that goes through it in another thread ends."""
@@ -216,68 +212,43 @@ class Subscription:
                 return event
         return None
 
-    def _fill(self, deadline: int) -> bool:
-        """Waits until there are events in ``_ready``; False when the time is up or the end has come."""
-        lock = self._receiving
-        if not acquired(lock, deadline):
-            return False
-        try:
-            while not length_hint(self._left):
-                handle = self._handle or self._live_handle()
-                if handle is None or self._ended:
-                    return False
-                status = self._read(handle, BATCH_LIMIT, deadline)
-                if status > 0:
-                    return True
-                if not self._settle(handle, status):
-                    return False
-            return True
-        finally:
-            lock.release()
+    def _await_turn(self, lock: threading.RLock, deadline: int) -> bool:
+        """Waits for the lock that another thread has. A loop takes the result from C and stores it in one step: a
+        signal handler that raises as a call returns would leave the lock taken, and nobody to know."""
+        for taken in map(lock.acquire, (True,), (_ring.seconds_left(deadline),)):
+            return taken
+        return False
 
-    def _read(self, handle: SubscriptionHandle, limit: int, deadline: int) -> int:
-        """Takes the next batch in hand; the status of ``eb_receive``.
-
-        An exception of a signal handler may come between any two steps. C has gone on by then, but its batch stands
-        until the next crossing, and is taken first if it was not taken yet. The stores at the end are one step: CPython
-        looks for signals at calls, at the beginning of functions and where it jumps back, and at none of these here.
-        """
-        if handle.number[0] == self._taken:
-            status = receive_batch(handle.pointer, limit, deadline)
-            if status <= 0 and status != EXHAUSTED:
-                return status
-        head = unpack_head(handle.head)
-        if head[-1] == EXHAUSTED:  # not to be handed out: a member says itself when it is done with it
-            return EXHAUSTED
+    def _opened(self, handle: SubscriptionHandle, events: list[Event]) -> list[Event]:
+        """Those events of a batch that are requests as such."""
         try:
-            left, ready = self._unpacker.events(handle, head)
-        except SegmentError:
-            self._taken = head[-2]  # given up, or it would come again for ever
-            raise
-        self._left, self._ready, self._taken = left, ready, head[-2]
-        return head[-1]
+            return [opened(event, self._answer) for event in events]
+        except SegmentError as error:
+            self._damaged(handle, error.message)
+
+    def _damaged(self, handle: SubscriptionHandle, what: str) -> NoReturn:
+        first, last = int(handle.batch.head.first_sequence), int(handle.batch.head.last_sequence)
+        raise SegmentError(
+            f"the events {first} to {last} of {handle.bus.what} are not what was sent: {what}", first=first, last=last
+        )
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
-        """Does what C needs to go on; False when the time is up or the end has come."""
+        """Does what C needs to go on; False when the end has come. Interrupted, it is here that signals are handled."""
         if status == UNDECIDED:
             topic, names = handle.undecided()
-            heard = self._verdict(topic, *names)
-            number = handle.decide(topic, heard)
-            if heard and number != topic:
-                self._unpacker.learn(number, *names)
+            handle.decide(topic, names, self._verdict(*names), self._names)
         elif status == LARGE:
             handle.reserve()
         elif status == _ring.CLOSED:
             self._ended = True
-        elif status not in (_ring.NOTHING, _ring.INTERRUPTED):
+        elif status != _ring.INTERRUPTED:
             _ring.fail(status, handle.bus.what)
-        return status not in (_ring.NOTHING, _ring.CLOSED)
+        return status != _ring.CLOSED
 
-    def _verdict(self, topic: int, system: str, kind: str) -> bool:
-        """Whether it hears the topic, whose names it remembers if so."""
+    def _verdict(self, system: str, kind: str) -> bool:
+        """Whether it hears a topic."""
         heard = self._hears(system, kind.removesuffix(MARK))
-        if heard and topic != _ring.INLINE:
-            self._unpacker.learn(topic, system, kind)
+        self._asked |= heard and kind.endswith(MARK)
         return heard
 
 
@@ -311,17 +282,6 @@ class Channel:
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._subscription)
-
-
-def acquired(lock: threading.RLock, deadline: int) -> bool:
-    """Whether this thread has the lock now. A loop takes the result from C and stores it in one step: a signal handler
-    that raises as a call returns would leave the lock taken, and nobody to know."""
-    for taken in map(lock.acquire, _AT_ONCE):
-        if taken:
-            return True
-    for taken in map(lock.acquire, (True,), (_ring.seconds_left(deadline),)):
-        return taken
-    return False
 
 
 def checked_start(start: object) -> int:

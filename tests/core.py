@@ -13,10 +13,11 @@ def built(build: Path) -> Path:
 
 
 def load(module: Path) -> None:
-    """Puts the compiled module where ``eventbus`` will look for it."""
-    spec = importlib.util.spec_from_file_location("eventbus._eventbus", module)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules["eventbus._eventbus"] = loaded
-    spec.loader.exec_module(loaded)
+    """Puts the compiled modules of a build where ``eventbus`` will look for them."""
+    for name in ("_eventbus", "_fast"):
+        spec = importlib.util.spec_from_file_location(f"eventbus.{name}", module.with_name(f"{name}.abi3.so"))
+        assert spec is not None
+        assert spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = loaded
+        spec.loader.exec_module(loaded)

@@ -10,17 +10,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
-RELEASE = PACKAGE / "_eventbus.abi3.so"
+COMPILED = {"_eventbus", "_fast"}
+RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
 LONGEST = 400
 PURE = {"errors", "patterns", "event", "policy"}
-ONLY_IMPORTER = {"eventbus._eventbus": "_ring", "orjson": "event", "posix_ipc": "segment"}
+IMPORTERS = {
+    "eventbus._eventbus": {"_ring"},
+    "eventbus._fast": {"sending", "subscription"},
+    "orjson": {"event"},
+    "posix_ipc": {"segment"},
+}
 # From the bottom up; a module imports from lower rows only. Whatever is in no row is an application of the library.
 LIBRARY = (
     {"errors", "lifetime"},
     {"patterns", "_ring"},
     {"event", "policy", "_reader", "stats", "terms"},
     {"segment", "request"},
-    {"batch", "sending"},
+    {"sending"},
     {"subscription"},
     {"group"},
     {"bus"},
@@ -51,13 +57,13 @@ IMPORTS = {path.stem: imports(path) for path in PACKAGE.glob("*.py")}
 def inside(module: str) -> set[str]:
     """The modules of the package that a module imports."""
     names = {name.removeprefix("eventbus.") for name in IMPORTS[module] if name.startswith("eventbus.")}
-    return {name if name in IMPORTS else "__init__" for name in names} - {"__init__" if module == "_ring" else ""}
+    return {name if name in IMPORTS else "__init__" for name in names - COMPILED}
 
 
-@pytest.mark.parametrize(("what", "importer"), ONLY_IMPORTER.items())
-def test_one_importer(what: str, importer: str) -> None:
-    """The compiled module, orjson and posix_ipc have one importer each."""
-    assert {module for module, names in IMPORTS.items() if what in names} == {importer}
+@pytest.mark.parametrize(("what", "importers"), IMPORTERS.items())
+def test_few_importers(what: str, importers: set[str]) -> None:
+    """The compiled modules, orjson and posix_ipc are imported where they belong and nowhere else."""
+    assert {module for module, names in IMPORTS.items() if what in names} == importers
 
 
 @pytest.mark.parametrize("module", sorted(set().union(*LIBRARY)))
@@ -85,7 +91,7 @@ def test_errors_import_nothing() -> None:
 
 def test_files_are_short() -> None:
     """No file of the library or its tests has more than 400 lines."""
-    files = [*PACKAGE.glob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "csrc").glob("*.[chp]*")]
+    files = [*PACKAGE.glob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "csrc").rglob("*.[chp]*")]
     lengths = {path.name: len(path.read_text().splitlines()) for path in files if path.name != "_eventbus.c"}
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 
@@ -93,14 +99,15 @@ def test_files_are_short() -> None:
 @pytest.mark.release
 def test_a_release_has_no_test_points() -> None:
     """Nothing of the test points is in the build that users get."""
-    built = RELEASE.read_bytes()
+    built = b"".join(release.read_bytes() for release in RELEASES)
     assert b"eb_send" in built
     assert b"eb_test" not in built
     assert b"EB_POINT" not in built
 
 
 @pytest.mark.release
-def test_a_release_exports_one_symbol() -> None:
-    """The compiled module exports its entry and nothing else."""
-    listed = subprocess.run(["nm", "-D", "--defined-only", RELEASE], capture_output=True, text=True, check=True)
-    assert [line.split()[-1] for line in listed.stdout.splitlines()] == ["PyInit__eventbus"]
+@pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
+def test_a_release_exports_one_symbol(release: Path) -> None:
+    """A compiled module exports its entry and nothing else."""
+    listed = subprocess.run(["nm", "-D", "--defined-only", release], capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in listed.stdout.splitlines()] == [f"PyInit_{release.name.partition('.')[0]}"]

@@ -13,11 +13,15 @@ from functools import partial
 from itertools import chain, repeat
 from operator import itemgetter
 from types import FrameType
+from typing import Any
 
 import pytest
 
-from eventbus import Bus, Event, Subscription
-from harness import DEADLINE, arm, take
+import eventbus
+from eventbus import Bus, Event, InvalidError, SegmentError, Subscription
+from eventbus._reader import SubscriptionHandle
+from eventbus._ring import lib
+from harness import DEADLINE, Fork, Line, arm, take
 
 EVENTS = 5
 
@@ -146,6 +150,13 @@ def some(sub: Subscription) -> list[Event]:
     return sub.receive_many(2, 0)
 
 
+class Hinting(map):  # type: ignore[type-arg]
+    """A map that says that it is not empty, like the events of a batch."""
+
+    def __length_hint__(self) -> int:
+        return 1
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks for signals between any two steps")
 @pytest.mark.parametrize("step", [one, some])
 @pytest.mark.parametrize("group", [None, "workers"])
@@ -156,7 +167,7 @@ def test_an_event_out_of_the_batch_is_not_lost(bus: Bus, group: str | None, step
     assert take(sub).data == first
     itself = os.pidfd_open(os.getpid())
     kill = chain(map(partial(signal.pidfd_send_signal, itself), [signal.SIGUSR1]), repeat(None))
-    sub._ready = map(itemgetter(0), zip(sub._ready, kill, strict=False))  # in C, where no handler runs
+    sub._ready = Hinting(itemgetter(0), zip(sub._ready, kill, strict=False))  # in C, where no handler runs
     got: list[Event] = []
     with pytest.raises(Boom):  # noqa: PT012  which of the two steps it is depends on where Python looks
         got += step(sub)
@@ -191,3 +202,65 @@ def test_a_storm_of_signals_leaves_no_lock_taken(bus: Bus, group: str | None) ->
     closing.start()
     closing.join(DEADLINE)
     assert not closing.is_alive()
+
+
+@pytest.mark.parametrize("error", [InvalidError, ValueError, KeyError])
+def test_what_a_handler_raises_is_not_taken_for_damage(bus: Bus, fork: Fork, error: type[Exception]) -> None:
+    """Where Python has a part in unpacking, as of requests, a handler may raise there what damage raises elsewhere."""
+
+    def handler(*_: object) -> None:
+        raise error("of the handler")
+
+    sub = bus.subscribe("jobs")
+    asker = fork(ask, bus.name)
+    request = take(sub)
+    request.reply(1)
+    asker.result()
+    sent = send_all(bus)
+    signal.signal(signal.SIGUSR1, handler)
+    arm("receive_copied", signal.SIGUSR1)
+    with pytest.raises(error, match="of the handler"):
+        sub.receive(0)
+    assert [event.data for event in sub.receive_many(EVENTS, 0)] == sent
+
+
+def ask(_: Line, name: str) -> None:
+    """A request, which must be answered."""
+    with eventbus.open(name) as bus:
+        bus.request("jobs", "job", "/", 0)
+
+
+def test_an_interruption_is_not_lost_beside_damage(bus: Bus) -> None:
+    """What the handler raises comes first, the damage with the next call."""
+    sub = bus.subscribe("jobs")
+    bus.send("jobs", "job", "/", 0)
+    take(sub)
+    assert lib.eb_send(bus._routes["jobs"]["job"], b'["/",1,]') == 0
+    arm("receive_copied", signal.SIGUSR1)
+    with pytest.raises(Boom):
+        sub.receive(0)
+    with pytest.raises(SegmentError, match="the events 2 to 2"):
+        sub.receive(0)
+    assert sub.receive(0) is None
+
+
+def test_a_topic_that_was_decided_has_its_names(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted right after C was told that a topic past the table is heard, it is heard all the same."""
+    sub = bus.subscribe("**")
+    for number in range(lib.EB_TOPICS + 1):
+        bus.send(f"s{number}", "k", "/")
+        take(sub)
+    bus.send("past", "k", "/", "data")
+    decide = SubscriptionHandle.decide
+
+    def decide_and_raise(*arguments: Any) -> None:
+        decide(*arguments)
+        raise Boom
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SubscriptionHandle, "decide", decide_and_raise)
+        with pytest.raises(Boom):
+            sub.receive(0)
+    event = sub.receive(0)
+    assert event is not None
+    assert event[:4] == ("past", "k", "/", "data")

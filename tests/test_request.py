@@ -234,3 +234,14 @@ def test_a_request_pickles(bus: Bus) -> None:
     """A request that was handed on to another process can be answered there."""
     with serving(bus.subscribe("jobs"), lambda request: pickle.loads(pickle.dumps(request)).reply(request.data + 1)):
         assert bus.request("jobs", "job", "/", 1, timeout=DEADLINE) == 2
+
+
+def test_a_request_past_all_names(bus: Bus) -> None:
+    """Where a subscription has no number left for its names either, it is asked and answered like any other."""
+    sub = bus.subscribe("**")
+    for number in range(10_000):  # of 500 bytes each, which is more than the table and the subscription keep
+        bus.send(f"{number:0>250}", f"{number:0>250}", "/")
+        assert sub.receive(0) is not None
+    with serving(sub, lambda request: request.reply(request.path)):
+        assert bus.request("late" * 60, "ask" * 60, "/p", timeout=DEADLINE) == "/p"
+    assert "late" * 60 not in {system for system, _ in sub._names.values()}

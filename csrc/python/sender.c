@@ -1,0 +1,196 @@
+/* Sender.send: what has a route is encoded and sent; for all else there is `_send_slow`. */
+#include "fast.h"
+
+static struct {
+    int (*send)(const void *route, const char *json);
+    int (*send_raw)(const void *route, const char *path, size_t path_length, const char *data, size_t length);
+    PyObject *dumps;
+    PyObject *options;
+    PyObject *routes;    /* the name of the attribute */
+    PyObject *send_slow; /* the name of the method */
+} bound;
+
+typedef struct {
+    PyObject *system;
+    PyObject *kind;
+    PyObject *path;
+    PyObject *data;
+    PyObject *timeout; /* NULL where it was left out */
+} arguments;
+
+/* As C functions with keywords are called; nearly every call has none. */
+static int parse(arguments *to, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
+{
+    static char *names[] = {"system", "kind", "path", "data", "timeout", NULL};
+    *to = (arguments){.data = Py_None};
+    if (keywords == NULL && (count == 3 || count == 4)) {
+        to->system = given[0];
+        to->kind = given[1];
+        to->path = given[2];
+        if (count == 4) to->data = given[3];
+        return 1;
+    }
+    PyObject *positional = PyTuple_New(count), *named = PyDict_New();
+    int parsed = positional != NULL && named != NULL;
+    for (Py_ssize_t i = 0; parsed && i < count; i++) {
+        Py_INCREF(given[i]);
+        parsed = PyTuple_SetItem(positional, i, given[i]) == 0;
+    }
+    for (Py_ssize_t i = 0; parsed && keywords != NULL && i < PyTuple_Size(keywords); i++)
+        parsed = PyDict_SetItem(named, PyTuple_GetItem(keywords, i), given[count + i]) == 0;
+    parsed = parsed && PyArg_ParseTupleAndKeywords(positional, named, "OOO|O$O:send", names, &to->system, &to->kind,
+                                                   &to->path, &to->data, &to->timeout);
+    Py_XDECREF(positional); /* the caller holds what was in them */
+    Py_XDECREF(named);
+    return parsed;
+}
+
+/* Whether a timeout is a good one at first sight; of all others the slow way says what is wrong. */
+static int is_plain(PyObject *timeout)
+{
+    if (timeout == NULL || timeout == Py_None) return 1;
+    if (Py_TYPE(timeout) == &PyFloat_Type) return PyFloat_AsDouble(timeout) >= 0;
+    int overflow;
+    return Py_TYPE(timeout) == &PyLong_Type && PyLong_AsLongLongAndOverflow(timeout, &overflow) >= 0 && overflow == 0;
+}
+
+/* Clears an error that says no more than that the names or the data are none that can be sent: why not is for the slow way
+ * to say. Everything else, as of a signal handler, is raised. */
+static void clear(PyObject *expected)
+{
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(expected)) PyErr_Clear();
+}
+
+/* A new reference to the bytes that C knows the topic by; NULL without an error when the topic is new to this bus. */
+static PyObject *route_of(PyObject *sender, const arguments *of)
+{
+    PyObject *routes = PyObject_GetAttr(sender, bound.routes), *route = NULL;
+    if (routes == NULL) return NULL;
+    PyObject *kinds = PyDict_GetItemWithError(routes, of->system);
+    if (kinds != NULL) {
+        Py_INCREF(kinds); /* a comparison of names may run Python, which may close the bus */
+        route = PyDict_GetItemWithError(kinds, of->kind);
+        Py_XINCREF(route);
+        Py_DECREF(kinds);
+    }
+    Py_DECREF(routes);
+    if (route == NULL) clear(PyExc_TypeError);
+    return route;
+}
+
+/* These two: the status, or 1 where nothing was sent, with an error or without. The GIL is let go, as a publisher may
+ * have to wait for another's commit. */
+static int send_raw(const char *route, const arguments *what)
+{
+    Py_ssize_t length;
+    const char *path = PyUnicode_AsUTF8AndSize(what->path, &length);
+    if (path == NULL) clear(PyExc_UnicodeError);
+    if (path == NULL || length > EB_PATH_LIMIT) return 1;
+    const char *data = PyBytes_AsString(what->data);
+    size_t size = (size_t)PyBytes_Size(what->data);
+    int status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = bound.send_raw(route, path, (size_t)length, data, size);
+    Py_END_ALLOW_THREADS;
+    return status;
+}
+
+static int send_json(const char *route, const arguments *what)
+{
+    PyObject *pair = PyTuple_Pack(2, what->path, what->data);
+    if (pair == NULL) return 1;
+    PyObject *body = PyObject_CallFunctionObjArgs(bound.dumps, pair, Py_None, bound.options, NULL);
+    Py_DECREF(pair);
+    if (body == NULL) clear(PyExc_TypeError);
+    const char *json = body == NULL ? NULL : PyBytes_AsString(body);
+    int status = 1;
+    if (json != NULL) {
+        Py_BEGIN_ALLOW_THREADS;
+        status = bound.send(route, json);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_XDECREF(body);
+    return status;
+}
+
+static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
+{
+    arguments what;
+    if (!parse(&what, given, count, keywords)) return NULL;
+    int status = 1;
+    if (Py_TYPE(what.path) == &PyUnicode_Type && PyUnicode_GetLength(what.path) > 0 && is_plain(what.timeout)) {
+        PyObject *route = route_of(sender, &what);
+        const char *to = route == NULL ? NULL : PyBytes_AsString(route);
+        if (to != NULL) status = (PyBytes_CheckExact(what.data) ? send_raw : send_json)(to, &what);
+        Py_XDECREF(route);
+    }
+    if (status == 0) Py_RETURN_TRUE;
+    if (PyErr_Occurred()) return NULL;
+    return PyObject_CallMethodObjArgs(sender, bound.send_slow, what.system, what.kind, what.path, what.data,
+                                      what.timeout, NULL);
+}
+
+PyDoc_STRVAR(send_doc, "send($self, system, kind, path, data=None, *, timeout=...)\n--\n\n\
+Publishes one event; every subscriber can see it when this returns.\n\
+\n\
+Args:\n\
+    system, kind: the topic, segments separated by dots; up to 255 bytes each.\n\
+    path: what it is about; up to 4096 bytes.\n\
+    data: anything that orjson encodes, or bytes.\n\
+    timeout: seconds to wait for room in the ring; None for ever, 0 not at all; the bus's ``send_timeout`` if\n\
+        left out.\n\
+\n\
+Returns:\n\
+    True.\n\
+\n\
+Raises:\n\
+    InvalidError: a bad name or path, data that cannot be encoded, an event too large for the ring.\n\
+    PolicyDeniedError: the policy forbids it.\n\
+    FullError: the ring stayed full; the message names the subscriber that holds it back.\n\
+    ClosedError: the bus is closed.");
+
+static PyMethodDef sender_methods[] = {
+    {"send", (PyCFunction)(void (*)(void))sender_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(sender_doc, "Sends to topics that have a route; ``_send_slow`` does the rest, and says what is wrong.\n\
+\n\
+Attributes:\n\
+    _routes: by system and kind, as ``BusHandle.route`` makes them.");
+
+static PyType_Slot sender_slots[] = {
+    {Py_tp_doc, (void *)sender_doc},
+    {Py_tp_methods, sender_methods},
+    {0, NULL},
+};
+
+static PyType_Spec sender_spec = {
+    .name = "eventbus._fast.Sender",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = sender_slots,
+};
+
+PyObject *eb_bind_send(PyObject *module, PyObject *given)
+{
+    (void)module;
+    unsigned long long send, raw;
+    PyObject *dumps, *options;
+    if (!PyArg_ParseTuple(given, "KKOO:bind_send", &send, &raw, &dumps, &options)) return NULL;
+    bound.send = (int (*)(const void *, const char *))(uintptr_t)send;
+    bound.send_raw = (int (*)(const void *, const char *, size_t, const char *, size_t))(uintptr_t)raw;
+    Py_INCREF(dumps);
+    Py_INCREF(options);
+    bound.dumps = dumps;
+    bound.options = options;
+    Py_RETURN_NONE;
+}
+
+int eb_sender_ready(PyObject *module)
+{
+    bound.routes = PyUnicode_InternFromString("_routes");
+    bound.send_slow = PyUnicode_InternFromString("_send_slow");
+    PyObject *type = PyType_FromSpec(&sender_spec);
+    if (bound.routes == NULL || bound.send_slow == NULL || type == NULL) return 0;
+    return PyModule_AddObject(module, "Sender", type) == 0;
+}
