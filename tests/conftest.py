@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -37,7 +38,10 @@ from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker of tests that run the released build."""
+    """Registers the marker of tests that run the released build; and gives Ctrl-C back its meaning, which a shell takes
+    from what it runs in the background, and from all that this starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "release: runs the release build, in a process of its own or as a file")
 
 
