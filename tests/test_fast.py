@@ -177,6 +177,23 @@ def test_a_destructor_that_receives(bus: Bus, data: object, step: str) -> None:
         assert len(got) == 1000
 
 
+def test_receiving_inside_of_a_receive(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a batch is being taken, as a signal handler may find it, there is nothing; then all of it comes, once."""
+    opened, nested = eventbus.Subscription._opened, list[object]()
+
+    def receive_and_open(sub: eventbus.Subscription, *batch: Any) -> list[eventbus.Event]:
+        nested.extend((sub.receive(5), sub.receive_many(9, 5)))
+        return opened(sub, *batch)
+
+    monkeypatch.setattr(eventbus.Subscription, "_opened", receive_and_open)
+    with bus.subscribe("**") as sub:
+        sub._asked = True  # as if it had heard a request before
+        bus.send_many([(*TOPIC, "/a", number) for number in range(3)])
+        assert [take(sub).data for _ in range(3)] == [0, 1, 2]
+        assert sub.receive(0) is None
+    assert nested == [None, []]
+
+
 def test_the_columns_of_a_batch(bus: Bus, name: str) -> None:
     """Topics, sequences, texts and raw data of one batch each go with their own event."""
     rows = [
