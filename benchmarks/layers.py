@@ -60,7 +60,7 @@ def _time_layers(_control: Control, name: str, events: int) -> Layers:
 
 def _send_layers(bus: Any, events: int) -> Iterator[tuple[str, float]]:
     from eventbus import event
-    from eventbus._ring import lib
+    from eventbus.core.native import lib
 
     data = next(JsonLoad().events(0, [123456]))
     bus.send(SYSTEM, KIND, PATH, data)
@@ -104,7 +104,7 @@ def _receive_layers(bus: Any, subscription: Any, batches: int) -> Iterator[tuple
 
 def _taken_apart(subscription: Any) -> Iterator[tuple[str, float]]:
     from eventbus import event
-    from eventbus._ring import ffi, lib
+    from eventbus.core.native import ffi, lib
 
     handle = subscription._handle
     with timed() as scan:

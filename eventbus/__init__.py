@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from eventbus import lifetime
 from eventbus.bus import SEND_TIMEOUT, Bus
+from eventbus.core import lifetime
+from eventbus.core.segment import unlink
+from eventbus.core.stats import BusStats, SubscriberStats
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -21,10 +23,8 @@ from eventbus.errors import (
 from eventbus.event import Event
 from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
-from eventbus.segment import unlink
-from eventbus.stats import BusStats, SubscriberStats
 from eventbus.subscription import Channel, Subscription
-from eventbus.worker import Worker
+from eventbus.workers.worker import Worker
 
 __all__ = [
     "Bus",

@@ -15,9 +15,9 @@ def main() -> int:
         reader of the output went away.
     """
     try:
-        from eventbus import cli
+        from eventbus.cli import app
 
-        return cli.run(sys.argv[1:])
+        return app.run(sys.argv[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise

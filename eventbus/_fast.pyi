@@ -2,8 +2,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from eventbus._reader import SubscriptionHandle
-from eventbus._ring import Route
+from eventbus.core.native import Route
+from eventbus.core.reader import SubscriptionHandle
 from eventbus.errors import SegmentError
 from eventbus.event import Event
 

@@ -8,17 +8,18 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from eventbus import _ring, lifetime, patterns, segment
-from eventbus._reader import LATEST, SubscriptionHandle
-from eventbus._ring import deadline_after
+from eventbus import patterns
+from eventbus.core import lifetime, native, segment
+from eventbus.core.native import deadline_after
+from eventbus.core.reader import LATEST, SubscriptionHandle
+from eventbus.core.stats import BusStats, read_stats
+from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
 from eventbus.group import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, MAX_DELIVERIES, Member, make_group
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, reply_system, result_of, unanswered
 from eventbus.sending import Sender
-from eventbus.stats import BusStats, read_stats
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
-from eventbus.terms import Terms, check_name
 
 SEND_TIMEOUT = 5.0
 
@@ -239,10 +240,10 @@ class Bus(Sender):
             if sum(system is None or _would_hear(one.system, system) for one in handle.occupants()) >= count:
                 return True
             status = handle.roster_wait(epoch, deadline)
-            if status == _ring.NOTHING:
+            if status == native.NOTHING:
                 return False
-            if status != _ring.CLOSED:
-                _ring.checked(status, handle.what)
+            if status != native.CLOSED:
+                native.checked(status, handle.what)
 
     # --- the whole bus ---
 
@@ -337,7 +338,7 @@ def _reopen(name: str, options: dict[str, Any]) -> Bus:
 
 
 @contextlib.contextmanager
-def _room_for_member(bus: _ring.BusHandle, group: str) -> Iterator[None]:
+def _room_for_member(bus: native.BusHandle, group: str) -> Iterator[None]:
     """Whoever makes a group has a slot and a descriptor for itself: without a member it would hold publishers back."""
     if bus.has_group(group):
         yield

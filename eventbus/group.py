@@ -10,8 +10,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from eventbus import _ring
-from eventbus._reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
+from eventbus.core import native
+from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -32,7 +32,7 @@ DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 _log = logging.getLogger("eventbus")
 
 
-def make_group(bus: _ring.BusHandle, name: str, system: str, kind: str, start: int, max_deliveries: int | None) -> int:
+def make_group(bus: native.BusHandle, name: str, system: str, kind: str, start: int, max_deliveries: int | None) -> int:
     """The number of the group, made if there is none of the name; ``max_deliveries`` None takes it as it is.
 
     Raises:
@@ -40,7 +40,7 @@ def make_group(bus: _ring.BusHandle, name: str, system: str, kind: str, start: i
         SubscribersFullError: no slot or no group is left.
     """
     number = bus.group_create(name, system, kind, start, max_deliveries or 0)
-    if number == _ring.CONFLICT:
+    if number == native.CONFLICT:
         there = next((group for group in bus.groups() if group.name == name), None)
         if there is None:
             raise SegmentError(f"the group {name!r} of {bus.what} changed while it was looked at: it is damaged")
@@ -51,13 +51,13 @@ def make_group(bus: _ring.BusHandle, name: str, system: str, kind: str, start: i
             existing=(there.system, there.kind, there.max_deliveries),
             requested=(system, kind, max_deliveries),
         )
-    if number in (_ring.NO_SLOT, _ring.TABLE_FULL):
+    if number in (native.NO_SLOT, native.TABLE_FULL):
         raise SubscribersFullError(
             f"{bus.what} has no room for the group {name!r}: it takes one of its {bus.stats().max_subscribers} "
-            f"subscriber slots, and there are at most {_ring.GROUPS} groups",
-            limit=_ring.GROUPS,
+            f"subscriber slots, and there are at most {native.GROUPS} groups",
+            limit=native.GROUPS,
         )
-    return _ring.checked(number, bus.what)
+    return native.checked(number, bus.what)
 
 
 class Member(Subscription):
@@ -101,7 +101,7 @@ class Member(Subscription):
 
     def receive(self, timeout: float | None = None) -> Event | None:
         """The next event, after acknowledging the one before; else as ``Subscription.receive``."""
-        return self.receive_until(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
+        return self.receive_until(native.FOREVER if timeout is None else native.deadline_after(timeout))
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline. An event is taken and in hand in one step that no signal can part."""
@@ -262,7 +262,7 @@ class Member(Subscription):
         self._letters.clear()
 
     def __iter__(self) -> Iterator[Event]:
-        return iter(partial(self.receive_until, _ring.FOREVER), None)
+        return iter(partial(self.receive_until, native.FOREVER), None)
 
 
 def _letter(event: Event, group: str) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from array import array
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-from eventbus import _fast, _ring, patterns
-from eventbus._ring import deadline_after
+from eventbus import _fast, patterns
+from eventbus.core import native
+from eventbus.core.native import deadline_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
 from eventbus.policy import Guard
 
-_fast.bind_send(_ring.address_of("eb_send"), _ring.address_of("eb_send_raw"), dumps, OPTIONS)
+_fast.bind_send(native.address_of("eb_send"), native.address_of("eb_send_raw"), dumps, OPTIONS)
 
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
 
@@ -22,14 +23,14 @@ _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"
 class Sender(_fast.Sender):
     """The sending half of a bus. ``send`` is in C and comes here where a topic is new, or something is wrong."""
 
-    def __init__(self, name: str, handle: _ring.BusHandle, guard: Guard | None, send_timeout: float | None) -> None:
+    def __init__(self, name: str, handle: native.BusHandle, guard: Guard | None, send_timeout: float | None) -> None:
         self._name = name
         self._send_timeout = send_timeout
         self._guard = guard
-        self._routes: dict[str, dict[str, _ring.Route]] = {}  # of topics that are allowed by the policy
+        self._routes: dict[str, dict[str, native.Route]] = {}  # of topics that are allowed by the policy
         self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
-        self._handle: _ring.BusHandle | None = handle
+        self._handle: native.BusHandle | None = handle
 
     @property
     def name(self) -> str:
@@ -75,7 +76,7 @@ class Sender(_fast.Sender):
         if topic < 0:
             self._refuse(handle, topic)
         names = (b"", b"")
-        if topic == _ring.INLINE:
+        if topic == native.INLINE:
             if self._untabled == NAMES_KEPT:
                 return topic
             self._untabled += 1
@@ -89,7 +90,7 @@ class Sender(_fast.Sender):
         _check_names(system, kind, path)
         self._allow_send(handle, system)
 
-    def _allow_send(self, handle: _ring.BusHandle, system: str) -> None:
+    def _allow_send(self, handle: native.BusHandle, system: str) -> None:
         if not handle.writable:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
         if self._guard is not None:
@@ -107,7 +108,7 @@ class Sender(_fast.Sender):
             try:
                 rows.extend(row)
             except OverflowError:  # more than 32 bits can say
-                self._refuse(self._open_handle(), _ring.TOO_LARGE, size=len(bytes_))
+                self._refuse(self._open_handle(), native.TOO_LARGE, size=len(bytes_))
         if parts:
             handle, blob = self._open_handle(), b"".join(parts)
             status = handle.send_batch(rows, len(parts), blob, deadline)
@@ -115,10 +116,10 @@ class Sender(_fast.Sender):
                 self._refuse(handle, status, seconds, len(blob))
         return len(parts)
 
-    def _refuse(self, handle: _ring.BusHandle, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
-        if status == _ring.FULL:
+    def _refuse(self, handle: native.BusHandle, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
+        if status == native.FULL:
             self._full(handle, seconds)
-        if status == _ring.TOO_LARGE:
+        if status == native.TOO_LARGE:
             limit = handle.event_limit
             raise InvalidError(
                 f"{size} bytes are too many for the bus {self._name!r}: one event may take {limit} bytes, a quarter of "
@@ -126,16 +127,16 @@ class Sender(_fast.Sender):
                 size=size,
                 limit=limit,
             )
-        if status == _ring.BUSY:
+        if status == native.BUSY:
             pid = handle.lock_holder()
             raise UnavailableError(
                 f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
             )
-        _ring.fail(status, handle.what)
+        native.fail(status, handle.what)
 
-    def _full(self, handle: _ring.BusHandle, seconds: float | None) -> NoReturn:
+    def _full(self, handle: native.BusHandle, seconds: float | None) -> NoReturn:
         slowest = handle.slowest()
-        if isinstance(slowest, _ring.Group):
+        if isinstance(slowest, native.Group):
             members = [one for one in handle.occupants() if one.group == slowest.number]
             names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
             raise FullError(
@@ -170,7 +171,7 @@ class Sender(_fast.Sender):
         status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
         if status < 0:
             self._refuse(handle, status, seconds, len(blob))
-        if topic != _ring.INLINE:
+        if topic != native.INLINE:
             self._own_topics[system, kind] = topic
         return True
 
@@ -179,13 +180,13 @@ class Sender(_fast.Sender):
         self._routes = {}
         self._handle = None
 
-    def _live_handle(self) -> _ring.BusHandle:
+    def _live_handle(self) -> native.BusHandle:
         handle = self._open_handle()
         if handle.closed:
             raise ClosedError(f"the bus {self._name!r} was shut down")
         return handle
 
-    def _open_handle(self) -> _ring.BusHandle:
+    def _open_handle(self) -> native.BusHandle:
         handle = self._handle
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
@@ -199,7 +200,7 @@ def _check_names(system: str, kind: str, path: str) -> None:
 
 
 def _row(topic: int, system: str, kind: str, path: str, data: Any) -> tuple[tuple[int, ...], bytes]:
-    names = (system.encode(), kind.encode()) if topic == _ring.INLINE else (b"", b"")
+    names = (system.encode(), kind.encode()) if topic == native.INLINE else (b"", b"")
     if isinstance(data, (bytes, bytearray, memoryview)):
         raw_path, body = path.encode(), bytes(data)
     else:

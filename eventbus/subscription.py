@@ -11,8 +11,9 @@ from itertools import chain, islice
 from operator import length_hint
 from typing import NoReturn
 
-from eventbus import _fast, _ring
-from eventbus._reader import (
+from eventbus import _fast
+from eventbus.core import native
+from eventbus.core.reader import (
     BATCH_LIMIT,
     LABEL_LIMIT,
     LARGE,
@@ -25,7 +26,7 @@ from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event, loads
 from eventbus.request import MARK, Answer, opened
 
-_fast.bind_receive(_ring.address_of("eb_receive"), _ring.address_of("eb_ack"), loads, Event, SegmentError)
+_fast.bind_receive(native.address_of("eb_receive"), native.address_of("eb_ack"), loads, Event, SegmentError)
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
@@ -92,17 +93,17 @@ class Subscription(_fast.Receiver):
         """
         for event in self._ready:
             return event  # not by next(): its event would be lost where a signal handler raises as the call returns
-        return self._next(_ring.FOREVER if timeout is None else _ring.deadline_after(timeout))
+        return self._next(native.FOREVER if timeout is None else native.deadline_after(timeout))
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
         """The next 1 to ``limit`` events, without waiting for more than the first; [] as ``receive`` gives None."""
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
         events: list[Event] = []
-        deadline = _ring.deadline_after(timeout)
+        deadline = native.deadline_after(timeout)
         try:
             events += islice(self._ready, limit)
-            while len(events) < limit and self._fill(_ring.POLL if events else deadline):
+            while len(events) < limit and self._fill(native.POLL if events else deadline):
                 events += islice(self._ready, limit - len(events))
         except BaseException:  # of a signal handler, or damage: what was taken so far comes first next time
             with self._receiving:
@@ -177,7 +178,7 @@ class Subscription(_fast.Receiver):
 
     def _batches(self) -> Iterator[Iterator[Event]]:
         yield self._ready
-        while self._fill(_ring.FOREVER):
+        while self._fill(native.FOREVER):
             yield self._ready
 
     def __enter__(self) -> Subscription:
@@ -215,7 +216,7 @@ class Subscription(_fast.Receiver):
     def _await_turn(self, lock: threading.RLock, deadline: int) -> bool:
         """Waits for the lock that another thread has. A loop takes the result from C and stores it in one step: a
         signal handler that raises as a call returns would leave the lock taken, and nobody to know."""
-        for taken in map(lock.acquire, (True,), (_ring.seconds_left(deadline),)):
+        for taken in map(lock.acquire, (True,), (native.seconds_left(deadline),)):
             return taken
         return False
 
@@ -239,11 +240,11 @@ class Subscription(_fast.Receiver):
             handle.decide(topic, names, self._verdict(*names), self._names)
         elif status == LARGE:
             handle.reserve()
-        elif status == _ring.CLOSED:
+        elif status == native.CLOSED:
             self._ended = True
-        elif status != _ring.INTERRUPTED:
-            _ring.fail(status, handle.bus.what)
-        return status != _ring.CLOSED
+        elif status != native.INTERRUPTED:
+            native.fail(status, handle.bus.what)
+        return status != native.CLOSED
 
     def _verdict(self, system: str, kind: str) -> bool:
         """Whether it hears a topic."""

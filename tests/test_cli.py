@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import eventbus
-from eventbus import cli
-from eventbus.segment import list_names
+from eventbus.cli import app as cli
+from eventbus.core.segment import list_names
 
 pytestmark = pytest.mark.release
 

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import cli, tables
-from eventbus.segment import SHARED_MEMORY, inspect_bus, list_names
-from eventbus.terms import CAPACITY
+from eventbus.cli import app as cli
+from eventbus.cli import tables
+from eventbus.core.segment import SHARED_MEMORY, inspect_bus, list_names
+from eventbus.core.terms import CAPACITY
 
 SECONDS = 60  # a deadline that fails; nothing here takes a tenth of it
 VERSION_OFFSET, CHECK_OFFSET = 8, 56  # in the signature that both segments begin with

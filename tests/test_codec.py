@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus import Bus, InvalidError, SegmentError
-from eventbus._ring import lib
+from eventbus.core.native import lib
 from eventbus.event import encode
 
 generated = settings(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import Bus, EventBusError, SegmentError, _ring
-from eventbus._ring import lib
+from eventbus import Bus, EventBusError, SegmentError
+from eventbus.core import native
+from eventbus.core.native import lib
 from eventbus.request import marked
 from harness import Fork, Line, ring_of, roster_of
 
@@ -22,7 +23,7 @@ SIGNATURE = 64  # bytes, at the beginning of each segment; its words in csrc/lay
 CLOSED = range(264, 268)  # the ring's word that ends every subscription at once, which would be too easy
 CAPACITY = 8192
 SLOT = 1280  # bytes of a subscriber slot
-SLOTS = _ring.roster_bytes(1024) - 1024 * SLOT  # where they begin
+SLOTS = native.roster_bytes(1024) - 1024 * SLOT  # where they begin
 RING_HOT = [range(256, 640), range(4096, 4160), range(-CAPACITY, 0)]
 ROSTER_HOT = [range(512), range(4096, 4096 + 1024), range(SLOTS, SLOTS + 2 * SLOT)]
 WRITES = 3000

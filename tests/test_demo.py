@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from eventbus import Bus, demo
-from eventbus.segment import list_names
+from eventbus import Bus
+from eventbus.cli import demo
+from eventbus.core.segment import list_names
 
 pytestmark = pytest.mark.release
 
@@ -24,7 +25,7 @@ DEMO = [sys.executable, "-m", "eventbus", "demo"]
 
 HELD = """
 import os, sys
-from eventbus import cli, demo
+from eventbus.cli import app as cli, demo
 
 measure = demo.measure
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import eventbus
 from eventbus import Bus, ClosedError
-from eventbus.segment import inspect_bus
+from eventbus.core.segment import inspect_bus
 from harness import Child, Fork, Line, ring_of, roster_of
 
 MEGABYTE = 1 << 20

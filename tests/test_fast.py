@@ -14,7 +14,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, SegmentError, _fast
-from eventbus._ring import lib
+from eventbus.core.native import lib
 from harness import take
 
 TOPIC = ("orders", "order.created")

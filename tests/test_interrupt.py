@@ -19,8 +19,8 @@ import pytest
 
 import eventbus
 from eventbus import Bus, Event, InvalidError, SegmentError, Subscription
-from eventbus._reader import SubscriptionHandle
-from eventbus._ring import lib
+from eventbus.core.native import lib
+from eventbus.core.reader import SubscriptionHandle
 from harness import DEADLINE, Fork, Line, arm, take
 
 EVENTS = 5

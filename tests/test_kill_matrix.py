@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventbus import segment
+from eventbus.core import segment
 from harness import Fork, points
 from matrix import ordinary
 from matrix.moments import MOMENTS

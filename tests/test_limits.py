@@ -13,7 +13,8 @@ import pytest
 from eventbus._eventbus import lib
 
 import eventbus
-from eventbus import Bus, InvalidError, SubscribersFullError, _ring, patterns, terms
+from eventbus import Bus, InvalidError, SubscribersFullError, patterns
+from eventbus.core import native, terms
 from eventbus.event import PATH_LIMIT
 from harness import Fork, Line, ring_of, roster_of
 
@@ -49,10 +50,10 @@ def test_the_readme_states_it(row: str) -> None:
 def test_c_and_python_have_the_same_limits(bus: Bus) -> None:
     """What Python checks before C does is what C would check."""
     assert (patterns.LIMIT, PATH_LIMIT) == (lib.EB_NAME_LIMIT, lib.EB_PATH_LIMIT)
-    assert (_ring.SUBSCRIBERS_LIMIT, _ring.GROUPS) == (lib.EB_SUBSCRIBERS_LIMIT, lib.EB_GROUPS)
+    assert (native.SUBSCRIBERS_LIMIT, native.GROUPS) == (lib.EB_SUBSCRIBERS_LIMIT, lib.EB_GROUPS)
     assert bus.stats().max_subscribers == terms.MAX_SUBSCRIBERS
-    assert _ring.ring_bytes(1 << 40) > 1 << 40
-    assert _ring.ring_bytes((1 << 40) + 1) < 0
+    assert native.ring_bytes(1 << 40) > 1 << 40
+    assert native.ring_bytes((1 << 40) + 1) < 0
 
 
 @contextmanager
@@ -196,7 +197,7 @@ def test_the_largest_capacity(name: str) -> None:
     room = os.statvfs("/dev/shm")
     if room.f_bavail * room.f_frsize > 1 << 40:
         pytest.skip("/dev/shm has more than 1 TiB free")
-    with pytest.raises(OSError, match=f"needs {_ring.ring_bytes(1 << 40)} bytes more"):
+    with pytest.raises(OSError, match=f"needs {native.ring_bytes(1 << 40)} bytes more"):
         eventbus.open(name, capacity=1 << 40)
     with pytest.raises(InvalidError, match="at most 1 TiB"):
         eventbus.open(name, capacity=(1 << 40) + 1)

@@ -11,7 +11,8 @@ import posix_ipc
 import pytest
 
 import eventbus
-from eventbus import Bus, UnavailableError, _ring
+from eventbus import Bus, UnavailableError
+from eventbus.core import native
 from harness import Fork, Line, arm, ring_of, roster_of, sealed, unsealed
 
 EVENTS = 50_000
@@ -155,7 +156,7 @@ def leave_in_steps(_: Line, name: str, number: int) -> None:
 
 def test_who_leaves_slowly_removes_no_other_bus(fork: Fork, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new bus of the name is only made once nothing of the old one is left to be removed, so it stays whole."""
-    monkeypatch.setattr(_ring, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(native, "LOCK_SECONDS", 0.05)
     leaver = fork(leave_in_steps, name, signal.SIGSTOP)
     leaver.wait_stopped()
     with pytest.raises(UnavailableError):

@@ -21,7 +21,7 @@ import pytest
 
 import eventbus
 from eventbus import SegmentError
-from eventbus.segment import inspect_bus, list_names
+from eventbus.core.segment import inspect_bus, list_names
 from harness import SHARED_MEMORY, Fork, Line, ring_of, roster_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,7 +144,7 @@ def refused(name: str, reason: str) -> None:
 
 def command(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     """The command line's exit code and what it said."""
-    from eventbus import cli
+    from eventbus.cli import app as cli
 
     capsys.readouterr()
     status = cli.run(list(arguments))

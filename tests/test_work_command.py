@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, InvalidError
-from eventbus.work import load
+from eventbus.cli.work import load
 from harness import DEADLINE, take, until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def test_the_command(bus: Bus, tmp_path: Path) -> None:
     """``eventbus work``: a killed process is replaced and its event done by another; Ctrl-C ends it cleanly."""
     done = bus.subscribe("done")
     (tmp_path / "example.py").write_text(textwrap.dedent(MODULE.format(name=bus.name)))
-    program = "import typer, eventbus.work; typer.run(eventbus.work.work)"
+    program = "import typer, eventbus.cli.work; typer.run(eventbus.cli.work.work)"
     arguments = [bus.name, "example:worker", "--processes", "2", "--group", "g"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(

@@ -9,7 +9,7 @@ from itertools import count
 
 import eventbus
 from eventbus import Bus, Event, SegmentError, Subscription
-from eventbus._ring import INLINE, lib
+from eventbus.core.native import INLINE, lib
 from eventbus.request import MARK
 
 CAPACITY = 16 * 1024

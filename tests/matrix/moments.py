@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import posix_ipc
 
-from eventbus import segment
+from eventbus.core import segment
 
 
 class Moment(NamedTuple):

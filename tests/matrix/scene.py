@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import eventbus
-from eventbus import FullError, UnavailableError, _reader, _ring
+from eventbus import FullError, UnavailableError
+from eventbus.core import native, reader
 from eventbus.group import Member
 from harness import DEADLINE, Child, Job, Line, arm, sealed, unsealed, until
 from matrix import moments
@@ -82,7 +83,7 @@ class Aim(NamedTuple):
 def patience(seconds: float) -> Iterator[None]:
     """Whoever opens, leaves or subscribes waits no longer for a lock, in this process."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in (_ring, _reader):
+        for module in (native, reader):
             patched.setattr(module, "LOCK_SECONDS", seconds)
         yield
 

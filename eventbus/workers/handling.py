@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, cast
 
-from eventbus._reader import LABEL_LIMIT
 from eventbus.bus import Bus
+from eventbus.core.reader import LABEL_LIMIT
 from eventbus.errors import EventBusError
 from eventbus.event import Event
 from eventbus.group import Member

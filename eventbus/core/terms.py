@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from eventbus import _ring
+from eventbus.core import native
 from eventbus.errors import InvalidError
 
 CAPACITY = 16 * 1024 * 1024
@@ -49,11 +49,11 @@ def check_terms(terms: Terms) -> None:
     for what, value in (("capacity", terms.capacity), ("max_subscribers", terms.max_subscribers)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InvalidError(f"{what} must be a positive int, not {value!r}", **{what: value})
-    if terms.capacity is not None and (terms.capacity >= 1 << 63 or _ring.ring_bytes(terms.capacity) < 0):
+    if terms.capacity is not None and (terms.capacity >= 1 << 63 or native.ring_bytes(terms.capacity) < 0):
         raise InvalidError(f"capacity must be at most 1 TiB, not {terms.capacity} bytes", capacity=terms.capacity)
-    if terms.max_subscribers is not None and terms.max_subscribers > _ring.SUBSCRIBERS_LIMIT:
+    if terms.max_subscribers is not None and terms.max_subscribers > native.SUBSCRIBERS_LIMIT:
         raise InvalidError(
-            f"max_subscribers must be at most {_ring.SUBSCRIBERS_LIMIT}, not {terms.max_subscribers}",
+            f"max_subscribers must be at most {native.SUBSCRIBERS_LIMIT}, not {terms.max_subscribers}",
             max_subscribers=terms.max_subscribers,
         )
     if terms.mode not in MODES:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import posix_ipc
 
-from eventbus import _ring
+from eventbus.core import native
+from eventbus.core.stats import BusStats, read_stats
+from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
-from eventbus.stats import BusStats, read_stats
-from eventbus.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 
 SHARED_MEMORY = Path("/dev/shm")  # where glibc's shm_open keeps segments
 
@@ -112,13 +112,15 @@ def _inspect_roster(about: Inspection, roster_fd: int) -> Inspection:
 def _inspect_trusted(about: Inspection, roster_fd: int) -> Inspection:
     _check_trust(about.name, roster_fd)
     what = f"the bus {about.name!r}"
-    if not _ring.is_signed(roster_fd, what):
-        _ring.enter_door(roster_fd, what)  # whoever is making it has finished or died by then
-    attached = _ring.attached(roster_fd)
-    if attached == 0 and not (_ring.is_signed(roster_fd, what) and _ring.persists(roster_fd) and _has_ring(about.name)):
+    if not native.is_signed(roster_fd, what):
+        native.enter_door(roster_fd, what)  # whoever is making it has finished or died by then
+    attached = native.attached(roster_fd)
+    if attached == 0 and not (
+        native.is_signed(roster_fd, what) and native.persists(roster_fd) and _has_ring(about.name)
+    ):
         return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
     with _closing(_open_ring(about.name, read_only=True)) as ring_fd:
-        handle = _ring.BusHandle(ring_fd, roster_fd, False, what)
+        handle = native.BusHandle(ring_fd, roster_fd, False, what)
     stats = replace(read_stats(about.name, handle), attached=attached)  # which counts the asker in
     state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
     return replace(about, state=state, attached=attached, stats=stats)
@@ -229,7 +231,7 @@ def _closing(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def open_bus(name: str, terms: Terms) -> _ring.BusHandle:
+def open_bus(name: str, terms: Terms) -> native.BusHandle:
     """Attaches to the bus, or makes it; what a crash left behind is replaced or, if it persists, repaired.
 
     Raises:
@@ -247,13 +249,13 @@ def open_bus(name: str, terms: Terms) -> _ring.BusHandle:
         roster_fd, created = found
         with _closing(roster_fd):
             _check_trust(name, roster_fd)
-            _ring.enter_door(roster_fd, f"the bus {name!r}")
+            native.enter_door(roster_fd, f"the bus {name!r}")
             if not _is_current(roster, roster_fd):
                 continue
             try:
                 handle = _settle(name, terms, roster_fd, created)
             except BaseException:
-                _ring.detach(roster_fd)  # a handle that the traceback keeps alive shares these locks
+                native.detach(roster_fd)  # a handle that the traceback keeps alive shares these locks
                 raise
             if handle is not None:
                 return handle
@@ -271,13 +273,13 @@ def _open_or_create(name: str, roster: str) -> tuple[int, bool] | None:
     return None
 
 
-def _settle(name: str, terms: Terms, roster_fd: int, created: bool) -> _ring.BusHandle | None:
+def _settle(name: str, terms: Terms, roster_fd: int, created: bool) -> native.BusHandle | None:
     """Behind the door of the right roster: build, join, repair; None after removing what was abandoned."""
-    signed = _ring.is_signed(roster_fd, f"the bus {name!r}")
-    alone = _ring.attached(roster_fd) == 0
+    signed = native.is_signed(roster_fd, f"the bus {name!r}")
+    alone = native.attached(roster_fd) == 0
     if created and not signed:
         handle = _build(name, terms, roster_fd)
-    elif alone and not (signed and (terms.persist or _ring.persists(roster_fd)) and _has_ring(name)):
+    elif alone and not (signed and (terms.persist or native.persists(roster_fd)) and _has_ring(name)):
         with contextlib.suppress(FileNotFoundError):
             unlink(name)
         return None
@@ -285,11 +287,11 @@ def _settle(name: str, terms: Terms, roster_fd: int, created: bool) -> _ring.Bus
         handle = _join(name, terms, roster_fd, alone)
     if terms.persist:
         handle.persist()
-    _ring.leave_door(roster_fd)
+    native.leave_door(roster_fd)
     return handle
 
 
-def _build(name: str, terms: Terms, roster_fd: int) -> _ring.BusHandle:
+def _build(name: str, terms: Terms, roster_fd: int) -> native.BusHandle:
     capacity = terms.capacity or CAPACITY
     max_subscribers = terms.max_subscribers or MAX_SUBSCRIBERS
     ring, roster = _names(name)
@@ -297,13 +299,13 @@ def _build(name: str, terms: Terms, roster_fd: int) -> _ring.BusHandle:
         with contextlib.suppress(posix_ipc.ExistentialError):
             _unlink_segment(name, ring)
         with _closing(_open_segment(name, ring, create=0o600)) as ring_fd:
-            _reserve(name, ring_fd, _ring.ring_bytes(capacity))
-            _reserve(name, roster_fd, _ring.roster_bytes(max_subscribers))
-            _ring.attach(roster_fd)
+            _reserve(name, ring_fd, native.ring_bytes(capacity))
+            _reserve(name, roster_fd, native.roster_bytes(max_subscribers))
+            native.attach(roster_fd)
             os.fchmod(ring_fd, terms.mode)
             os.fchmod(roster_fd, 0o660 if terms.mode & 0o040 else terms.mode)
-            _ring.format_segments(ring_fd, roster_fd, capacity, max_subscribers)
-            return _ring.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
+            native.format_segments(ring_fd, roster_fd, capacity, max_subscribers)
+            return native.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
     except BaseException:
         for segment in (ring, roster):
             with contextlib.suppress(posix_ipc.ExistentialError, OSError):  # the first error is the one to tell
@@ -324,7 +326,7 @@ def _reserve(name: str, fd: int, size: int) -> None:
     except OSError as error:
         if error.errno == errno.EFBIG:
             limit = "the limit on the size of files (ulimit -f) is below that; raise it"
-        elif _ring.no_space(error):
+        elif native.no_space(error):
             limit = (
                 f"/dev/shm has {seen.f_bavail * seen.f_frsize} free; open it with a smaller capacity, remove what "
                 "'eventbus ls' shows as abandoned, or enlarge /dev/shm (docker run --shm-size)"
@@ -335,13 +337,13 @@ def _reserve(name: str, fd: int, size: int) -> None:
         raise OSError(error.errno, reason) from error
 
 
-def _join(name: str, terms: Terms, roster_fd: int, alone: bool) -> _ring.BusHandle:
-    _ring.attach(roster_fd)
+def _join(name: str, terms: Terms, roster_fd: int, alone: bool) -> native.BusHandle:
+    native.attach(roster_fd)
     if alone:
         with _closing(_open_ring(name)) as ring_fd:
-            _ring.repair(ring_fd, roster_fd, f"the bus {name!r}")
+            native.repair(ring_fd, roster_fd, f"the bus {name!r}")
     with _closing(_open_ring(name, read_only=not terms.writable)) as ring_fd:
-        handle = _ring.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
+        handle = native.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
     _check_sizes(name, terms, handle.stats())
     return handle
 
@@ -369,7 +371,7 @@ def _open_ring(name: str, *, read_only: bool = False) -> int:
     return fd
 
 
-def _check_sizes(name: str, terms: Terms, stats: _ring.Stats) -> None:
+def _check_sizes(name: str, terms: Terms, stats: native.Stats) -> None:
     page = os.sysconf("SC_PAGESIZE")
     wanted = None if terms.capacity is None else -(-terms.capacity // page) * page
     pairs = (("capacity", wanted, stats.capacity), ("max_subscribers", terms.max_subscribers, stats.max_subscribers))
@@ -383,12 +385,12 @@ def _check_sizes(name: str, terms: Terms, stats: _ring.Stats) -> None:
             )
 
 
-def leave_bus(name: str, handle: _ring.BusHandle) -> None:
+def leave_bus(name: str, handle: native.BusHandle) -> None:
     """Gives the attachment back; the last one out removes the segments, unless the bus persists."""
     fd = handle.roster_fd
-    _ring.enter_door(fd, handle.what)
+    native.enter_door(fd, handle.what)
     try:
-        if _ring.attached(fd) == 0 and not _ring.persists(fd) and _is_current(_names(name)[1], fd):
+        if native.attached(fd) == 0 and not native.persists(fd) and _is_current(_names(name)[1], fd):
             with contextlib.suppress(OSError):  # it stays behind as abandoned; leaving is not for others to forbid
                 unlink(name)
     finally:

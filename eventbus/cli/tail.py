@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from rich.text import Text
 
+from eventbus.cli.tables import printable
 from eventbus.event import Event
 from eventbus.subscription import Subscription
-from eventbus.tables import printable
 
 BATCH = 256
 

@@ -19,12 +19,12 @@ import typer.main
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import eventbus
-from eventbus import demo, tables, tail
+from eventbus.cli import demo, tables, tail
+from eventbus.cli.feed import Feed, parse
+from eventbus.cli.work import work
+from eventbus.core.segment import inspect_bus, list_names
 from eventbus.errors import EventBusError, UnavailableError
 from eventbus.event import Event
-from eventbus.feed import Feed, parse
-from eventbus.segment import inspect_bus, list_names
-from eventbus.work import work
 
 CANCELED = 130  # these two as a shell says it of a command that a signal ended
 CLOSED_PIPE = 141

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from eventbus.errors import InvalidError
-from eventbus.handling import DONE, RETIRED, Handling
+from eventbus.workers.handling import DONE, RETIRED, Handling
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds before a restart, doubled each time
 STEADY = 10.0  # seconds after which a process counts as one that works

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventbus.segment import Inspection
-from eventbus.stats import BusStats
+from eventbus.core.segment import Inspection
+from eventbus.core.stats import BusStats
 
 Row = dict[str, Any]
 

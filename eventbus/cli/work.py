@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from eventbus.errors import InvalidError
-from eventbus.worker import Worker
+from eventbus.workers.worker import Worker
 
 
 def work(

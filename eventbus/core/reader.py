@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbus._ring import INLINE, LOCK_SECONDS, BusHandle, checked, deadline_after, decode_names, ffi, lib, until_done
+from eventbus.core.native import (
+    INLINE,
+    LOCK_SECONDS,
+    BusHandle,
+    checked,
+    deadline_after,
+    decode_names,
+    ffi,
+    lib,
+    until_done,
+)
 from eventbus.errors import SubscribersFullError
 
 LABEL_LIMIT: int = lib.EB_LABEL_LIMIT

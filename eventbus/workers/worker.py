@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from eventbus import patterns
 from eventbus.bus import Bus
-from eventbus.crew import Crew
 from eventbus.errors import InvalidError
 from eventbus.event import Event
 from eventbus.group import MAX_DELIVERIES
-from eventbus.handling import Handling
+from eventbus.workers.crew import Crew
+from eventbus.workers.handling import Handling
 
 Function = TypeVar("Function", bound=Callable[[Event], Any])
 

@@ -1,0 +1,1 @@
+"""The command line, a room per family of commands."""
