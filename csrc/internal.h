@@ -304,12 +304,14 @@ int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
 void eb_event_post_one(eb_event_count *count);
 
-/* subscription.c and receive.c */
-int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
-int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
+/* batch.c */
 void eb_batch_begin(eb_subscription *sub);
 void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
+
+/* subscription.c and receive.c */
+int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
+int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);

@@ -132,11 +132,6 @@ void eb_interrupt(eb_subscription *sub)
     if (sub->group) eb_member_wake(sub, true);
 }
 
-eb_batch *eb_batch_of(eb_subscription *sub)
-{
-    return &sub->batch;
-}
-
 uint32_t eb_slot(const eb_subscription *sub)
 {
     return sub->index;
@@ -215,16 +210,6 @@ int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
     if (!heard && ours) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
     EB_TEST_POINT(topic_decided);
     return (int)topic;
-}
-
-int eb_reserve(eb_subscription *sub, uint64_t size)
-{
-    if (size <= sub->batch.size) return EB_OK;
-    char *buffer = realloc(sub->batch.buffer, size);
-    if (!buffer) return EB_SYSTEM;
-    sub->batch.buffer = buffer;
-    sub->batch.size = size;
-    return EB_OK;
 }
 
 /* --- what waits --- */
