@@ -309,9 +309,13 @@ void eb_batch_begin(eb_subscription *sub);
 void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
 
-/* subscription.c and receive.c */
+/* verdicts.c */
 int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
 int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
+int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_t position, char *names,
+                    uint32_t *system_length, uint32_t *kind_length);
+
+/* receive.c */
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
