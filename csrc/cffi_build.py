@@ -9,7 +9,7 @@ from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "names.c"]
-LEAVES += ["batch.c", "verdicts.c"]
+LEAVES += ["batch.c", "verdicts.c", "news.c"]
 FLOWS = ["bus.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c"]
 FLOWS += ["receive.c", "member.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"

@@ -315,7 +315,7 @@ int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
 int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_t position, char *names,
                     uint32_t *system_length, uint32_t *kind_length);
 
-/* receive.c */
+/* news.c */
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);

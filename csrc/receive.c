@@ -49,20 +49,6 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     return EB_OK;
 }
 
-/* After a cursor was stored: tells publishers that wait for room, when an eighth of the ring, or all, is free. [space]
- */
-void eb_freed(eb_subscription *sub, bool all)
-{
-    eb_event_count *space = &sub->bus->roster.header->space;
-    if (atomic_load(&space->waiters) == 0) {
-        sub->freed = 0;
-        return;
-    }
-    if (!all && sub->freed < sub->bus->ring.capacity / 8) return;
-    sub->freed = 0;
-    eb_event_post(space);
-}
-
 /* Gives what was read back to the publishers. */
 static int advance(eb_subscription *sub, uint64_t committed)
 {
@@ -102,18 +88,6 @@ static int scan(eb_subscription *sub, uint32_t limit)
     if (count == 0) return status;
     eb_took(&sub->pace, count, atomic_load_explicit(&sub->position, memory_order_relaxed) - before);
     return (int)count;
-}
-
-bool eb_ended(const eb_subscription *sub)
-{
-    return atomic_load(&sub->interrupted) || atomic_load(&sub->bus->interrupted);
-}
-
-/* Whether there is something to do for whoever saw `seen` committed. */
-bool eb_moved(const eb_subscription *sub, uint64_t seen)
-{
-    const eb_ring_header *header = sub->bus->ring.header;
-    return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
 }
 
 /* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
