@@ -266,6 +266,7 @@ bool eb_waiter_lower(eb_roster *roster, uint32_t slot);
 
 /* group.c */
 int eb_group_named(const eb_roster *roster, const char *name);
+uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster);
 bool eb_group_try_lock(eb_group *group, uint64_t token);
 bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token);
 void eb_group_unlock(eb_group *group);
@@ -329,9 +330,13 @@ int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t dea
 /* publish.c */
 uint64_t eb_published(void);
 
+/* relay.c */
+void eb_relay_wake(eb_subscription *sub, bool all);
+void eb_relay_pass_on(eb_subscription *sub);
+int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline);
+
 /* member.c */
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
-void eb_member_wake(eb_subscription *sub, bool all);
 
 /* bus.c */
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);

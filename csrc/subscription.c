@@ -127,7 +127,7 @@ void eb_interrupt(eb_subscription *sub)
 {
     atomic_store(&sub->interrupted, true);
     eb_semaphore_post(&sub->slot->semaphore);
-    if (sub->group) eb_member_wake(sub, true);
+    if (sub->group) eb_relay_wake(sub, true);
 }
 
 uint32_t eb_slot(const eb_subscription *sub)
