@@ -11,7 +11,7 @@ CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "names.c"]
 LEAVES += ["batch.c", "verdicts.c", "news.c"]
 FLOWS = ["bus.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c"]
-FLOWS += ["receive.c", "relay.c", "member.c", "subscription.c"]
+FLOWS += ["single.c", "relay.c", "member.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
 COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"

@@ -335,6 +335,9 @@ void eb_relay_wake(eb_subscription *sub, bool all);
 void eb_relay_pass_on(eb_subscription *sub);
 int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline);
 
+/* single.c */
+int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
+
 /* member.c */
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
 

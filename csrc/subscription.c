@@ -1,4 +1,4 @@
-/* The public functions of a subscription: join, receive a batch, wait, leave. */
+/* A subscription as a whole: join, leave, and receive, alone or as a member of a group. */
 #define _GNU_SOURCE
 #include "internal.h"
 
@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #define BUFFER_BYTES (64u * 1024u)
+
+/* --- join --- */
 
 /* Stored, then looked again until nothing was committed in between: every gate computed before our cursor could be seen
  * was computed from a committed position at or before it. [gate] */
@@ -95,6 +97,8 @@ eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadli
     return NULL;
 }
 
+/* --- leave --- */
+
 /* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. */
 int eb_unsubscribe(eb_subscription *sub)
 {
@@ -138,4 +142,17 @@ uint32_t eb_slot(const eb_subscription *sub)
 uint64_t eb_lost(const eb_subscription *sub)
 {
     return atomic_load(&sub->lost);
+}
+
+/* --- receive --- */
+
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+{
+    eb_batch_head *head = &sub->batch.head;
+    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
+    if (status <= 0 && status != EB_EXHAUSTED) return status;
+    head->status = status;
+    head->number++;
+    return status;
 }

@@ -1,4 +1,4 @@
-/* The receive flow: take records one by one into a batch, advance the cursor, sleep until there are more. */
+/* The flow of a subscriber alone: take records one by one into a batch, advance the cursor, sleep until there are more. */
 #include "internal.h"
 
 /* Goes on at the oldest record kept and counts what was skipped. */
@@ -106,7 +106,7 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
 
-static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
+int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
     for (bool woken = false;; woken = true) {
@@ -125,15 +125,4 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
         status = await(sub, position, deadline);
         if (status != EB_OK) return status;
     }
-}
-
-int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
-{
-    eb_batch_head *head = &sub->batch.head;
-    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
-    int status = sub->group ? eb_member_receive(sub, most, deadline) : receive(sub, most, deadline);
-    if (status <= 0 && status != EB_EXHAUSTED) return status;
-    head->status = status;
-    head->number++;
-    return status;
 }
