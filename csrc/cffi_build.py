@@ -9,7 +9,9 @@ from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "names.c"]
-FLOWS = ["bus.c", "publish.c", "inspect.c", "subscription.c", "linger.c", "receive.c", "make_group.c", "member.c"]
+LEAVES += ["batch.c", "verdicts.c", "news.c"]
+FLOWS = ["bus.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c"]
+FLOWS += ["single.c", "relay.c", "member.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
 COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"

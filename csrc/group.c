@@ -11,6 +11,13 @@ int eb_group_named(const eb_roster *roster, const char *name)
     return EB_NOTHING;
 }
 
+/* Whose cursor is its gate and whose semaphore its members share; any slot when what stands there is impossible. */
+uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster)
+{
+    uint32_t slot = atomic_load(&group->slot);
+    return slot < roster->max_subscribers ? slot : 0;
+}
+
 /* --- the lock: the token of whoever has it --- */
 
 bool eb_group_try_lock(eb_group *group, uint64_t token)

@@ -266,6 +266,7 @@ bool eb_waiter_lower(eb_roster *roster, uint32_t slot);
 
 /* group.c */
 int eb_group_named(const eb_roster *roster, const char *name);
+uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster);
 bool eb_group_try_lock(eb_group *group, uint64_t token);
 bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token);
 void eb_group_unlock(eb_group *group);
@@ -304,12 +305,18 @@ int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
 void eb_event_post_one(eb_event_count *count);
 
-/* subscription.c and receive.c */
-int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
-int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
+/* batch.c */
 void eb_batch_begin(eb_subscription *sub);
 void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
+
+/* verdicts.c */
+int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
+int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
+int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_t position, char *names,
+                    uint32_t *system_length, uint32_t *kind_length);
+
+/* news.c */
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
@@ -323,9 +330,16 @@ int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t dea
 /* publish.c */
 uint64_t eb_published(void);
 
+/* relay.c */
+void eb_relay_wake(eb_subscription *sub, bool all);
+void eb_relay_pass_on(eb_subscription *sub);
+int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline);
+
+/* single.c */
+int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
+
 /* member.c */
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
-void eb_member_wake(eb_subscription *sub, bool all);
 
 /* bus.c */
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);

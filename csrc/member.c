@@ -1,23 +1,10 @@
-/* The flow of a group's members: take, acknowledge, give back, wait. */
+/* The flow of a group's members: take, acknowledge, give back. */
 #include "internal.h"
 
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
-#define WATCH_NS (20 * EB_MILLISECOND) /* how often the first of those who sleep looks */
-#define ASLEEP_NS (10 * WATCH_NS)      /* how often the others look: the first one may be among the dead */
 #define LOCK_TRIES 100
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
 #define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
-
-static uint32_t gate_index(const eb_subscription *sub)
-{
-    uint32_t slot = atomic_load(&sub->group->slot);
-    return slot < sub->bus->roster.max_subscribers ? slot : 0;
-}
-
-static eb_slot_t *gate_slot(const eb_subscription *sub)
-{
-    return &sub->bus->roster.header->slots[gate_index(sub)];
-}
 
 /* --- the group's lock --- */
 
@@ -117,7 +104,8 @@ static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, i
 /* Tells publishers how far the group is. [cursor] [space] */
 static void move_gate(eb_subscription *sub, uint64_t committed)
 {
-    eb_slot_t *slot = gate_slot(sub);
+    eb_roster *roster = &sub->bus->roster;
+    eb_slot_t *slot = &roster->header->slots[eb_group_slot(sub->group, roster)];
     uint64_t gate = eb_group_gate(sub->group, committed) & ~7ull, before = atomic_load(&slot->cursor);
     if (gate == before) return;
     atomic_store_explicit(&slot->sequence, eb_ring_sequence_at(&sub->bus->ring, gate), memory_order_relaxed);
@@ -146,30 +134,6 @@ static int choose(eb_subscription *sub, uint32_t limit)
     }
     move_gate(sub, committed);
     return found >= 0 ? EB_OK : found;
-}
-
-static bool more(const eb_subscription *sub)
-{
-    uint64_t committed = atomic_load(&sub->bus->ring.header->committed);
-    return atomic_load(&sub->group->cursor) != committed || eb_claim_returned(sub->group, committed) >= 0;
-}
-
-/* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them; and
- * that one of them watches whether it lives, which takes a second wake-up only for the first event after a pause. */
-static void pass_on(eb_subscription *sub)
-{
-    if (!eb_asleep_other(sub->group, sub->index)) return;
-    bool left = more(sub);
-    if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
-    EB_TEST_POINT(waiter_passed);
-    if (left || more(sub) || eb_unwatched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
-        eb_member_wake(sub, false);
-}
-
-void eb_member_wake(eb_subscription *sub, bool all)
-{
-    if (all) eb_semaphore_post_all(&gate_slot(sub)->semaphore);
-    else eb_semaphore_post(&gate_slot(sub)->semaphore);
 }
 
 /* Copies what the claim still has; protected by the gate, so without a look back. */
@@ -220,7 +184,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
             status = choose(sub, limit);
             eb_group_unlock(sub->group);
             if (status != EB_OK) return status;
-            pass_on(sub);
+            eb_relay_pass_on(sub);
         }
         eb_claim *claim = held(sub);
         if (atomic_load(&claim->holder) != sub->token) return eb_damaged("a claim was taken from its holder");
@@ -260,7 +224,7 @@ int eb_return(eb_subscription *sub, int handed_out)
     if (!sub->group || sub->claim < 0) return EB_NOTHING;
     eb_claim_return(held(sub), handed_out != 0);
     sub->claim = -1;
-    eb_member_wake(sub, false);
+    eb_relay_wake(sub, false);
     return EB_OK;
 }
 
@@ -271,46 +235,7 @@ int eb_group_dead(eb_subscription *sub)
     return before;
 }
 
-/* --- wait --- */
-
-/* Whether there is nothing to do for whoever saw `seen` committed. On a closed bus it waits for what others hold. */
-static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
-{
-    const eb_ring_header *header = sub->bus->ring.header;
-    if (eb_ended(sub) || atomic_load(&header->committed) != seen || (atomic_load(&header->closed) != 0) != closed)
-        return false; /* [wake] */
-    return eb_claim_returned(sub->group, seen) < 0 && (!closed || eb_claims_held(sub->group));
-}
-
-/* While others hold claims, one of those who sleep watches whether they live; the others sleep undisturbed. */
-static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
-{
-    eb_group *group = sub->group;
-    uint64_t now = (uint64_t)eb_now();
-    bool watches = eb_unwatched(group, now, 2 * WATCH_NS);
-    if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
-    if (watches) EB_TEST_POINT(watch_set);
-    int status = eb_sleep(sub, &gate_slot(sub)->semaphore, watches ? WATCH_NS : ASLEEP_NS, deadline);
-    if (!watches) return status;
-    atomic_store(&group->watched, 0);
-    EB_TEST_POINT(watch_cleared);
-    return status;
-}
-
-/* As a subscription waits, on the group's flag and semaphore. */
-static int await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline)
-{
-    int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
-    if (status != EB_NOTHING) return status;
-    eb_asleep_set(sub->group, sub->index, true);
-    EB_TEST_POINT(asleep_set);
-    eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
-    EB_TEST_POINT(waiter_raised);
-    status = idle(sub, seen, closed) ? sleep_or_watch(sub, deadline) : EB_OK;
-    eb_asleep_set(sub->group, sub->index, false);
-    EB_TEST_POINT(waiter_woken);
-    return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
-}
+/* --- receive --- */
 
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
@@ -326,16 +251,17 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         if (status != EB_NOTHING && status != EB_NO_SLOT) return status;
         uint64_t seen = atomic_load(&sub->group->cursor);
         if (closed && seen == atomic_load(&header->committed) && !eb_claims_held(sub->group)) {
-            eb_member_wake(sub, true); /* others wait for what was held */
+            eb_relay_wake(sub, true); /* others wait for what was held */
             return EB_CLOSED;
         }
         if (eb_over(deadline)) {
-            pass_on(sub); /* it may have been woken, the flag lowered, for what another one took, or to watch */
+            /* It may have been woken, the flag lowered, for what another one took, or to watch. */
+            eb_relay_pass_on(sub);
             return EB_NOTHING;
         }
         if (seen != atomic_load(&header->committed)) continue;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
-        status = await(sub, seen, closed, deadline);
+        status = eb_relay_await(sub, seen, closed, deadline);
         if (status != EB_OK && status != EB_NOTHING) return status; /* at its deadline it looks once more */
     }
 }

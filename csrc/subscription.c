@@ -1,4 +1,4 @@
-/* The public functions of a subscription: join, receive a batch, wait, leave. */
+/* A subscription as a whole: join, leave, and receive, alone or as a member of a group. */
 #define _GNU_SOURCE
 #include "internal.h"
 
@@ -8,7 +8,7 @@
 
 #define BUFFER_BYTES (64u * 1024u)
 
-/* --- join and leave --- */
+/* --- join --- */
 
 /* Stored, then looked again until nothing was committed in between: every gate computed before our cursor could be seen
  * was computed from a committed position at or before it. [gate] */
@@ -97,6 +97,8 @@ eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadli
     return NULL;
 }
 
+/* --- leave --- */
+
 /* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. */
 int eb_unsubscribe(eb_subscription *sub)
 {
@@ -129,12 +131,7 @@ void eb_interrupt(eb_subscription *sub)
 {
     atomic_store(&sub->interrupted, true);
     eb_semaphore_post(&sub->slot->semaphore);
-    if (sub->group) eb_member_wake(sub, true);
-}
-
-eb_batch *eb_batch_of(eb_subscription *sub)
-{
-    return &sub->batch;
+    if (sub->group) eb_relay_wake(sub, true);
 }
 
 uint32_t eb_slot(const eb_subscription *sub)
@@ -147,121 +144,15 @@ uint64_t eb_lost(const eb_subscription *sub)
     return atomic_load(&sub->lost);
 }
 
-/* --- verdicts --- */
+/* --- receive --- */
 
-/* Names that have a number of the subscription's own give it to the record. */
-static int verdict_on_names(const eb_subscription *sub, eb_record *record, uint64_t position)
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
 {
-    char names[2 * EB_NAME_LIMIT];
-    eb_ring_copy(&sub->bus->ring, position, 0, names, record->system_length + record->kind_length, true);
-    int number = eb_names_find(sub->names, names, record->system_length, record->kind_length);
-    if (number < 0) return position == sub->decided_position ? sub->decided_verdict : EB_UNKNOWN;
-    record->topic = EB_TOPICS + (uint32_t)number;
-    return eb_names_verdict(sub->names, (uint32_t)number);
-}
-
-int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position)
-{
-    if (record->topic == EB_INLINE) return verdict_on_names(sub, record, position);
-    return atomic_load_explicit(&sub->verdicts[record->topic], memory_order_relaxed);
-}
-
-/* The names of the record's topic, from the table or from the record itself, both in `names`. */
-static int read_names(const eb_subscription *sub, const eb_record *record, uint64_t position, char *names,
-                      uint32_t *system_length, uint32_t *kind_length)
-{
-    uint32_t lengths[2] = {record->system_length, record->kind_length};
-    int status = EB_OK;
-    if (record->topic == EB_INLINE) eb_ring_copy(&sub->bus->ring, position, 0, names, lengths[0] + lengths[1], true);
-    else status = eb_ring_topic_names(&sub->bus->ring, record->topic, names, lengths);
-    *system_length = lengths[0];
-    *kind_length = lengths[1];
+    eb_batch_head *head = &sub->batch.head;
+    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
+    if (status <= 0 && status != EB_EXHAUSTED) return status;
+    head->status = status;
+    head->number++;
     return status;
-}
-
-int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position)
-{
-    eb_batch *batch = &sub->batch;
-    int status = read_names(sub, record, position, batch->names, &batch->system_length, &batch->kind_length);
-    batch->undecided = record->topic;
-    sub->asked_position = position;
-    return status == EB_OK ? EB_UNDECIDED : status;
-}
-
-/* The slot whose flag publishers look at: a member sleeps on its group's. */
-static eb_slot_t *waking_slot(const eb_subscription *sub)
-{
-    uint32_t slot = sub->group ? atomic_load(&sub->group->slot) : sub->index;
-    return &sub->bus->roster.header->slots[slot < sub->bus->roster.max_subscribers ? slot : sub->index];
-}
-
-static int decide_on_names(eb_subscription *sub, uint8_t verdict)
-{
-    const eb_batch *batch = &sub->batch;
-    int number = eb_names_add(&sub->names, batch->names, batch->system_length, batch->kind_length, verdict);
-    if (number >= 0) return EB_TOPICS + number;
-    sub->decided_position = sub->asked_position;
-    sub->decided_verdict = verdict;
-    return EB_INLINE;
-}
-
-int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
-{
-    uint8_t verdict = heard ? EB_HEARD : EB_UNHEARD;
-    if (topic == EB_INLINE) return decide_on_names(sub, verdict);
-    if (topic >= EB_TOPICS) return EB_DAMAGED;
-    atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
-    bool ours = atomic_load(&sub->slot->owner) == sub->owner; /* else it was closed meanwhile, by another thread */
-    if (!heard && ours) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
-    EB_TEST_POINT(topic_decided);
-    return (int)topic;
-}
-
-int eb_reserve(eb_subscription *sub, uint64_t size)
-{
-    if (size <= sub->batch.size) return EB_OK;
-    char *buffer = realloc(sub->batch.buffer, size);
-    if (!buffer) return EB_SYSTEM;
-    sub->batch.buffer = buffer;
-    sub->batch.size = size;
-    return EB_OK;
-}
-
-/* --- what waits --- */
-
-/* Counts the events heard from the next one to what is committed now, beside a receiver that may be taking them. */
-int eb_backlog(eb_subscription *sub, eb_walk *walk)
-{
-    const eb_ring *ring = &sub->bus->ring;
-    uint64_t position = atomic_load(sub->group ? &sub->group->cursor : &sub->position);
-    uint64_t start = sub->group ? atomic_load(&sub->group->start) : sub->start;
-    if (!walk->started) {
-        walk->started = 1;
-        walk->stop = atomic_load(&ring->header->committed);
-        walk->position = position;
-    }
-    while ((int64_t)(walk->stop - walk->position) > 0) {
-        eb_record record;
-        if (walk->stop - walk->position > ring->capacity && !eb_ring_lapped(ring, walk->position))
-            return eb_damaged("the committed position is impossible");
-        int status = eb_ring_read(ring, walk->position, walk->stop, &record);
-        int verdict = record.sequence < start ? EB_UNHEARD : EB_UNKNOWN;
-        if (status == EB_OK && verdict == EB_UNKNOWN &&
-            record.topic != EB_INLINE) /* an inline one's is the receiver's own */
-            verdict = eb_verdict(sub, &record, walk->position);
-        if (status == EB_OK && verdict == EB_UNKNOWN)
-            status = read_names(sub, &record, walk->position, walk->names, &walk->system_length, &walk->kind_length);
-        if (eb_ring_lapped(ring, walk->position)) { /* [lap]: begin again where the ring begins now */
-            eb_ring_oldest(ring, &walk->position, &(uint64_t){0});
-            walk->count = 0;
-            continue;
-        }
-        if (status != EB_OK) return status;
-        walk->undecided = record.topic;
-        if (verdict == EB_UNKNOWN && record.topic != EB_INLINE) return EB_UNDECIDED;
-        walk->position += record.bytes;
-        if (verdict == EB_UNKNOWN) return EB_UNDECIDED; /* the caller adds this one to `count` if it is heard */
-        walk->count += verdict == EB_HEARD;
-    }
-    return EB_OK;
 }

@@ -1,5 +1,5 @@
 /* The gate: csrc/publish.c (claim), csrc/roster.c (eb_slot_open, eb_roster_gate, eb_roster_reap), csrc/subscription.c
- * (settle_cursor, place), csrc/member.c (place_group), csrc/receive.c (take, advance).
+ * (settle_cursor, place), csrc/make_group.c (place_group), csrc/single.c (take, advance).
  *
  * Publishers, each of whom may be killed, fill a ring of CAPACITY records; a subscriber joins at any moment, reads, and
  * leaves or is killed; a group is made that begins at the oldest record. The cached gate is looked at first.

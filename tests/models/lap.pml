@@ -1,5 +1,5 @@
 /* Overwriting and lap detection: csrc/ring.c (eb_ring_room, eb_ring_write, eb_ring_commit, eb_ring_oldest) and
- * csrc/receive.c (take, go_on_after_lap), for a subscriber that no gate protects.
+ * csrc/single.c (take, go_on_after_lap), for a subscriber that no gate protects.
  *
  * The publisher is whoever has the publish lock; killed at any step, the next one, which repairs, goes on where `committed` says.
  * Records have two or three words: the sequence, the length, and a body word in every second one. Stores are not

@@ -1,4 +1,5 @@
-/* Who of a group is woken: csrc/member.c (pass_on, await, idle, sleep_or_watch), csrc/publish.c (wake), csrc/wait.c.
+/* Who of a group is woken: csrc/relay.c (eb_relay_pass_on, eb_relay_await, idle, sleep_or_watch), csrc/publish.c (wake),
+ * csrc/wait.c.
  *
  * Members share one flag in the waiter set and one semaphore, so an event wakes one of them, who sees to it that the next
  * event wakes another, and that one of those asleep watches whether those who work live. Taking an event under the

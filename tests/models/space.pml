@@ -1,5 +1,5 @@
-/* A publisher that waits for room: csrc/publish.c (publish, await_room, may_hear, lags), csrc/receive.c (eb_freed, await),
- * csrc/wait.c (the event count).
+/* A publisher that waits for room: csrc/publish.c (publish, await_room, may_hear, lags), csrc/news.c (eb_freed),
+ * csrc/single.c (await), csrc/wait.c (the event count).
  *
  * The ring has room for CAPACITY units. Publishers send an event each, of SMALLEST units and up, APART from each other, and wait when it does not
  * fit; one subscriber frees what it reads, says so when EIGHTH units or all are free, and sleeps when it has read all.

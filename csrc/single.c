@@ -1,82 +1,5 @@
-/* The receive flow: take records one by one into a batch, advance the cursor, sleep until there are more. */
+/* The flow of a subscriber alone: take records one by one into a batch, advance the cursor, sleep until there are more. */
 #include "internal.h"
-
-void eb_batch_begin(eb_subscription *sub)
-{
-    eb_batch *batch = &sub->batch;
-    batch->buffer[0] = '[';
-    batch->head = (eb_batch_head){.json_length = 1, .deliveries = 1, .number = batch->head.number};
-    sub->beside_used = 0;
-}
-
-void eb_batch_end(eb_batch *batch, uint32_t count)
-{
-    eb_batch_head *head = &batch->head;
-    uint64_t last = head->json_count > 0 ? head->json_length - 1 : 1;
-    batch->buffer[last] = ']';
-    head->json_length = last + 1;
-    if (count == 0) return;
-    head->first_sequence = batch->sequence[0];
-    head->last_sequence = batch->sequence[count - 1];
-}
-
-/* What of a record goes into the array and what beside it. */
-typedef struct {
-    uint64_t names;  /* the first bytes of the body */
-    uint64_t skip;   /* bytes of the body before `beside`: the names, once they have a number */
-    uint64_t beside; /* names, path and raw data */
-    uint64_t text;   /* the JSON text: the last bytes of the body */
-} eb_parts;
-
-static eb_parts parts_of(const eb_record *record)
-{
-    eb_parts parts = {.names = (uint64_t)record->system_length + record->kind_length};
-    if (record->topic != EB_INLINE) parts.skip = parts.names;
-    if (record->path_length > 0) {
-        parts.beside = record->stored - parts.skip;
-        return parts;
-    }
-    uint64_t before = parts.names > 0 ? parts.names + 1 : 0; /* an inline record keeps its bracket */
-    parts.beside = parts.names - parts.skip;
-    parts.text = record->stored > before ? record->stored - before : 0;
-    return parts;
-}
-
-/* Copies the record as event number `index` of the batch; the caller counts it in. */
-int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
-{
-    eb_batch *batch = &sub->batch;
-    const eb_ring *ring = &sub->bus->ring;
-    eb_parts parts = parts_of(record);
-    eb_batch_head *head = &batch->head;
-    if (head->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
-        batch->needed = parts.text + parts.beside + 16;
-        return EB_LARGE;
-    }
-    batch->sequence[index] = record->sequence;
-    batch->time[index] = record->time;
-    batch->sender[index] = record->sender;
-    batch->topic[index] = record->topic;
-    if (record->path_length == 0) {
-        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
-                     shared);
-        head->json_length += parts.text;
-        batch->buffer[head->json_length++] = ',';
-        head->json_count++;
-    }
-    if (parts.beside > 0) {
-        sub->beside_used += parts.beside;
-        uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
-        batch->beside[head->beside_count++] = (eb_beside){.index = index,
-                                                          .system_length = named > 0 ? record->system_length : 0,
-                                                          .kind_length = named > 0 ? record->kind_length : 0,
-                                                          .path_length = record->path_length,
-                                                          .data_length = parts.beside - named - record->path_length,
-                                                          .offset = offset};
-        eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside, shared);
-    }
-    return EB_OK;
-}
 
 /* Goes on at the oldest record kept and counts what was skipped. */
 static int go_on_after_lap(eb_subscription *sub)
@@ -126,20 +49,6 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     return EB_OK;
 }
 
-/* After a cursor was stored: tells publishers that wait for room, when an eighth of the ring, or all, is free. [space]
- */
-void eb_freed(eb_subscription *sub, bool all)
-{
-    eb_event_count *space = &sub->bus->roster.header->space;
-    if (atomic_load(&space->waiters) == 0) {
-        sub->freed = 0;
-        return;
-    }
-    if (!all && sub->freed < sub->bus->ring.capacity / 8) return;
-    sub->freed = 0;
-    eb_event_post(space);
-}
-
 /* Gives what was read back to the publishers. */
 static int advance(eb_subscription *sub, uint64_t committed)
 {
@@ -181,18 +90,6 @@ static int scan(eb_subscription *sub, uint32_t limit)
     return (int)count;
 }
 
-bool eb_ended(const eb_subscription *sub)
-{
-    return atomic_load(&sub->interrupted) || atomic_load(&sub->bus->interrupted);
-}
-
-/* Whether there is something to do for whoever saw `seen` committed. */
-bool eb_moved(const eb_subscription *sub, uint64_t seen)
-{
-    const eb_ring_header *header = sub->bus->ring.header;
-    return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
-}
-
 /* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
  * flag is raised anew, in case a publisher died between lowering it and waking us. */
 static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
@@ -209,7 +106,7 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
 
-static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
+int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
     for (bool woken = false;; woken = true) {
@@ -228,15 +125,4 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
         status = await(sub, position, deadline);
         if (status != EB_OK) return status;
     }
-}
-
-int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
-{
-    eb_batch_head *head = &sub->batch.head;
-    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
-    int status = sub->group ? eb_member_receive(sub, most, deadline) : receive(sub, most, deadline);
-    if (status <= 0 && status != EB_EXHAUSTED) return status;
-    head->status = status;
-    head->number++;
-    return status;
 }

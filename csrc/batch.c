@@ -1,0 +1,96 @@
+/* The batch of a subscription: its buffer, and how records are copied into it. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+eb_batch *eb_batch_of(eb_subscription *sub)
+{
+    return &sub->batch;
+}
+
+int eb_reserve(eb_subscription *sub, uint64_t size)
+{
+    if (size <= sub->batch.size) return EB_OK;
+    char *buffer = realloc(sub->batch.buffer, size);
+    if (!buffer) return EB_SYSTEM;
+    sub->batch.buffer = buffer;
+    sub->batch.size = size;
+    return EB_OK;
+}
+
+void eb_batch_begin(eb_subscription *sub)
+{
+    eb_batch *batch = &sub->batch;
+    batch->buffer[0] = '[';
+    batch->head = (eb_batch_head){.json_length = 1, .deliveries = 1, .number = batch->head.number};
+    sub->beside_used = 0;
+}
+
+void eb_batch_end(eb_batch *batch, uint32_t count)
+{
+    eb_batch_head *head = &batch->head;
+    uint64_t last = head->json_count > 0 ? head->json_length - 1 : 1;
+    batch->buffer[last] = ']';
+    head->json_length = last + 1;
+    if (count == 0) return;
+    head->first_sequence = batch->sequence[0];
+    head->last_sequence = batch->sequence[count - 1];
+}
+
+/* What of a record goes into the array and what beside it. */
+typedef struct {
+    uint64_t names;  /* the first bytes of the body */
+    uint64_t skip;   /* bytes of the body before `beside`: the names, once they have a number */
+    uint64_t beside; /* names, path and raw data */
+    uint64_t text;   /* the JSON text: the last bytes of the body */
+} eb_parts;
+
+static eb_parts parts_of(const eb_record *record)
+{
+    eb_parts parts = {.names = (uint64_t)record->system_length + record->kind_length};
+    if (record->topic != EB_INLINE) parts.skip = parts.names;
+    if (record->path_length > 0) {
+        parts.beside = record->stored - parts.skip;
+        return parts;
+    }
+    uint64_t before = parts.names > 0 ? parts.names + 1 : 0; /* an inline record keeps its bracket */
+    parts.beside = parts.names - parts.skip;
+    parts.text = record->stored > before ? record->stored - before : 0;
+    return parts;
+}
+
+/* Copies the record as event number `index` of the batch; the caller counts it in. */
+int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
+{
+    eb_batch *batch = &sub->batch;
+    const eb_ring *ring = &sub->bus->ring;
+    eb_parts parts = parts_of(record);
+    eb_batch_head *head = &batch->head;
+    if (head->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
+        batch->needed = parts.text + parts.beside + 16;
+        return EB_LARGE;
+    }
+    batch->sequence[index] = record->sequence;
+    batch->time[index] = record->time;
+    batch->sender[index] = record->sender;
+    batch->topic[index] = record->topic;
+    if (record->path_length == 0) {
+        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
+                     shared);
+        head->json_length += parts.text;
+        batch->buffer[head->json_length++] = ',';
+        head->json_count++;
+    }
+    if (parts.beside > 0) {
+        sub->beside_used += parts.beside;
+        uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
+        batch->beside[head->beside_count++] = (eb_beside){.index = index,
+                                                          .system_length = named > 0 ? record->system_length : 0,
+                                                          .kind_length = named > 0 ? record->kind_length : 0,
+                                                          .path_length = record->path_length,
+                                                          .data_length = parts.beside - named - record->path_length,
+                                                          .offset = offset};
+        eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside, shared);
+    }
+    return EB_OK;
+}

@@ -1,0 +1,82 @@
+/* Who of a group sleeps, who of those asleep watches whether the others live, and who is woken next. */
+#include "internal.h"
+
+#define WATCH_NS (20 * EB_MILLISECOND) /* how often the first of those who sleep looks */
+#define ASLEEP_NS (10 * WATCH_NS)      /* how often the others look: the first one may be among the dead */
+
+static uint32_t gate_index(const eb_subscription *sub)
+{
+    return eb_group_slot(sub->group, &sub->bus->roster);
+}
+
+static eb_u32 *shared_semaphore(const eb_subscription *sub)
+{
+    return &sub->bus->roster.header->slots[gate_index(sub)].semaphore;
+}
+
+/* --- wake --- */
+
+void eb_relay_wake(eb_subscription *sub, bool all)
+{
+    if (all) eb_semaphore_post_all(shared_semaphore(sub));
+    else eb_semaphore_post(shared_semaphore(sub));
+}
+
+static bool more(const eb_subscription *sub)
+{
+    uint64_t committed = atomic_load(&sub->bus->ring.header->committed);
+    return atomic_load(&sub->group->cursor) != committed || eb_claim_returned(sub->group, committed) >= 0;
+}
+
+/* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them; and
+ * that one of them watches whether it lives, which takes a second wake-up only for the first event after a pause. */
+void eb_relay_pass_on(eb_subscription *sub)
+{
+    if (!eb_asleep_other(sub->group, sub->index)) return;
+    bool left = more(sub);
+    if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
+    EB_TEST_POINT(waiter_passed);
+    if (left || more(sub) || eb_unwatched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
+        eb_relay_wake(sub, false);
+}
+
+/* --- sleep --- */
+
+/* Whether there is nothing to do for whoever saw `seen` committed. On a closed bus it waits for what others hold. */
+static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
+{
+    const eb_ring_header *header = sub->bus->ring.header;
+    if (eb_ended(sub) || atomic_load(&header->committed) != seen || (atomic_load(&header->closed) != 0) != closed)
+        return false; /* [wake] */
+    return eb_claim_returned(sub->group, seen) < 0 && (!closed || eb_claims_held(sub->group));
+}
+
+/* While others hold claims, one of those who sleep watches whether they live; the others sleep undisturbed. */
+static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
+{
+    eb_group *group = sub->group;
+    uint64_t now = (uint64_t)eb_now();
+    bool watches = eb_unwatched(group, now, 2 * WATCH_NS);
+    if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
+    if (watches) EB_TEST_POINT(watch_set);
+    int status = eb_sleep(sub, shared_semaphore(sub), watches ? WATCH_NS : ASLEEP_NS, deadline);
+    if (!watches) return status;
+    atomic_store(&group->watched, 0);
+    EB_TEST_POINT(watch_cleared);
+    return status;
+}
+
+/* As a subscription waits, on the group's flag and semaphore. */
+int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline)
+{
+    int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
+    if (status != EB_NOTHING) return status;
+    eb_asleep_set(sub->group, sub->index, true);
+    EB_TEST_POINT(asleep_set);
+    eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
+    EB_TEST_POINT(waiter_raised);
+    status = idle(sub, seen, closed) ? sleep_or_watch(sub, deadline) : EB_OK;
+    eb_asleep_set(sub->group, sub->index, false);
+    EB_TEST_POINT(waiter_woken);
+    return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
+}
