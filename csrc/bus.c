@@ -1,10 +1,13 @@
-/* Open, close, fork; the roster's lock and the publish lock. */
+/* A bus as all flows need it: its memory, whole again after a crash; whether it is ours; its names; its two locks. */
 #define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,7 +22,7 @@ static struct timespec to_timespec(int64_t ns)
     return (struct timespec){.tv_sec = ns / NS_PER_SECOND, .tv_nsec = ns % NS_PER_SECOND};
 }
 
-/* --- open and close --- */
+/* --- its memory --- */
 
 static int same_bus(const eb_bus *bus)
 {
@@ -29,7 +32,7 @@ static int same_bus(const eb_bus *bus)
     return same ? EB_OK : eb_damaged("its ring and its roster belong to different buses");
 }
 
-static void unmap_both(eb_bus *bus)
+void eb_bus_unmap(eb_bus *bus)
 {
     int error = errno;
     eb_ring_unmap(&bus->ring);
@@ -42,41 +45,22 @@ static int map_both(eb_bus *bus, int ring_fd, int roster_fd, bool writable)
     int status = eb_roster_map(&bus->roster, roster_fd);
     if (status == EB_OK) status = eb_ring_map(&bus->ring, ring_fd, writable);
     if (status == EB_OK) status = same_bus(bus);
-    if (status != EB_OK) unmap_both(bus);
+    if (status != EB_OK) eb_bus_unmap(bus);
     return status;
 }
 
 /* A mapping keeps its open file description alive, and with it the locks that were taken through it: a forked child,
  * which inherits the mapping, would keep its dead parent attached. So the mapping has a description of its own. */
-static int map_roster_apart(eb_bus *bus, int ring_fd, int roster_fd, bool writable)
+int eb_bus_map(eb_bus *bus, bool writable)
 {
-    int fd = eb_reopen(roster_fd);
-    if (fd < 0) return EB_SYSTEM;
-    int status = map_both(bus, ring_fd, fd, writable), error = errno;
-    close(fd);
+    eb_file apart = {.fd = -1};
+    if (bus->ring.header) return EB_OK;
+    int status = eb_file_reopen(bus->roster.file.fd, &apart);
+    if (status == EB_OK) status = map_both(bus, bus->ring_file.fd, apart.fd, writable);
+    int error = errno;
+    eb_file_close(&apart);
     errno = error;
     return status;
-}
-
-eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status)
-{
-    eb_bus *bus = calloc(1, sizeof *bus);
-    *status = EB_SYSTEM;
-    if (!bus) return NULL;
-    bus->pid = (uint32_t)getpid();
-    pthread_mutex_init(&bus->roster_mutex, NULL);
-    *status = map_roster_apart(bus, ring_fd, roster_fd, writable != 0);
-    if (*status == EB_OK) {
-        bus->roster.fd = fcntl(roster_fd, F_DUPFD_CLOEXEC, 0);
-        *status = bus->roster.fd < 0 ? EB_SYSTEM : writable ? eb_publisher_enter(bus->roster.fd, &bus->token) : EB_OK;
-        if (*status == EB_OK) return bus;
-        int error = errno;
-        if (bus->roster.fd >= 0) close(bus->roster.fd);
-        errno = error;
-        unmap_both(bus);
-    }
-    free(bus);
-    return NULL;
 }
 
 /* Nobody else is attached, so nobody holds the lock: it is made anew, like everything that counts waiters. */
@@ -111,13 +95,8 @@ int eb_repair(int ring_fd, int roster_fd)
     int status = map_both(&bus, ring_fd, roster_fd, true);
     if (status != EB_OK) return status;
     status = repair_alone(&bus);
-    unmap_both(&bus);
+    eb_bus_unmap(&bus);
     return status;
-}
-
-int eb_bus_roster_fd(const eb_bus *bus)
-{
-    return bus->roster.fd;
 }
 
 void eb_bus_persist(eb_bus *bus)
@@ -133,52 +112,144 @@ void eb_bus_interrupt(eb_bus *bus)
     eb_event_post(&bus->roster.header->changed);
 }
 
-/* In a child that was forked behind our back the description is the parent's too: closing it is all we may do. */
-void eb_bus_free(eb_bus *bus)
+void eb_bus_hold(eb_bus *bus)
 {
-    if (!bus) return;
-    if (bus->pid == (uint32_t)getpid()) eb_detach(bus->roster.fd);
-    eb_ring_unmap(&bus->ring);
-    eb_roster_unmap(&bus->roster);
-    if (bus->roster.fd >= 0) close(bus->roster.fd);
+    atomic_fetch_add(&bus->holders, 1);
+}
+
+/* Its memory goes with the last subscription, whose owner may be the later one to go. */
+void eb_bus_release(eb_bus *bus)
+{
+    if (atomic_fetch_sub(&bus->holders, 1) != 1) return;
+    eb_bus_unmap(bus);
     pthread_mutex_destroy(&bus->roster_mutex);
     free(bus);
 }
 
-int eb_fork_prepare(eb_bus *bus)
+/* --- whether it can be used --- */
+
+int eb_bus_usable(const eb_bus *bus)
 {
-    int fd = eb_reopen(bus->roster.fd);
-    if (fd < 0) return EB_SYSTEM;
-    if (eb_attach(fd) == EB_OK && (bus->token == 0 || eb_publisher_enter(fd, &bus->child_token) == EB_OK)) return fd;
-    close(fd);
-    return EB_SYSTEM;
+    return eb_is_ours(&bus->kept) ? atomic_load_explicit(&bus->ended, memory_order_relaxed) : EB_FORKED;
 }
 
-/* Without a descriptor the child only lets go of its parent's: it must keep nothing attached, and detach nobody. */
-void eb_fork_child(eb_bus *bus, int roster_fd)
+int eb_bus_check(eb_bus *bus)
 {
-    close(bus->roster.fd);
-    bus->roster.fd = roster_fd;
-    bus->pid = roster_fd < 0 ? 0 : (uint32_t)getpid();
-    bus->token = bus->child_token;
-    pthread_mutex_init(&bus->roster_mutex, NULL);
+    int status = eb_bus_usable(bus);
+    if (status != EB_OK || eb_file_ours(&bus->roster.file)) return status;
+    atomic_store(&bus->ended, EB_ROBBED);
+    return EB_ROBBED;
+}
+
+int eb_bus_error(const eb_bus *bus)
+{
+    return bus->error;
+}
+
+int eb_bus_roster_fd(const eb_bus *bus)
+{
+    return bus->roster.file.fd;
+}
+
+int eb_bus_ring_fd(const eb_bus *bus)
+{
+    return bus->ring_file.fd;
+}
+
+/* --- its subscriptions: what a fork must close --- */
+
+int eb_bus_adopt(eb_bus *bus, eb_subscription *sub)
+{
+    eb_guard_enter();
+    int status = eb_bus_check(bus);
+    if (status == EB_OK) status = eb_file_reopen(bus->roster.file.fd, &sub->file);
+    int error = errno;
+    if (status == EB_OK) {
+        eb_number_taken(sub->file.fd);
+        sub->next = bus->subscriptions;
+        bus->subscriptions = sub;
+    }
+    eb_guard_leave();
+    errno = error;
+    return status;
+}
+
+void eb_bus_disown(eb_bus *bus, eb_subscription *sub)
+{
+    eb_guard_enter();
+    eb_subscription **at = &bus->subscriptions;
+    while (*at && *at != sub)
+        at = &(*at)->next;
+    if (*at) *at = sub->next;
+    eb_file_close(&sub->file);
+    eb_guard_leave();
+}
+
+/* --- its names --- */
+
+static void path_of(const eb_bus *bus, const char *segment, char *path)
+{
+    snprintf(path, EB_PATH_BYTES, "/eventbus.%s.%s", bus->name, segment);
+}
+
+/* Whether the name still means the segment that we have. One without a name, as tests make it, is always meant. */
+bool eb_bus_is_named(const eb_bus *bus)
+{
+    char path[EB_PATH_BYTES], full[EB_PATH_BYTES + sizeof EB_SHARED_MEMORY];
+    struct stat seen;
+    if (bus->name[0] == 0) return true;
+    path_of(bus, "roster", path);
+    snprintf(full, sizeof full, "%s%s", EB_SHARED_MEMORY, path);
+    bool there = lstat(full, &seen) == 0;
+    return there && seen.st_dev == bus->roster.file.device && seen.st_ino == bus->roster.file.inode;
+}
+
+int eb_bus_named(const eb_bus *bus)
+{
+    return eb_bus_is_named(bus);
+}
+
+void eb_bus_identity(const eb_bus *bus, uint64_t *identity)
+{
+    memcpy(identity, bus->roster.header->signature.identity, sizeof bus->roster.header->signature.identity);
+}
+
+/* The ring first: a bus without a roster is none, and the next to open it may make the ring of another one under it. */
+int eb_bus_remove(const eb_bus *bus)
+{
+    char path[EB_PATH_BYTES];
+    if (bus->name[0] == 0) return EB_OK;
+    path_of(bus, "ring", path);
+    int status = shm_unlink(path) == 0 || errno == ENOENT ? EB_OK : EB_SYSTEM;
+    EB_TEST_POINT(ring_unlinked);
+    path_of(bus, "roster", path);
+    if (shm_unlink(path) != 0 && errno != ENOENT) status = EB_SYSTEM;
+    EB_TEST_POINT(roster_unlinked);
+    return status;
 }
 
 /* --- locks --- */
 
-int eb_bus_lock_roster(eb_bus *bus, int64_t deadline)
+/* Among the threads of this process. */
+int eb_bus_take_mutex(eb_bus *bus, int64_t deadline)
 {
     struct timespec until = to_timespec(eb_sooner(deadline, LOCK_SLICE_NS));
-    if (pthread_mutex_clocklock(&bus->roster_mutex, CLOCK_MONOTONIC, &until) != 0)
-        return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
-    int status = eb_roster_lock(bus->roster.fd, deadline);
+    if (pthread_mutex_clocklock(&bus->roster_mutex, CLOCK_MONOTONIC, &until) == 0) return EB_OK;
+    return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
+}
+
+int eb_bus_lock_roster(eb_bus *bus, int64_t deadline)
+{
+    int status = eb_bus_take_mutex(bus, deadline);
+    if (status != EB_OK) return status;
+    status = eb_roster_lock(&bus->roster.file, deadline);
     if (status != EB_OK) pthread_mutex_unlock(&bus->roster_mutex);
     return status;
 }
 
 void eb_bus_unlock_roster(eb_bus *bus)
 {
-    eb_roster_unlock(bus->roster.fd);
+    eb_roster_unlock(&bus->roster.file);
     pthread_mutex_unlock(&bus->roster_mutex);
 }
 
@@ -190,13 +261,17 @@ static bool try_publish_lock(eb_bus *bus)
            atomic_compare_exchange_strong(lock, &nobody, bus->token); /* [lock] */
 }
 
-/* From an owner that is dead; EB_BUSY when somebody else was faster. Its work is repaired before anybody else gets in.
+/* From an owner that is dead; EB_BUSY when somebody else was faster. A process that has left takes nothing over, as its
+ * publisher's byte is free: it looks between finding the owner dead and the exchange, which fails if it left in between, as
+ * it leaves under this lock. The dead one's work is repaired before anybody else gets in.
  * Should we die in the middle, the next one finds us dead and repairs again; what cannot be repaired keeps its owner, so
  * that everybody finds it damaged. */
 static int take_over(eb_bus *bus, uint64_t dead)
 {
     eb_u64 *lock = &bus->ring.header->publish_lock;
     uint64_t from = dead;
+    int ended = atomic_load(&bus->ended);
+    if (ended != EB_OK) return ended;
     if (!atomic_compare_exchange_strong(lock, &from, bus->token)) return EB_BUSY; /* [lock] */
     EB_TEST_POINT(repair_taken);
     int status = eb_ring_repair(&bus->ring);
@@ -214,7 +289,7 @@ static int await_publish_lock(eb_bus *bus, int64_t end)
         uint32_t epoch = eb_event_prepare(&header->unlocked);
         uint64_t owner = atomic_load(&header->publish_lock); /* [unlock] */
         if (owner == 0 && try_publish_lock(bus)) return EB_OK;
-        bool dead = owner != 0 && owner != bus->token && !eb_publisher_alive(&bus->roster, owner);
+        bool dead = owner != 0 && owner != bus->token && !eb_publisher_alive(&bus->roster.file, owner);
         int status = dead ? take_over(bus, owner) : EB_BUSY;
         if (status != EB_BUSY || eb_over(end)) return status;
         if (owner == 0 || dead) continue; /* somebody else was faster */
@@ -242,9 +317,12 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
     return EB_OK;
 }
 
+/* Only what is ours: whoever takes the lock after this process has given its publisher's byte back looks dead, and may
+ * have had it taken over. */
 void eb_bus_unlock_publish(eb_bus *bus)
 {
-    atomic_store(&bus->ring.header->publish_lock, 0); /* [lock] [unlock] */
+    uint64_t mine = bus->token;
+    atomic_compare_exchange_strong(&bus->ring.header->publish_lock, &mine, 0); /* [lock] [unlock] */
     EB_TEST_POINT(lock_released);
     eb_event_post_one(&bus->ring.header->unlocked);
 }

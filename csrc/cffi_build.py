@@ -8,9 +8,9 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
-LEAVES = ["status.c", "wait.c", "segment.c", "ring.c", "roster.c", "group.c", "names.c"]
+LEAVES = ["status.c", "wait.c", "names.c", "process.c", "locks.c", "segment.c", "ring.c", "group.c", "roster.c"]
 LEAVES += ["batch.c", "verdicts.c", "news.c"]
-FLOWS = ["bus.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c"]
+FLOWS = ["bus.c", "attachment.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c"]
 FLOWS += ["single.c", "relay.c", "member.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
@@ -18,7 +18,7 @@ COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"
 
 FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 FLAGS += ["-D_FILE_OFFSET_BITS=64"]  # where words have 32 bits
-LINKS = ["-pthread"]
+LINKS = ["-pthread", "-lrt"]  # shm_unlink, before glibc 2.34
 if SANITIZE:
     FLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
     LINKS += [f"-fsanitize={SANITIZE}"]

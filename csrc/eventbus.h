@@ -26,7 +26,12 @@ enum {
     EB_TABLE_FULL = -12, /* the topic table is full: send with EB_INLINE and the names */
     EB_SYSTEM = -13,     /* errno says what */
     EB_CONFLICT = -14,   /* a group of this name has other terms */
-    EB_EXHAUSTED = -15   /* the one event in the batch was delivered as often as allowed: send it as dead, eb_ack it */
+    EB_EXHAUSTED = -15,  /* the one event in the batch was delivered as often as allowed: send it as dead, eb_bury it */
+    EB_INHERITED = -16,  /* the subscription is of the process that this one was forked from */
+    EB_FORKED = -17,     /* the bus is of the process that this one was forked from, by C or without libc */
+    EB_ROBBED = -18,     /* its descriptors were closed underneath, and with them its locks have gone */
+    EB_ORPHAN = -19,     /* the process that forked this one could not give it a descriptor: eb_bus_error */
+    EB_REMOVED = -20     /* the name of the bus was removed, or means another one by now */
 };
 
 enum {
@@ -105,6 +110,8 @@ typedef struct {
     uint32_t beside_count;
     uint32_t deliveries; /* of the first event; of those after it, 1 */
     uint32_t number;     /* one more with every batch, so that one which was read and not taken is seen */
+    uint32_t handed;     /* events that the reader has handed out, and */
+    uint32_t done;       /* of them those that are done with: the reader counts both, a batch begins with 0 */
     int32_t status;      /* what eb_receive returned with it: the number of events, or EB_EXHAUSTED for a single one */
 } eb_batch_head;
 
@@ -191,29 +198,43 @@ typedef struct {
 const char *eb_strerror(int status);
 const char *eb_detail(void); /* what this thread's last EB_DAMAGED or EB_VERSION was about */
 
-/* The two segments: sizes, formatting, liveness. A descriptor of the roster carries the locks. */
+/* The two segments: sizes, formatting, what can be told of them by a descriptor. */
 int64_t eb_ring_bytes(uint64_t capacity);
 int64_t eb_roster_bytes(uint32_t max_subscribers);
 int eb_format(int ring_fd, int roster_fd, uint64_t capacity, uint32_t max_subscribers, uint64_t identity_0,
               uint64_t identity_1);
-int eb_door_enter(int roster_fd, int64_t deadline); /* one opener or leaver at a time */
-int eb_door_leave(int roster_fd);
-int64_t eb_attached(int roster_fd); /* attachments made through other descriptors */
-int eb_attach(int roster_fd);
-int eb_detach(int roster_fd);
-int eb_signed(int roster_fd);   /* 1 when the roster is whole, 0 when its creator never finished it */
-int eb_persists(int roster_fd); /* 1 when the bus outlives its last process */
-
+int eb_signed(int roster_fd);              /* 1 when the roster is whole, 0 when its creator never finished it */
+int eb_persists(int roster_fd);            /* 1 when the bus outlives its last process */
 int eb_repair(int ring_fd, int roster_fd); /* only while nobody else is attached */
 
-/* A bus keeps a duplicate of roster_fd, so it shares the locks that were taken through it. */
-eb_bus *eb_bus_open(int ring_fd, int roster_fd, int writable, int *status);
-int eb_bus_roster_fd(const eb_bus *bus);
+/* A bus as this process has it. Begun with its name, it takes the descriptors that are opened for it: from then on they
+ * are its own to close, in every process that is forked meanwhile too. Whatever ends the opening of it half-way,
+ * eb_bus_opened lets go of all that there is by then. */
+eb_bus *eb_bus_new(const char *name);
+int eb_bus_take_roster(eb_bus *bus, int created, int fd); /* created: by this call, for nobody yet */
+int eb_bus_take_ring(eb_bus *bus, int created, int fd);
+int eb_bus_roster_fd(const eb_bus *bus); /* -1 for none, like the next */
+int eb_bus_ring_fd(const eb_bus *bus);
+int eb_bus_enter(eb_bus *bus, int64_t deadline); /* the door: one opener or leaver; EB_NOTHING: the name has changed */
+int eb_bus_alone(const eb_bus *bus);             /* 1 when nobody else is attached, nor in the middle of a send */
+int64_t eb_bus_others(const eb_bus *bus);        /* attachments of others */
+int eb_bus_remove(const eb_bus *bus);            /* both names */
+int eb_bus_look(eb_bus *bus);                    /* to read from, without being attached */
+int eb_bus_attach(eb_bus *bus, int writable);
+int eb_bus_opened(void *bus, int failed);
+int eb_bus_leave(eb_bus *bus, int64_t deadline); /* the last one out removes the names, unless the bus persists */
+void eb_bus_free(eb_bus *bus);                   /* leaves it too, if that was not done */
+int eb_bus_check(eb_bus *bus);                   /* why it cannot be used, or EB_OK */
+int eb_bus_error(const eb_bus *bus);
+int eb_bus_named(const eb_bus *bus);                         /* whether its name still means it */
+void eb_bus_identity(const eb_bus *bus, uint64_t *identity); /* two words */
 void eb_bus_persist(eb_bus *bus);
 void eb_bus_interrupt(eb_bus *bus); /* whoever waits in it returns EB_CLOSED, now and later */
-void eb_bus_free(eb_bus *bus);
-int eb_fork_prepare(eb_bus *bus); /* an attached descriptor for the child-to-be */
-void eb_fork_child(eb_bus *bus, int roster_fd);
+
+/* Called before and after a fork for whom goes on in the child: without, a child of C is attached to nothing. */
+void eb_fork_begins(void);
+void eb_fork_ends(void);
+const void *eb_generation_word(void); /* a uint64_t that differs in every process that was forked, however */
 
 int64_t eb_event_limit(const eb_bus *bus);
 int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_length, int64_t deadline);
@@ -238,13 +259,16 @@ int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline);
 int eb_group_find(const eb_bus *bus, const char *name);                                   /* or EB_NOTHING */
 int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out);                 /* 1 when there is one */
 int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out); /* 1 when somebody holds it */
-int eb_group_dead(eb_subscription *sub);                                                  /* counts a dead letter */
 int eb_ack(eb_subscription *sub);                    /* the first event in hand, else EB_NOTHING */
+int eb_bury(eb_subscription *sub);                   /* the same, and counts it as a dead letter */
 int eb_return(eb_subscription *sub, int handed_out); /* all that it holds; handed_out: the first one was */
 
-eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadline, int *status);
-int eb_unsubscribe(eb_subscription *sub);
-void eb_subscription_abandon(eb_subscription *sub); /* in a forked child: let go without a trace */
+/* Made first, so that somebody owns it, then joined: the cursor is fixed when eb_subscribe returns EB_OK. */
+eb_subscription *eb_subscription_new(eb_bus *bus);
+int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline);
+int eb_subscribed(void *sub, int failed);        /* the end of joining: failed, it leaves */
+int eb_unsubscribe(eb_subscription *sub);        /* whoever is inside returns EB_CLOSED */
+int eb_subscription_check(eb_subscription *sub); /* why it cannot be used, or EB_OK */
 void eb_subscription_free(eb_subscription *sub);
 void eb_interrupt(eb_subscription *sub);
 eb_batch *eb_batch_of(eb_subscription *sub);

@@ -3,6 +3,7 @@
 #define EVENTBUS_INTERNAL_H
 
 #include "layout.h"
+#include "points.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -12,122 +13,6 @@
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
 
-/* Named moments between two stores that others can see. A build with EB_TEST_POINTS calls the hook there, which may
- * stop or kill; a release has none of it. */
-#define EB_TEST_POINT_LIST(POINT)                                                                                      \
-    POINT(lock_taken)                                                                                                  \
-    POINT(publish_locked)                                                                                              \
-    POINT(repair_taken)                                                                                                \
-    POINT(repair_mended)                                                                                               \
-    POINT(publish_gated)                                                                                               \
-    POINT(oldest_moved)                                                                                                \
-    POINT(publish_claimed)                                                                                             \
-    POINT(publish_header)                                                                                              \
-    POINT(publish_copied)                                                                                              \
-    POINT(publish_committed)                                                                                           \
-    POINT(event_counted)                                                                                               \
-    POINT(publish_counted)                                                                                             \
-    POINT(lock_woken)                                                                                                  \
-    POINT(lock_released)                                                                                               \
-    POINT(publish_unlocked)                                                                                            \
-    POINT(wake_lowered)                                                                                                \
-    POINT(semaphore_raised)                                                                                            \
-    POINT(wake_posted)                                                                                                 \
-    POINT(semaphore_taken)                                                                                             \
-    POINT(event_flagged)                                                                                               \
-    POINT(event_lowered)                                                                                               \
-    POINT(event_raised)                                                                                                \
-    POINT(topic_written)                                                                                               \
-    POINT(topic_shown)                                                                                                 \
-    POINT(shutdown_stored)                                                                                             \
-    POINT(space_wanted)                                                                                                \
-    POINT(shutdown_unlocked)                                                                                           \
-    POINT(roster_locked)                                                                                               \
-    POINT(roster_unlocked)                                                                                             \
-    POINT(reap_found)                                                                                                  \
-    POINT(slot_vacated)                                                                                                \
-    POINT(slot_freed)                                                                                                  \
-    POINT(reap_freed)                                                                                                  \
-    POINT(slot_left)                                                                                                   \
-    POINT(slot_locked)                                                                                                 \
-    POINT(slot_claimed)                                                                                                \
-    POINT(slot_counted)                                                                                                \
-    POINT(slot_cursor)                                                                                                 \
-    POINT(slot_open)                                                                                                   \
-    POINT(slot_settled)                                                                                                \
-    POINT(slot_placed)                                                                                                 \
-    POINT(topic_decided)                                                                                               \
-    POINT(receive_read)                                                                                                \
-    POINT(receive_copied)                                                                                              \
-    POINT(receive_counted)                                                                                             \
-    POINT(receive_advanced)                                                                                            \
-    POINT(waiter_raised)                                                                                               \
-    POINT(waiter_woken)                                                                                                \
-    POINT(group_written)                                                                                               \
-    POINT(group_slot)                                                                                                  \
-    POINT(group_gated)                                                                                                 \
-    POINT(group_cursor)                                                                                                \
-    POINT(group_placed)                                                                                                \
-    POINT(group_opened)                                                                                                \
-    POINT(group_locked)                                                                                                \
-    POINT(group_taken_over)                                                                                            \
-    POINT(group_mended)                                                                                                \
-    POINT(group_unlocked)                                                                                              \
-    POINT(bury_stamped)                                                                                                \
-    POINT(asleep_cleared)                                                                                              \
-    POINT(cursor_skipped)                                                                                              \
-    POINT(claim_written)                                                                                               \
-    POINT(claim_used)                                                                                                  \
-    POINT(claim_held)                                                                                                  \
-    POINT(claim_cursor)                                                                                                \
-    POINT(gate_counted)                                                                                                \
-    POINT(claim_gated)                                                                                                 \
-    POINT(claim_adopted)                                                                                               \
-    POINT(claim_deliveries)                                                                                            \
-    POINT(claim_counted)                                                                                               \
-    POINT(claim_reset)                                                                                                 \
-    POINT(claim_acknowledged)                                                                                          \
-    POINT(claim_finished)                                                                                              \
-    POINT(claim_discounted)                                                                                            \
-    POINT(claim_returned)                                                                                              \
-    POINT(dead_counted)                                                                                                \
-    POINT(waiter_passed)                                                                                               \
-    POINT(asleep_set)                                                                                                  \
-    POINT(watch_set)                                                                                                   \
-    POINT(watch_cleared)                                                                                               \
-    POINT(door_entered)                                                                                                \
-    POINT(door_left)                                                                                                   \
-    POINT(attached)                                                                                                    \
-    POINT(publisher_entered)                                                                                           \
-    POINT(detached)                                                                                                    \
-    POINT(persist_stored)                                                                                              \
-    POINT(format_ring_sized)                                                                                           \
-    POINT(format_locked)                                                                                               \
-    POINT(format_written)                                                                                              \
-    POINT(format_ring_signed)                                                                                          \
-    POINT(format_roster_signed)                                                                                        \
-    POINT(alone_counted)                                                                                               \
-    POINT(alone_returned)                                                                                              \
-    POINT(alone_forgotten)                                                                                             \
-    POINT(alone_group)                                                                                                 \
-    POINT(alone_locked)                                                                                                \
-    POINT(alone_slot)                                                                                                  \
-    POINT(alone_waiters)                                                                                               \
-    POINT(alone_used)                                                                                                  \
-    POINT(alone_gated)                                                                                                 \
-    POINT(alone_reopened)
-
-#ifdef EB_TEST_POINTS
-#define EB_POINT_NAME(name) EB_POINT_##name,
-enum { EB_TEST_POINT_LIST(EB_POINT_NAME) EB_POINT_COUNT };
-#undef EB_POINT_NAME
-void eb_test_point(int point);
-extern void (*eb_test_hook)(int point); /* for tests in C: set before any thread runs, NULL for none */
-#define EB_TEST_POINT(name) eb_test_point(EB_POINT_##name)
-#else
-#define EB_TEST_POINT(name) ((void)0)
-#endif
-
 typedef struct {
     eb_ring_header *header;
     char *data; /* mapped twice in a row */
@@ -136,12 +21,44 @@ typedef struct {
     uint64_t mapped_bytes;
 } eb_ring;
 
+/* A descriptor, and which file it was when we opened it: others may close it, and open something else as its number. */
+typedef struct {
+    int fd; /* -1: none */
+    uint64_t device, inode;
+} eb_file;
+
+/* Bytes of the roster's file that carry locks; the kernel does not ask whether the file is that long. */
+enum { EB_DOOR_BYTE = 0, EB_ROSTER_BYTE = 1, EB_SLOT_BYTE = 1024 };
+#define EB_ATTACHMENT_BYTE (1ll << 32) /* the first of EB_DRAWN_BYTES, of which each attachment has one */
+#define EB_PUBLISHER_BYTE (1ll << 41)
+#define EB_DRAWN_BYTES (1ull << 40)
+
+#define EB_SHARED_MEMORY "/dev/shm" /* where glibc's shm_open keeps segments */
+#define EB_NAME_BYTES 201           /* of a bus, with the 0 at its end */
+#define EB_PATH_BYTES (EB_NAME_BYTES + 32)
+
 typedef struct {
     eb_roster_header *header;
     uint64_t mapped_bytes;
     uint32_t max_subscribers;
-    int fd;
+    eb_file file; /* carries the attachment's locks */
 } eb_roster;
+
+/* What process.c keeps of whoever must know of forks and of the end: by its functions. All but `at_exit` run within the
+ * guard, the first three in the thread that forks. */
+typedef struct eb_kept eb_kept;
+typedef struct {
+    void (*before_fork)(eb_kept *kept); /* these two where Python forks */
+    void (*in_parent)(eb_kept *kept);
+    bool (*in_child)(eb_kept *kept, bool python); /* whether it is the child's from now on */
+    void (*at_exit)(eb_kept *kept);
+    void (*number_taken)(eb_kept *kept, int fd);
+} eb_keeping;
+struct eb_kept {
+    eb_kept *next;
+    const eb_keeping *how;
+    uint64_t generation; /* of the process whose it is */
+};
 
 /* A record as its header says, checked against what is committed. */
 typedef struct {
@@ -159,11 +76,33 @@ typedef struct {
 struct eb_bus {
     eb_ring ring;
     eb_roster roster;
-    pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
-    uint64_t token;               /* as a publisher; 0 of who may only subscribe */
-    uint64_t child_token;         /* of the child that is about to be forked */
+    uint64_t token; /* as a publisher; 0 of who may only subscribe */
     uint32_t pid;
+    _Atomic int ended;       /* why it cannot be used any more, or not yet; EB_OK while it is attached */
+    _Atomic uint64_t seen;   /* when it last sent, and */
+    _Atomic uint64_t looked; /* when it last looked whether its descriptor is still there: by the clock of events */
     _Atomic bool interrupted;
+    _Atomic int holders; /* who needs its memory: its owner, and each subscription */
+    eb_kept kept;
+    pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
+    eb_subscription *subscriptions;
+    eb_file ring_file; /* while it is being opened */
+    int64_t byte;      /* of its attachment; 0 for none */
+    struct {           /* of the child that is about to be forked */
+        eb_file file;
+        int64_t byte;
+        uint64_t token;
+        int error;
+    } child;
+    int error;    /* errno of the parent that could not give it a descriptor */
+    bool leaving; /* and is interrupted in it */
+    bool late;    /* and waits for the end of an opening that its thread is in the middle of */
+    bool unowned; /* and nobody has it any more but that */
+    bool inside;  /* has the door */
+    pthread_t insider;
+    bool created; /* made the roster */
+    bool sending; /* it has left while another thread may be in the middle of a send */
+    char name[EB_NAME_BYTES];
 };
 
 enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
@@ -186,6 +125,11 @@ typedef struct {
 
 struct eb_subscription {
     eb_bus *bus;
+    eb_subscription *next; /* of the same bus */
+    int (*leave)(eb_subscription *sub);
+    uint64_t generation;  /* of the process whose it is */
+    pthread_mutex_t turn; /* of whoever is at what stands below */
+    bool present;         /* has its slot */
     eb_slot_t *slot;
     uint64_t owner;            /* the slot's owner word while it is ours */
     uint64_t cursor;           /* what we last stored in the slot */
@@ -200,7 +144,7 @@ struct eb_subscription {
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
     uint32_t index;
-    int fd;
+    eb_file file; /* carries the lock on its slot's byte */
     bool gated;
     eb_group *group; /* NULL, or: the fields below are of its member */
     uint64_t token;
@@ -242,13 +186,38 @@ int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, si
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);
 
+/* process.c */
+void eb_process_ready(void);
+uint64_t eb_generation(void);
+bool eb_is_ours(const eb_kept *one);
+void eb_guard_enter(void);
+void eb_guard_leave(void);
+void eb_keep(eb_kept *one, const eb_keeping *how);
+void eb_keep_no_more(eb_kept *one);
+void eb_number_taken(int fd);
+eb_kept *eb_kept_that(bool (*is)(const eb_kept *one, const void *with), const void *with);
+
+/* locks.c */
+bool eb_file_identify(eb_file *file, int fd);
+bool eb_file_ours(const eb_file *file);
+int eb_file_reopen(int fd, eb_file *to);
+void eb_file_close(eb_file *file);
+int eb_byte_lock(const eb_file *file, int64_t byte);
+void eb_byte_unlock(const eb_file *file, int64_t byte);
+bool eb_byte_held(const eb_file *file, int64_t byte);
+int eb_door_enter(const eb_file *file, int64_t deadline);
+void eb_door_leave(const eb_file *file);
+int eb_roster_lock(const eb_file *file, int64_t deadline);
+void eb_roster_unlock(const eb_file *file);
+int eb_attachment_draw(const eb_file *file, int64_t *byte);
+int eb_publisher_draw(const eb_file *file, uint64_t *token);
+void eb_publisher_unlock(const eb_file *file, uint64_t token);
+bool eb_publisher_alive(const eb_file *file, uint64_t token);
+int64_t eb_attachments(const eb_file *file);
+bool eb_is_alone(const eb_file *file);
+
 /* roster.c */
-int eb_reopen(int fd);
-int eb_roster_lock(int fd, int64_t deadline);
-int eb_roster_unlock(int fd);
-int eb_publisher_enter(int fd, uint64_t *token);
-bool eb_publisher_alive(const eb_roster *roster, uint64_t token);
-int eb_slot_claim(eb_roster *roster, int fd);
+int eb_slot_claim(eb_roster *roster, const eb_file *file);
 void eb_slot_unclaim(eb_roster *roster, uint32_t slot);
 void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position);
 uint64_t eb_token(const eb_roster *roster, uint32_t slot);
@@ -312,6 +281,7 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
 
 /* verdicts.c */
 int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);
+int eb_verdict_store(eb_subscription *sub, uint32_t topic, bool heard);
 int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position);
 int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_t position, char *names,
                     uint32_t *system_length, uint32_t *kind_length);
@@ -340,8 +310,20 @@ int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
 
 /* member.c */
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
+int eb_member_ack(eb_subscription *sub);
+int eb_member_return(eb_subscription *sub, bool handed_out);
+int eb_member_bury(eb_subscription *sub);
 
 /* bus.c */
+int eb_bus_map(eb_bus *bus, bool writable);
+void eb_bus_unmap(eb_bus *bus);
+void eb_bus_hold(eb_bus *bus);
+void eb_bus_release(eb_bus *bus);
+int eb_bus_usable(const eb_bus *bus);
+int eb_bus_adopt(eb_bus *bus, eb_subscription *sub);
+void eb_bus_disown(eb_bus *bus, eb_subscription *sub);
+bool eb_bus_is_named(const eb_bus *bus);
+int eb_bus_take_mutex(eb_bus *bus, int64_t deadline);
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_roster(eb_bus *bus);
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline);

@@ -157,9 +157,11 @@ int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
 
 /* --- sleep --- */
 
-/* Woken soon, the next wait begins with looking. */
+/* Woken soon, the next wait begins with looking. Whoever had its descriptor closed underneath has lost its slot, or will:
+ * nobody would wake it. */
 int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
 {
+    if (!eb_file_ours(&sub->file)) return EB_ROBBED;
     eb_pace *pace = &sub->pace;
     int64_t before = eb_now();
     int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));

@@ -41,7 +41,7 @@ static int create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
     atomic_store(&group->max_deliveries, terms->max_deliveries > 0 ? terms->max_deliveries : 5);
     atomic_store(&group->start, terms->start > 0 ? (uint64_t)terms->start : 0);
     EB_TEST_POINT(group_written);
-    int slot = eb_slot_claim(&bus->roster, bus->roster.fd);
+    int slot = eb_slot_claim(&bus->roster, &bus->roster.file);
     if (slot < 0) return slot;
     int status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) {

@@ -197,7 +197,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
     }
 }
 
-int eb_ack(eb_subscription *sub)
+int eb_member_ack(eb_subscription *sub)
 {
     if (!sub->group || sub->claim < 0) return EB_NOTHING;
     eb_claim *claim = held(sub);
@@ -212,6 +212,8 @@ int eb_ack(eb_subscription *sub)
         position += record.bytes;
     }
     if (verdict != EB_HEARD) return EB_NOTHING;
+    eb_batch_head *head = &sub->batch.head;
+    if (head->done < head->handed) head->done++;
     eb_claim_acknowledge(claim, position);
     if (position != atomic_load(&claim->end)) return EB_OK;
     eb_claim_finish(claim);
@@ -219,20 +221,23 @@ int eb_ack(eb_subscription *sub)
     return EB_OK;
 }
 
-int eb_return(eb_subscription *sub, int handed_out)
+int eb_member_return(eb_subscription *sub, bool handed_out)
 {
     if (!sub->group || sub->claim < 0) return EB_NOTHING;
-    eb_claim_return(held(sub), handed_out != 0);
+    eb_claim_return(held(sub), handed_out);
     sub->claim = -1;
     eb_relay_wake(sub, false);
     return EB_OK;
 }
 
-int eb_group_dead(eb_subscription *sub)
+/* In one step for whoever may be interrupted: it is done, and counted, or neither. */
+int eb_member_bury(eb_subscription *sub)
 {
-    int before = (int)atomic_fetch_add(&sub->group->dead, 1);
+    int status = eb_member_ack(sub);
+    if (status != EB_OK) return status;
+    atomic_fetch_add(&sub->group->dead, 1);
     EB_TEST_POINT(dead_counted);
-    return before;
+    return EB_OK;
 }
 
 /* --- receive --- */

@@ -5,6 +5,8 @@
 #include <time.h>
 
 #define NS_PER_SECOND 1000000000ll
+#define STREAM_NS 5000ull  /* between two events of a stream */
+#define LOOK_NS 1000000ull /* how often a stream looks whether its publisher's descriptor is still there */
 
 /* --- wake --- */
 
@@ -122,6 +124,8 @@ static uint64_t wall_clock(void)
 static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time)
 {
     eb_ring *ring = &bus->ring;
+    int ended = atomic_load_explicit(&bus->ended, memory_order_relaxed); /* stored by whoever had the lock before */
+    if (ended != EB_OK) return ended;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
     int status = claim(bus, what->bytes + 8);
     if (status != EB_OK) return status;
@@ -152,10 +156,22 @@ uint64_t eb_published(void)
     return atomic_load_explicit(&sent, memory_order_relaxed);
 }
 
+/* Whether somebody has closed our descriptor, which costs a system call: not for every event of a stream. */
+static int look(eb_bus *bus, uint64_t time)
+{
+    uint64_t before = atomic_load_explicit(&bus->seen, memory_order_relaxed);
+    atomic_store_explicit(&bus->seen, time, memory_order_relaxed);
+    uint64_t looked = atomic_load_explicit(&bus->looked, memory_order_relaxed);
+    if (time - before < STREAM_NS && time - looked < LOOK_NS) return eb_bus_usable(bus);
+    atomic_store_explicit(&bus->looked, time, memory_order_relaxed);
+    return eb_bus_check(bus);
+}
+
 static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline)
 {
     uint64_t time = wall_clock();
-    int status = eb_bus_lock_publish(bus, deadline);
+    int status = look(bus, time);
+    if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;
     status = publish_locked(bus, what, time);
     eb_bus_unlock_publish(bus);
@@ -189,6 +205,7 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
     if (status == EB_OK) status = try_publish(bus, what, deadline);
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
+    if (!eb_bus_is_named(bus)) return EB_REMOVED;
     if (eb_over(deadline)) return eb_bus_reap(bus) > 0 ? try_publish(bus, what, deadline) : EB_FULL;
     await_room(bus, what->bytes + 8, deadline);
     return EB_INTERRUPTED;
@@ -264,7 +281,8 @@ int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char 
 
 int eb_shutdown(eb_bus *bus, int64_t deadline)
 {
-    int status = eb_bus_lock_publish(bus, deadline);
+    int status = eb_bus_check(bus);
+    if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;
     atomic_store(&bus->ring.header->closed, 1); /* [wake] */
     EB_TEST_POINT(shutdown_stored);
@@ -284,7 +302,8 @@ int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_l
     if (system_length > EB_NAME_LIMIT || kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
     int found = eb_ring_topic_find(&bus->ring, 0, names, system_length, kind_length);
     if (found != EB_NOTHING) return found;
-    int status = eb_bus_lock_publish(bus, deadline);
+    int status = eb_bus_check(bus);
+    if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;
     found = eb_ring_topic_find(&bus->ring, 0, names, system_length, kind_length);
     if (found == EB_NOTHING) found = eb_ring_topic_add(&bus->ring, names, system_length, kind_length);

@@ -1,140 +1,8 @@
 /* Subscriber slots, cursors, the gate, liveness, reaping. Everything read here may be scribbled over by any attached
  * process and is bounded before use. */
-#define _GNU_SOURCE
 #include "internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/random.h>
-#include <time.h>
-#include <unistd.h>
-
-/* Bytes of the roster's file that carry locks; the kernel does not ask whether the file is that long. */
-enum { DOOR_BYTE = 0, ROSTER_BYTE = 1, SLOT_BYTE = 1024 };
-#define ATTACHMENT_BYTE (1ll << 32)
-#define ATTACHMENT_BYTES (1ll << 40)
-#define PUBLISHER_BYTE (1ll << 41)
-#define PUBLISHER_BYTES (1ll << 40)
-
 #define GENERATION (1ull << 8)
-
-/* Locks of the open file description: the kernel drops them when its last descriptor is closed, whoever dies how. */
-static int set_lock(int fd, short type, int64_t start, int64_t length)
-{
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
-    return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? EB_OK : EB_SYSTEM;
-}
-
-/* Whether another description holds a lock in the range, and where the one that the kernel names lies. */
-static bool locked_elsewhere(int fd, int64_t start, int64_t length, int64_t *where)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
-    if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return true; /* in doubt it is alive */
-    if (where) *where = lock.l_start;
-    return lock.l_type != F_UNLCK;
-}
-
-/* These locks are rarely taken and held for microseconds, so waiting is a poll: it needs no thread and ends on time. */
-static int set_lock_until(int fd, int64_t byte, int64_t deadline)
-{
-    while (set_lock(fd, F_WRLCK, byte, 1) != EB_OK) {
-        if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
-        if (eb_over(deadline)) return EB_BUSY;
-        struct timespec pause = {.tv_nsec = EB_MILLISECOND};
-        if (nanosleep(&pause, NULL) != 0) return EB_INTERRUPTED;
-    }
-    return EB_OK;
-}
-
-int eb_door_enter(int roster_fd, int64_t deadline)
-{
-    int status = set_lock_until(roster_fd, DOOR_BYTE, deadline);
-    if (status == EB_OK) EB_TEST_POINT(door_entered);
-    return status;
-}
-
-int eb_door_leave(int roster_fd)
-{
-    int status = set_lock(roster_fd, F_UNLCK, DOOR_BYTE, 1);
-    EB_TEST_POINT(door_left);
-    return status;
-}
-
-int eb_roster_lock(int fd, int64_t deadline)
-{
-    int status = set_lock_until(fd, ROSTER_BYTE, deadline);
-    if (status == EB_OK) EB_TEST_POINT(roster_locked);
-    return status;
-}
-
-int eb_roster_unlock(int fd)
-{
-    int status = set_lock(fd, F_UNLCK, ROSTER_BYTE, 1);
-    EB_TEST_POINT(roster_unlocked);
-    return status;
-}
-
-/* Each attachment locks a byte of its own, drawn at random, so that the attachments can be counted. */
-int eb_attach(int roster_fd)
-{
-    uint64_t drawn = 0;
-    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return EB_SYSTEM;
-    int status = set_lock(roster_fd, F_RDLCK, ATTACHMENT_BYTE + (int64_t)(drawn % ATTACHMENT_BYTES), 1);
-    if (status == EB_OK) EB_TEST_POINT(attached);
-    return status;
-}
-
-/* A publisher's byte stays: another thread may be in the middle of a publish. It goes with the descriptor. */
-int eb_detach(int roster_fd)
-{
-    int status = set_lock(roster_fd, F_UNLCK, 0, PUBLISHER_BYTE);
-    EB_TEST_POINT(detached);
-    return status;
-}
-
-/* Each publisher locks a byte of its own too, nobody else's; its token says which. */
-int eb_publisher_enter(int fd, uint64_t *token)
-{
-    for (;;) {
-        uint64_t drawn = 0;
-        if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn) return EB_SYSTEM;
-        drawn %= PUBLISHER_BYTES;
-        *token = drawn + 1;
-        if (set_lock(fd, F_WRLCK, PUBLISHER_BYTE + (int64_t)drawn, 1) == EB_OK) break;
-        if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
-    }
-    EB_TEST_POINT(publisher_entered);
-    return EB_OK;
-}
-
-/* Of another attachment than the one asking; a token that cannot be is nobody's. */
-bool eb_publisher_alive(const eb_roster *roster, uint64_t token)
-{
-    return token != 0 && token <= PUBLISHER_BYTES &&
-           locked_elsewhere(roster->fd, PUBLISHER_BYTE + (int64_t)token - 1, 1, NULL);
-}
-
-/* The kernel names one lock in the range, not the first, so the range is split there. Its depth is the number found. */
-static int64_t count_locks(int fd, int64_t start, int64_t length)
-{
-    int64_t where = 0;
-    if (length <= 0 || !locked_elsewhere(fd, start, length, &where)) return 0;
-    return 1 + count_locks(fd, start, where - start) + count_locks(fd, where + 1, start + length - where - 1);
-}
-
-int64_t eb_attached(int roster_fd)
-{
-    return count_locks(roster_fd, ATTACHMENT_BYTE, ATTACHMENT_BYTES);
-}
-
-/* A second description of the same file, even when its name is gone or belongs to another file. */
-int eb_reopen(int fd)
-{
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC);
-}
 
 static eb_slot_t *slot_at(const eb_roster *roster, uint32_t slot)
 {
@@ -170,7 +38,7 @@ uint32_t eb_roster_used(const eb_roster *roster)
 bool eb_slot_alive(const eb_roster *roster, uint32_t slot)
 {
     return slot < eb_roster_used(roster) && state_of(owner_of(roster, slot)) == EB_SLOT_OPEN &&
-           locked_elsewhere(roster->fd, SLOT_BYTE + slot, 1, NULL);
+           eb_byte_held(&roster->file, EB_SLOT_BYTE + slot);
 }
 
 void eb_slot_free(eb_roster *roster, uint32_t slot)
@@ -193,17 +61,16 @@ static bool group_owns(const eb_roster *roster, uint32_t slot)
     return false;
 }
 
-/* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `fd` then holds it. */
-int eb_slot_claim(eb_roster *roster, int fd)
+/* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `file` then holds it. */
+int eb_slot_claim(eb_roster *roster, const eb_file *file)
 {
     for (uint32_t i = 0; i < roster->max_subscribers; i++) {
-        if (set_lock(fd, F_WRLCK, SLOT_BYTE + i, 1) != EB_OK) {
-            if (errno != EAGAIN && errno != EACCES) return EB_SYSTEM;
-            continue;
-        }
+        int status = eb_byte_lock(file, EB_SLOT_BYTE + i);
+        if (status == EB_NOTHING) continue;
+        if (status != EB_OK) return status;
         EB_TEST_POINT(slot_locked);
         if (group_owns(roster, i)) {
-            set_lock(fd, F_UNLCK, SLOT_BYTE + i, 1);
+            eb_byte_unlock(file, EB_SLOT_BYTE + i);
             continue;
         }
         eb_slot_t *slot = slot_at(roster, i);
@@ -249,7 +116,7 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint3
 void eb_slot_unclaim(eb_roster *roster, uint32_t slot)
 {
     eb_slot_free(roster, slot);
-    set_lock(roster->fd, F_UNLCK, SLOT_BYTE + slot, 1);
+    eb_byte_unlock(&roster->file, EB_SLOT_BYTE + slot);
 }
 
 /* The group's slot belongs to no process, so its byte is not kept. */
@@ -259,7 +126,7 @@ void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms,
     eb_slot_t *opened = slot_at(roster, slot);
     atomic_store(&opened->owner, (atomic_load(&opened->owner) & ~(GENERATION - 1)) | EB_SLOT_GROUP); /* [gate] */
     EB_TEST_POINT(group_slot);
-    set_lock(roster->fd, F_UNLCK, SLOT_BYTE + slot, 1);
+    eb_byte_unlock(&roster->file, EB_SLOT_BYTE + slot);
 }
 
 /* A member by its slot and the slot's generation: never 0, and never the same again. */
@@ -280,7 +147,7 @@ int eb_roster_reap(eb_roster *roster)
     int reaped = 0;
     for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
         if (state_of(owner_of(roster, i)) == EB_SLOT_FREE || group_owns(roster, i)) continue;
-        if (locked_elsewhere(roster->fd, SLOT_BYTE + i, 1, NULL)) continue;
+        if (eb_byte_held(&roster->file, EB_SLOT_BYTE + i)) continue;
         EB_TEST_POINT(reap_found);
         eb_slot_free(roster, i);
         EB_TEST_POINT(reap_freed);

@@ -180,7 +180,6 @@ int eb_roster_map(eb_roster *roster, int fd)
     if (!roster->header) return EB_SYSTEM;
     roster->mapped_bytes = bytes;
     roster->max_subscribers = signature.max_subscribers;
-    roster->fd = fd;
     return EB_OK;
 }
 

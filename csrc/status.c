@@ -38,6 +38,11 @@ const char *eb_strerror(int status)
     case EB_SYSTEM: return "the operating system refused";
     case EB_CONFLICT: return "a group of this name has other terms";
     case EB_EXHAUSTED: return "delivered as often as allowed";
+    case EB_INHERITED: return "the subscription belongs to another process";
+    case EB_FORKED: return "the bus belongs to another process";
+    case EB_ROBBED: return "its descriptors were closed underneath";
+    case EB_ORPHAN: return "forked without a descriptor of its own";
+    case EB_REMOVED: return "its name was removed";
     default: return status >= 0 ? "success" : "an unknown status";
     }
 }

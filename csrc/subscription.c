@@ -1,10 +1,7 @@
 /* A subscription as a whole: join, leave, and receive, alone or as a member of a group. */
-#define _GNU_SOURCE
 #include "internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define BUFFER_BYTES (64u * 1024u)
 
@@ -48,7 +45,7 @@ static int place(eb_subscription *sub, int64_t start)
 static int join(eb_subscription *sub, const eb_terms *terms)
 {
     eb_roster *roster = &sub->bus->roster;
-    int slot = eb_slot_claim(roster, sub->fd);
+    int slot = eb_slot_claim(roster, &sub->file);
     if (slot < 0) return slot;
     sub->index = (uint32_t)slot;
     sub->slot = &roster->header->slots[slot];
@@ -63,65 +60,103 @@ static int join(eb_subscription *sub, const eb_terms *terms)
     return status;
 }
 
+/* Once: joining goes on where a signal interrupted it. */
 static int prepare(eb_subscription *sub)
 {
-    sub->batch.buffer = malloc(BUFFER_BYTES);
+    if (!sub->batch.buffer) sub->batch.buffer = malloc(BUFFER_BYTES);
     sub->batch.size = BUFFER_BYTES;
-    sub->fd = eb_reopen(sub->bus->roster.fd);
-    return sub->batch.buffer && sub->fd >= 0 ? EB_OK : EB_SYSTEM;
+    if (!sub->batch.buffer) return EB_SYSTEM;
+    return sub->file.fd >= 0 ? EB_OK : eb_bus_adopt(sub->bus, sub);
 }
 
-eb_subscription *eb_subscribe(eb_bus *bus, const eb_terms *terms, int64_t deadline, int *status)
+eb_subscription *eb_subscription_new(eb_bus *bus)
 {
     eb_subscription *sub = calloc(1, sizeof *sub);
-    *status = EB_SYSTEM;
     if (!sub) return NULL;
+    eb_bus_hold(bus);
     sub->bus = bus;
-    sub->fd = -1;
+    sub->leave = eb_unsubscribe;
+    sub->generation = eb_generation();
+    sub->file.fd = -1;
     sub->claim = -1;
+    pthread_mutex_init(&sub->turn, NULL);
+    return sub;
+}
+
+int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
+{
+    eb_bus *bus = sub->bus;
     sub->gated = terms->gated != 0;
     sub->pace.spin_ns = terms->spin_ns;
-    *status = prepare(sub);
-    if (*status == EB_OK) *status = eb_bus_lock_roster(bus, deadline);
-    if (*status == EB_OK) {
-        *status = join(sub, terms);
-        eb_bus_unlock_roster(bus);
-    }
-    if (*status == EB_OK) {
-        eb_event_post(&bus->roster.header->changed);
-        return sub;
-    }
-    int error = errno;
-    eb_subscription_free(sub);
-    errno = error;
-    return NULL;
+    int status = eb_bus_check(bus);
+    if (status == EB_OK) status = prepare(sub);
+    if (status == EB_OK) status = eb_bus_lock_roster(bus, deadline);
+    if (status != EB_OK) return status;
+    status = eb_bus_usable(bus); /* it may have been left while we waited */
+    if (status == EB_OK) status = join(sub, terms);
+    sub->present = status == EB_OK;
+    eb_bus_unlock_roster(bus);
+    if (status == EB_OK) eb_event_post(&bus->roster.header->changed);
+    return status;
+}
+
+int eb_subscribed(void *sub, int failed)
+{
+    return failed ? eb_unsubscribe(sub) : EB_OK;
+}
+
+/* Why it is of no use to this process, as far as that can be told without a system call. */
+static int usable(const eb_subscription *sub)
+{
+    if (sub->generation == eb_generation()) return EB_OK;
+    return eb_bus_usable(sub->bus) == EB_FORKED ? EB_FORKED : EB_INHERITED;
+}
+
+int eb_subscription_check(eb_subscription *sub)
+{
+    int status = usable(sub);
+    if (status == EB_OK && sub->present) status = eb_bus_check(sub->bus);
+    if (status != EB_OK || !sub->present) return status;
+    return eb_file_ours(&sub->file) ? EB_OK : EB_ROBBED;
 }
 
 /* --- leave --- */
 
 /* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. */
+static void leave(eb_subscription *sub)
+{
+    const eb_batch_head *head = &sub->batch.head;
+    eb_member_return(sub, head->handed != head->done);
+    if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
+    sub->present = false;
+}
+
+/* Whoever is inside comes out first: it was interrupted, and waits for nobody but other processes, for moments. */
 int eb_unsubscribe(eb_subscription *sub)
 {
-    if (sub->fd < 0) return EB_OK;
-    eb_return(sub, 0);
-    if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
-    eb_subscription_abandon(sub);
+    if (sub->generation != eb_generation()) {
+        eb_file_close(&sub->file); /* ours is a copy, if there is one: the slot is not ours to give back */
+        return EB_OK;
+    }
+    eb_interrupt(sub);
+    pthread_mutex_lock(&sub->turn);
+    bool was_there = sub->present;
+    if (was_there) leave(sub);
+    eb_bus_disown(sub->bus, sub);
+    pthread_mutex_unlock(&sub->turn);
+    if (!was_there) return EB_OK;
     EB_TEST_POINT(slot_left);
     eb_event_post(&sub->bus->roster.header->changed);
     eb_event_post(&sub->bus->roster.header->space);
     return EB_OK;
 }
 
-void eb_subscription_abandon(eb_subscription *sub)
-{
-    if (sub->fd >= 0) close(sub->fd);
-    sub->fd = -1;
-}
-
 void eb_subscription_free(eb_subscription *sub)
 {
     if (!sub) return;
-    eb_subscription_abandon(sub);
+    eb_unsubscribe(sub);
+    eb_bus_release(sub->bus);
+    pthread_mutex_destroy(&sub->turn);
     free(sub->batch.buffer);
     free(sub->names);
     free(sub);
@@ -130,6 +165,7 @@ void eb_subscription_free(eb_subscription *sub)
 void eb_interrupt(eb_subscription *sub)
 {
     atomic_store(&sub->interrupted, true);
+    if (!sub->slot || usable(sub) != EB_OK) return;
     eb_semaphore_post(&sub->slot->semaphore);
     if (sub->group) eb_relay_wake(sub, true);
 }
@@ -144,15 +180,63 @@ uint64_t eb_lost(const eb_subscription *sub)
     return atomic_load(&sub->lost);
 }
 
-/* --- receive --- */
+/* --- what whoever has the turn may do --- */
 
-int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+static int begin(eb_subscription *sub)
+{
+    int status = usable(sub);
+    if (status != EB_OK) return status;
+    pthread_mutex_lock(&sub->turn);
+    if (sub->present) return EB_OK;
+    pthread_mutex_unlock(&sub->turn);
+    return EB_CLOSED;
+}
+
+/* Somebody who closed our descriptor gave our slot to the reapers: that is no damage. */
+static int end(eb_subscription *sub, int status)
+{
+    if (status == EB_DAMAGED && !eb_file_ours(&sub->file)) status = EB_ROBBED;
+    pthread_mutex_unlock(&sub->turn);
+    return status;
+}
+
+static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     eb_batch_head *head = &sub->batch.head;
-    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
     int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
     head->number++;
     return status;
+}
+
+int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
+{
+    uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, receive(sub, most, deadline)) : status;
+}
+
+int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, eb_verdict_store(sub, topic, heard != 0)) : status;
+}
+
+int eb_ack(eb_subscription *sub)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, eb_member_ack(sub)) : status;
+}
+
+int eb_return(eb_subscription *sub, int handed_out)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, eb_member_return(sub, handed_out != 0)) : status;
+}
+
+int eb_bury(eb_subscription *sub)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, eb_member_bury(sub)) : status;
 }

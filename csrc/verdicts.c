@@ -57,13 +57,14 @@ static int decide_on_names(eb_subscription *sub, uint8_t verdict)
     return EB_INLINE;
 }
 
-int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
+/* By whoever has the turn: the slot cannot be given back, and be another's, between the look and the store. */
+int eb_verdict_store(eb_subscription *sub, uint32_t topic, bool heard)
 {
     uint8_t verdict = heard ? EB_HEARD : EB_UNHEARD;
     if (topic == EB_INLINE) return decide_on_names(sub, verdict);
     if (topic >= EB_TOPICS) return EB_DAMAGED;
     atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
-    bool ours = atomic_load(&sub->slot->owner) == sub->owner; /* else it was closed meanwhile, by another thread */
+    bool ours = atomic_load(&sub->slot->owner) == sub->owner; /* else somebody thought that it was dead */
     if (!heard && ours) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
     EB_TEST_POINT(topic_decided);
     return (int)topic;

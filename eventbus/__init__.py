@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, Literal
 
 from eventbus.bus import SEND_TIMEOUT, Bus
-from eventbus.core import lifetime
 from eventbus.core.segment import unlink
 from eventbus.core.stats import BusStats, SubscriberStats
 from eventbus.errors import (
@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 _default: Bus | None = None
+_opening = threading.Lock()
+os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
 
 
 def open(
@@ -105,7 +107,7 @@ def default_bus() -> Bus:
     bus = _default
     if bus is not None and bus.attached:
         return bus
-    with lifetime.lock:
+    with _opening:
         if _default is None or not _default.attached:
             _default = Bus(os.environ.get("EVENTBUS_NAME") or f"default-{os.getuid()}")
         return _default

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from eventbus import patterns
 from eventbus.core import lifetime, native, segment
+from eventbus.core.attachment import Attachment
 from eventbus.core.native import deadline_after
 from eventbus.core.reader import LATEST, SubscriptionHandle
 from eventbus.core.stats import BusStats, read_stats
@@ -53,9 +55,14 @@ class Bus(Sender):
         guard = make_guard(policy, actor)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
-        with lifetime.lock:
-            super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
-            lifetime.opened(self)
+        super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
+        self._finalize(_forgotten, name, self._open_handle())
+        lifetime.opened(self)
+
+    def _finalize(self, call: Callable[..., object], *arguments: object) -> None:
+        """What happens when nobody refers to it any more; not at the end of the process, where others still send."""
+        self._finalizer = weakref.finalize(self, call, *arguments)
+        self._finalizer.atexit = False
 
     # --- subscribing ---
 
@@ -101,20 +108,22 @@ class Bus(Sender):
         if self._guard is not None:
             self._guard.check_subscribe(wanted)
         hears = self._hearing(wanted, wanted_kind)
-        with lifetime.lock:
-            bus = self._live_handle()
-            texts = (system, kind or "**", label)
-            made: Subscription
-            if group is None:
-                blocking = overflow == "block"
-                handle = SubscriptionHandle(bus, *texts, start=first, spin=seconds, blocking=blocking)
-                made = Subscription(handle, label, hears, self._answer)
-            else:
-                fetch = self._check_member(group, overflow, prefetch)
-                with _room_for_member(bus, group):
-                    number = make_group(bus, group, system, kind or "**", first, None)
-                handle = SubscriptionHandle(bus, *texts, start=LATEST, spin=seconds, blocking=False, group=number)
-                made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, bury=self._send_dead)
+        texts = (system, kind or "**", label)
+        bus = self._live_handle()
+        handle = SubscriptionHandle(bus)
+        made: Subscription
+        if group is None:
+            made = Subscription(handle, label, hears, self._answer)
+            with handle.joining():
+                handle.join(*texts, start=first, spin=seconds, blocking=overflow == "block")
+                self._subscriptions.add(made)
+            return made
+        fetch = self._check_member(group, overflow, prefetch)
+        made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
+        with handle.joining():
+            with _room_for_member(bus, group):
+                number = make_group(bus, group, system, kind or "**", first, None)
+            handle.join(*texts, start=LATEST, spin=seconds, blocking=False, group=number)
             self._subscriptions.add(made)
         return made
 
@@ -149,8 +158,7 @@ class Bus(Sender):
         self._check_member(name, "block", 1)
         if self._guard is not None:
             self._guard.check_subscribe(wanted)
-        with lifetime.lock:
-            make_group(self._live_handle(), name, system, kind or "**", first, max_deliveries)
+        make_group(self._live_handle(), name, system, kind or "**", first, max_deliveries)
 
     def _check_member(self, group: str, overflow: str, prefetch: int) -> int:
         checked_name(group, "")
@@ -203,10 +211,10 @@ class Bus(Sender):
 
     def _listen(self, system: str) -> Subscription:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
-        with lifetime.lock:
-            bus, label = self._live_handle(), checked_name(None, "request")
-            handle = SubscriptionHandle(bus, system, "**", label, start=LATEST, spin=None, blocking=True)
-            made = Subscription(handle, label, lambda heard, _: heard == system, self._answer)
+        handle, label = SubscriptionHandle(self._live_handle()), checked_name(None, "request")
+        made = Subscription(handle, label, lambda heard, _: heard == system, self._answer)
+        with handle.joining():
+            handle.join(system, "**", label, start=LATEST, spin=None, blocking=True)
             self._subscriptions.add(made)
         return made
 
@@ -242,8 +250,7 @@ class Bus(Sender):
             status = handle.roster_wait(epoch, deadline)
             if status == native.NOTHING:
                 return False
-            if status != native.CLOSED:
-                native.checked(status, handle.what)
+            handle.checked(status)
 
     # --- the whole bus ---
 
@@ -254,9 +261,18 @@ class Bus(Sender):
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed here, or shut down for everybody."""
+        """Whether it is closed here, shut down for everybody, or its name means another bus by now, or none."""
         handle = self._handle
-        return handle is None or handle.closed
+        return handle is None or handle.closed or not handle.named
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits, drawn when the bus was made: another one means another bus under the name.
+
+        Raises:
+            ClosedError: the bus is closed here.
+        """
+        return self._open_handle().identity
 
     def stats(self) -> BusStats:
         """One frozen snapshot of the bus.
@@ -264,7 +280,9 @@ class Bus(Sender):
         Raises:
             ClosedError: the bus is closed here.
         """
-        return read_stats(self._name, self._open_handle())
+        handle = self._open_handle()
+        handle.check()
+        return read_stats(self._name, handle)
 
     def shutdown(self) -> None:
         """Closes the bus for all processes: subscribers drain what is left, then see the end."""
@@ -277,37 +295,36 @@ class Bus(Sender):
         """Leaves the bus and closes this object's subscriptions; the last process out removes the segments."""
         self._leave(True)
 
-    def process_ends(self) -> None:
-        """Called by ``lifetime``. What a member has in hand then is given back: nobody said that it was done."""
-        self._leave(False)
+    def process_ends(self, last: bool) -> None:
+        """Called by ``lifetime``: members tell what they could not tell before; and then, if ``last``, it leaves.
+
+        What a member has in hand then is given back: nobody said that it was done.
+        """
+        for one in list(self._subscriptions):
+            one.process_ends()
+        if last:
+            self._leave(False)
 
     def _leave(self, handled: bool) -> None:
-        with lifetime.lock:
-            handle = self._handle
-            if handle is None:
-                return
-            with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
-                steps.callback(segment.leave_bus, self._name, handle)
-                steps.callback(handle.interrupt)
-                steps.callback(lifetime.closed, self)
-                steps.callback(self._forget)
-                # Members after the others: they may have dead letters to send, for which there is room by then.
-                for one in sorted(self._subscriptions, key=lambda one: not isinstance(one, Member)):
-                    steps.callback(one.leave, handled)
+        """Whoever is interrupted in it, or comes second, goes on with what is left: each step may be done again."""
+        handle = self._handle
+        if handle is None:
+            return
+        with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
+            steps.callback(self._left, handle)
+            # Members after the others: they may have dead letters to send, for which there is room by then.
+            for one in sorted(self._subscriptions, key=lambda one: not isinstance(one, Member)):
+                steps.callback(one.leave, handled)
 
-    def fork_prepare(self) -> int:
-        """Called by ``lifetime`` before a fork."""
-        return -1 if self._handle is None else self._handle.fork_prepare()
-
-    def fork_child(self, descriptor: int) -> None:
-        """Called by ``lifetime`` in the child: the bus goes on through its own descriptor, its subscriptions do not."""
-        for one in list(self._subscriptions):
-            one.disown()
-        self._subscriptions.clear()
-        if self._handle is not None:
-            self._handle.fork_child(descriptor)
-        if descriptor < 0:
-            self._forget()
+    def _left(self, handle: Attachment) -> None:
+        status = handle.leave()
+        self._finalizer.detach()
+        lifetime.closed(self)
+        self._forget()
+        if status == native.FORKED:
+            warnings.warn(native.sentence(status, handle.what), RuntimeWarning, stacklevel=2)
+        elif status in (native.BUSY, native.SYSTEM):
+            handle.refuse(status)
 
     def __enter__(self) -> Bus:
         return self
@@ -333,21 +350,30 @@ class Bus(Sender):
         return _reopen, (self._name, options)
 
 
+def _forgotten(name: str, handle: Attachment) -> None:
+    """Of a bus that nobody refers to any more."""
+    handle.leave()
+    warnings.warn(f"unclosed bus {name!r}: close it, or use it in a with-block", ResourceWarning, stacklevel=2)
+
+
 def _reopen(name: str, options: dict[str, Any]) -> Bus:
-    return Bus(name, **options)
+    """By pickle, in another process: nobody wrote an ``open`` there that a ``close`` should follow."""
+    bus = Bus(name, **options)
+    bus._finalizer.detach()
+    bus._finalize(bus._open_handle().leave)
+    return bus
 
 
 @contextlib.contextmanager
-def _room_for_member(bus: native.BusHandle, group: str) -> Iterator[None]:
+def _room_for_member(bus: Attachment, group: str) -> Iterator[None]:
     """Whoever makes a group has a slot and a descriptor for itself: without a member it would hold publishers back."""
     if bus.has_group(group):
         yield
         return
-    taken = SubscriptionHandle(bus, "", "", group, start=LATEST, spin=0, blocking=False)
-    try:
-        yield
-    finally:
-        taken.leave()
+    taken = SubscriptionHandle(bus)  # which leaves with the last reference to it
+    taken.join("", "", group, start=LATEST, spin=0, blocking=False)
+    yield
+    taken.leave()
 
 
 @functools.lru_cache(maxsize=1024)

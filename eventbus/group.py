@@ -7,10 +7,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from eventbus.core import native
+from eventbus.core.attachment import Attachment
 from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
 from eventbus.errors import (
     ClosedError,
@@ -32,7 +32,7 @@ DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 _log = logging.getLogger("eventbus")
 
 
-def make_group(bus: native.BusHandle, name: str, system: str, kind: str, start: int, max_deliveries: int | None) -> int:
+def make_group(bus: Attachment, name: str, system: str, kind: str, start: int, max_deliveries: int | None) -> int:
     """The number of the group, made if there is none of the name; ``max_deliveries`` None takes it as it is.
 
     Raises:
@@ -76,12 +76,12 @@ class Member(Subscription):
         *,
         group: str,
         prefetch: int,
-        bury: Callable[[str, dict[str, Any], bool], object],
+        post: Callable[[str, dict[str, Any], bool], object],
     ) -> None:
         super().__init__(handle, name, hears, answer)
         self._group = group
         self._limit = min(prefetch, BATCH_LIMIT)
-        self._bury = bury
+        self._post = post
         self._letters: deque[tuple[str, dict[str, Any]]] = deque()  # dead letters that found no room yet
 
     @property
@@ -111,8 +111,7 @@ class Member(Subscription):
         if self._ended:
             self._live_handle()
         elif self._fill(deadline):
-            for event in self._ready:
-                self._in_hand = 1
+            for event in self._ready:  # which is in hand from the moment on in which it is made
                 return event
         return None
 
@@ -123,20 +122,12 @@ class Member(Subscription):
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
-        events: list[Event] = []
-        try:
-            with self._receiving:
-                first = self.receive(timeout)
-                if first is not None:
-                    events = [first]
-                    events += islice(self._ready, limit - 1)
-                    self._in_hand = len(events)
-        except BaseException:
-            if events:
-                self._in_hand = 0
-                self._put_back(events)
-            raise
-        return events
+        deadline = native.deadline_after(timeout)
+        if not self._ended and self._fill(deadline):
+            for events in map(self._ready.take, (limit,)):
+                return events
+        self._live_handle()
+        return []
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         if status != EXHAUSTED:
@@ -150,22 +141,15 @@ class Member(Subscription):
         """Sends it on as dead. Until then it stays the group's, where what nobody can read would stay for ever."""
         deliveries = int(handle.batch.head.deliveries) - 1
         try:
-            try:
-                (event,) = self._unpack(handle)
-            except SegmentError:
-                self._in_hand = 1
-                self._acknowledge(handle)
-                handle.count_dead()
-                raise
+            (event,) = self._unpack(handle)
             self._send_dead(event, {"deliveries": deliveries})
-        except BaseException:
-            handle.give_back(True)
+        except SegmentError:
+            self._bury(handle)
             raise
-        finally:
-            self._taken = int(handle.batch.head.number)
-        self._in_hand = 1
-        self._acknowledge(handle)
-        handle.count_dead()
+        except BaseException:
+            self._give_back(handle)
+            raise
+        self._bury(handle)
         if isinstance(event, Request):
             self._tell(event, f"it was delivered {deliveries} times, and no member lived to handle it")
 
@@ -184,10 +168,9 @@ class Member(Subscription):
         """
         with self._receiving:
             handle = self._live_handle()
-            if handle is not None and self._in_hand:
+            if handle is not None and self._ready.unfinished:
                 self._send_dead(event, more)
-                self._acknowledge(handle)
-                handle.count_dead()
+                self._bury(handle)
 
     def _send_dead(self, event: Event, more: dict[str, Any]) -> None:
         if event.system != DEAD_SYSTEM:
@@ -200,7 +183,7 @@ class Member(Subscription):
         while self._letters:
             path, letter = self._letters[0]
             try:
-                self._bury(path, letter, patient)
+                self._post(path, letter, patient)
             except UnavailableError as error:
                 if not letter.get("late"):
                     _log.warning("a dead letter waits for room: %s; it is %r", error.message, letter)
@@ -227,17 +210,13 @@ class Member(Subscription):
         """Gives what is in hand back, with what was fetched after it; nothing when there is none."""
         with self._receiving:
             handle = self._live_handle()
-            if self._in_hand and handle is not None:
-                self._in_hand = 0
-                self._drop()
-                handle.give_back(True)
+            if handle is not None and self._ready.unfinished:
+                self._give_back(handle)
 
     def stop(self) -> None:
         """From now on ``receive`` returns None, also one that waits; a signal handler may call this."""
-        handle = self._handle
         self._ended = True
-        if handle is not None:
-            handle.interrupt()
+        self._subscription.interrupt()
 
     def close(self) -> None:
         """Acknowledges what is in hand, gives back what was fetched after it, and leaves."""
@@ -245,21 +224,21 @@ class Member(Subscription):
 
     def leave(self, handled: bool) -> None:
         """Closes; what is in hand is acknowledged if it was ``handled``, else given back."""
+        if self._subscription.inherited:
+            self._letters.clear()  # the parent sends them itself
         try:
-            if self._handle is not None and not self._inherited:
-                self.stop()
-                if handled:
-                    self.ack()
-                else:
-                    self.reject()
+            self.stop()
+            if handled and self._handle is not None:
+                self._acknowledge(self._handle)
         finally:
             super().close()
             self._send_letters(patient=True)
 
-    def disown(self) -> None:
-        """As ``Subscription.disown``; the parent sends its letters itself."""
-        super().disown()
-        self._letters.clear()
+    def process_ends(self) -> None:
+        """What is in hand is given back, where it stands in the way of letters that are still to be sent."""
+        if self._letters:
+            self.reject()
+            self._send_letters(patient=True)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(partial(self.receive_until, native.FOREVER), None)

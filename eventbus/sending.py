@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 
 from eventbus import _fast, patterns
 from eventbus.core import native
+from eventbus.core.attachment import Attachment, Group, Route
 from eventbus.core.native import deadline_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
@@ -23,14 +24,14 @@ _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"
 class Sender(_fast.Sender):
     """The sending half of a bus. ``send`` is in C and comes here where a topic is new, or something is wrong."""
 
-    def __init__(self, name: str, handle: native.BusHandle, guard: Guard | None, send_timeout: float | None) -> None:
+    def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
         self._name = name
         self._send_timeout = send_timeout
         self._guard = guard
-        self._routes: dict[str, dict[str, native.Route]] = {}  # of topics that are allowed by the policy
+        self._routes: dict[str, dict[str, Route]] = {}  # of topics that are allowed by the policy
         self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
-        self._handle: native.BusHandle | None = handle
+        self._handle: Attachment | None = handle
 
     @property
     def name(self) -> str:
@@ -90,7 +91,7 @@ class Sender(_fast.Sender):
         _check_names(system, kind, path)
         self._allow_send(handle, system)
 
-    def _allow_send(self, handle: native.BusHandle, system: str) -> None:
+    def _allow_send(self, handle: Attachment, system: str) -> None:
         if not handle.writable:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
         if self._guard is not None:
@@ -116,7 +117,7 @@ class Sender(_fast.Sender):
                 self._refuse(handle, status, seconds, len(blob))
         return len(parts)
 
-    def _refuse(self, handle: native.BusHandle, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
+    def _refuse(self, handle: Attachment, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == native.FULL:
             self._full(handle, seconds)
         if status == native.TOO_LARGE:
@@ -132,11 +133,11 @@ class Sender(_fast.Sender):
             raise UnavailableError(
                 f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
             )
-        native.fail(status, handle.what)
+        handle.refuse(status)
 
-    def _full(self, handle: native.BusHandle, seconds: float | None) -> NoReturn:
+    def _full(self, handle: Attachment, seconds: float | None) -> NoReturn:
         slowest = handle.slowest()
-        if isinstance(slowest, native.Group):
+        if isinstance(slowest, Group):
             members = [one for one in handle.occupants() if one.group == slowest.number]
             names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
             raise FullError(
@@ -180,13 +181,14 @@ class Sender(_fast.Sender):
         self._routes = {}
         self._handle = None
 
-    def _live_handle(self) -> native.BusHandle:
+    def _live_handle(self) -> Attachment:
         handle = self._open_handle()
+        handle.check()
         if handle.closed:
             raise ClosedError(f"the bus {self._name!r} was shut down")
         return handle
 
-    def _open_handle(self) -> native.BusHandle:
+    def _open_handle(self) -> Attachment:
         handle = self._handle
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")

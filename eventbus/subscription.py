@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from operator import length_hint
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from eventbus import _fast
 from eventbus.core import native
@@ -22,11 +21,20 @@ from eventbus.core.reader import (
     UNDECIDED,
     SubscriptionHandle,
 )
-from eventbus.errors import ClosedError, InvalidError, SegmentError
+from eventbus.errors import InvalidError, SegmentError
 from eventbus.event import Event, loads
 from eventbus.request import MARK, Answer, opened
 
-_fast.bind_receive(native.address_of("eb_receive"), native.address_of("eb_ack"), loads, Event, SegmentError)
+_fast.bind_receive(
+    native.address_of("eb_receive"),
+    native.address_of("eb_ack"),
+    native.address_of("eb_bury"),
+    native.address_of("eb_return"),
+    native.generation_word(),
+    loads,
+    Event,
+    SegmentError,
+)
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
@@ -41,17 +49,15 @@ class Subscription(_fast.Receiver):
     def __init__(
         self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], answer: Answer
     ) -> None:
-        self._handle = handle
+        self._begin(handle)
+        self._subscription = handle
         self._name = name
         self._hears = hears
         self._limit = BATCH_LIMIT
-        self._ready = iter(())  # of the batch in hand; each event is made when it is asked for
         self._receiving = threading.RLock()
         self._names = {}
         self._answer = answer
-        self._inherited = False
-        self._lost = 0
-        self._channel = Channel(self)
+        self._channel: Channel | None = None
 
     @property
     def name(self) -> str:
@@ -61,22 +67,22 @@ class Subscription(_fast.Receiver):
     @property
     def lost(self) -> int:
         """Events lost to lapping so far, those included that it would not have heard."""
-        handle = self._live_handle()
-        return self._lost if handle is None else handle.lost
+        self._live_handle()
+        return self._subscription.lost
 
     @property
     def backlog(self) -> int:
         """Events that it hears and that were sent but not yet received."""
         handle = self._live_handle()
-        return 0 if handle is None else length_hint(self._ready) + handle.backlog(self._verdict, self._names)
+        return 0 if handle is None else length_hint(self._ready) + handle.backlog(self._heard, self._names)
 
     @property
     def closed(self) -> bool:
         """Whether nothing will come any more: closed here, or the bus is shut down and drained."""
         handle = self._handle
-        if handle is None or self._ended:
+        if handle is None or self._ended or handle.inherited:
             return True
-        return handle.bus.closed and not length_hint(self._ready) and handle.backlog(self._verdict, self._names) == 0
+        return handle.bus.closed and not length_hint(self._ready) and handle.backlog(self._heard, self._names) == 0
 
     def receive(self, timeout: float | None = None) -> Event | None:
         """The next event.
@@ -102,14 +108,14 @@ class Subscription(_fast.Receiver):
         events: list[Event] = []
         deadline = native.deadline_after(timeout)
         try:
-            events += islice(self._ready, limit)
-            while len(events) < limit and self._fill(native.POLL if events else deadline):
-                events += islice(self._ready, limit - len(events))
+            while True:
+                for taken in map(self._ready.take, (limit - len(events),)):  # in hand or in the list, in one step
+                    events += taken
+                if len(events) >= limit or not self._fill(native.POLL if events else deadline):
+                    return events
         except BaseException:  # of a signal handler, or damage: what was taken so far comes first next time
-            with self._receiving:
-                self._put_back(events)
+            self._ready.put_back(events)
             raise
-        return events
 
     def ack(self) -> None:
         """Acknowledges the event in hand at once, without asking for the next one.
@@ -132,46 +138,24 @@ class Subscription(_fast.Receiver):
 
     def channel(self) -> Channel:
         """The channel form of this subscription, the same object each time."""
+        if self._channel is None:
+            self._channel = Channel(self)
         return self._channel
 
     def close(self) -> None:
         """Gives the slot back; what was not received is dropped. A receiver in another thread returns at once."""
-        handle = self._handle
-        if handle is None:
-            return
         self._ended = True
-        handle.interrupt()
-        with self._receiving:
-            if self._handle is not None:
-                self._lost = handle.lost
-                self._handle = None
-                handle.leave()
-                self._drop()
+        self._subscription.leave()
+        self._handle = None
+        self._ready.drop()
+        _fast.check_signals()
 
     def leave(self, handled: bool) -> None:
         """Closes; ``handled`` is for members of groups: whether what they have in hand is done."""
         self.close()
 
-    def disown(self) -> None:
-        """In a forked child: the slot stays the parent's, this object is of no use any more."""
-        handle, self._handle = self._handle, None
-        self._inherited = handle is not None or self._inherited
-        self._drop()
-        self._receiving = threading.RLock()  # the old one may be held by a thread that this process does not have
-        if handle is not None:
-            handle.abandon()
-
-    def _put_back(self, events: list[Event]) -> None:
-        """They come first next time. From where the rest of the batch is taken to where it is stored again there is no
-        call, as whose result a second signal could have it lost."""
-        iterators = map(iter, (events,))
-        events += self._ready
-        for ready in iterators:
-            self._ready = ready
-
-    def _drop(self) -> None:
-        """What is left of the batch in hand; a loop that goes through it in another thread ends."""
-        deque(self._ready, maxlen=0)
+    def process_ends(self) -> None:
+        """Called before the end of the process."""
 
     def __iter__(self) -> Iterator[Event]:
         return chain.from_iterable(self._batches())
@@ -194,11 +178,12 @@ class Subscription(_fast.Receiver):
         raise TypeError("a Subscription cannot be pickled: pass the Bus, and subscribe in the other process")
 
     def _live_handle(self) -> SubscriptionHandle | None:
-        if self._inherited:
-            raise ClosedError(
-                f"the subscription {self._name!r} belongs to the process that this one was forked from; "
-                "call bus.subscribe() here for one of your own"
-            )
+        """None when it is closed here.
+
+        Raises:
+            ClosedError: it is another process's, or its descriptors were closed underneath.
+        """
+        self._subscription.check(f"the subscription {self._name!r}")
         return self._handle
 
     def receive_until(self, deadline: int) -> Event | None:
@@ -220,10 +205,10 @@ class Subscription(_fast.Receiver):
             return taken
         return False
 
-    def _opened(self, handle: SubscriptionHandle, events: list[Event]) -> list[Event]:
-        """Those events of a batch that are requests as such."""
+    def _opened(self, handle: SubscriptionHandle, rows: list[tuple[Any, ...]]) -> list[Event]:
+        """The events of a batch that is more than an array, from their fields; requests as such."""
         try:
-            return [opened(event, self._answer) for event in events]
+            return [opened(Event._make(row), self._answer) for row in rows]
         except SegmentError as error:
             self._damaged(handle, error.message)
 
@@ -237,20 +222,21 @@ class Subscription(_fast.Receiver):
         """Does what C needs to go on; False when the end has come. Interrupted, it is here that signals are handled."""
         if status == UNDECIDED:
             topic, names = handle.undecided()
-            handle.decide(topic, names, self._verdict(*names), self._names)
+            heard = self._heard(*names)
+            handle.decide(topic, heard or names, heard is not None, self._names)
         elif status == LARGE:
             handle.reserve()
         elif status == native.CLOSED:
             self._ended = True
         elif status != native.INTERRUPTED:
-            native.fail(status, handle.bus.what)
+            handle.checked(status)
         return status != native.CLOSED
 
-    def _verdict(self, system: str, kind: str) -> bool:
-        """Whether it hears a topic."""
-        heard = self._hears(system, kind.removesuffix(MARK))
-        self._asked |= heard and kind.endswith(MARK)
-        return heard
+    def _heard(self, system: str, kind: str) -> tuple[str, ...] | None:
+        """The names of a topic if it hears it; with a mark behind them, if it is one of requests."""
+        if not self._hears(system, kind.removesuffix(MARK)):
+            return None
+        return (system, kind, MARK) if kind.endswith(MARK) else (system, kind)
 
 
 class Channel:

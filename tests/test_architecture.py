@@ -17,7 +17,7 @@ LONGEST = 400
 PURE = {"errors", "patterns", "event", "policy"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
-    "eventbus._fast": {"sending", "subscription"},
+    "eventbus._fast": {"core.attachment", "core.native", "core.reader", "sending", "subscription"},
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},
 }
@@ -27,8 +27,9 @@ FLOWS = {"bus", "sending", "subscription", "group", "request"}
 ROWS = (
     {"errors", "core.lifetime"},
     {"patterns", "core.native"},
-    {"event", "policy", "core.reader", "core.stats", "core.terms"},
-    {"core.segment", "request"},
+    {"event", "policy", "core.attachment", "core.terms"},
+    {"core.reader", "core.stats", "request"},
+    {"core.segment"},
     {"sending"},
     {"subscription"},
     {"group"},

@@ -11,9 +11,11 @@ import pytest
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 # From the bottom up; a file calls files of lower rows only.
 CORE = (
-    {"status", "wait", "names"},
-    {"segment", "ring", "roster", "group"},
+    {"status", "wait", "names", "process"},
+    {"locks", "segment", "ring", "group"},
+    {"roster"},
     {"bus", "batch", "verdicts", "news"},
+    {"attachment"},
     {"publish", "inspect", "make_group", "backlog"},
     {"linger"},
     {"single", "relay"},

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import eventbus
 from eventbus import Bus, ClosedError
 from eventbus.core.segment import inspect_bus
@@ -142,29 +144,27 @@ def fork_without(line: Line, name: str) -> None:
 
 def fork_at_limit(bus: Bus, job: Callable[..., Any]) -> Child:
     """A child whose fork found no descriptor for its bus."""
+    fork, descriptors = os.fork, Descriptors()
 
-    prepare = bus._handle.fork_prepare  # type: ignore[union-attr]
-    descriptors = Descriptors()
-
-    def prepare_with_none() -> int:
+    def fork_with_none() -> int:
         descriptors.leave(0)
         try:
-            return prepare()
+            return fork()
         finally:
             descriptors.give_back()
 
-    bus._handle.fork_prepare = prepare_with_none  # type: ignore[union-attr, method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fork", fork_with_none)
         return Child(job, bus)
-    finally:
-        del bus._handle.fork_prepare  # type: ignore[union-attr]
 
 
 def test_fork_without_descriptors(fork: Fork, name: str) -> None:
     """A child that found no descriptor has a closed bus that says what to do, and keeps no dead parent attached."""
     parent = fork(fork_without, name)
     said, orphan, sent = parent.hear()
-    assert "closed; open it again with eventbus.open()" in said
+    assert "not open in this process" in said
+    assert "raise the limit (ulimit -n)" in said
+    assert "open it here with eventbus.open()" in said
     assert sent is True
     parent.kill()
     assert Path(f"/proc/{orphan}").exists()

@@ -95,10 +95,10 @@ def test_a_name_that_closes_the_bus_when_it_is_looked_up(bus: Bus) -> None:
 
     bus.send(*TOPIC, "/before")
     name = "".join(["or", "ders"])  # equal to the one that is known, and not the same
-    bus.send(Closing(name), TOPIC[1], "/c")
+    for system in (Closing(name), TOPIC[0]):
+        with pytest.raises(ClosedError):
+            bus.send(system, TOPIC[1], "/after")
     assert bus.closed
-    with pytest.raises(ClosedError):
-        bus.send(*TOPIC, "/after")
 
 
 def test_what_was_never_made_whole() -> None:
@@ -187,9 +187,8 @@ def test_receiving_inside_of_a_receive(bus: Bus, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(eventbus.Subscription, "_opened", receive_and_open)
     with bus.subscribe("**") as sub:
-        sub._asked = True  # as if it had heard a request before
-        bus.send_many([(*TOPIC, "/a", number) for number in range(3)])
-        assert [take(sub).data for _ in range(3)] == [0, 1, 2]
+        bus.send_many([(*TOPIC, "/a", bytes([number])) for number in range(3)])
+        assert [take(sub).data for _ in range(3)] == [b"\0", b"\1", b"\2"]
         assert sub.receive(0) is None
     assert nested == [None, []]
 
@@ -245,8 +244,14 @@ def damaged(bus: Bus, sub: eventbus.Subscription) -> None:
     route = bus._routes[TOPIC[0]][TOPIC[1]]
     for text in (b'["/a",1,]', b'["/a"]', b"{{}}", None):
         assert (lib.eb_send(route, text) if text else lib.eb_send_raw(route, b"\xff", 1, b"raw", 3)) == 0
-        with pytest.raises(SegmentError):
-            sub.receive(0)
+        refusals = 0
+        while True:
+            try:
+                if sub.receive(0) is None:
+                    break
+            except SegmentError:
+                refusals += 1
+        assert refusals > 0
 
 
 def asked(bus: Bus, sub: eventbus.Subscription) -> None:

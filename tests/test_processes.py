@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 from collections.abc import Iterator
 
-import posix_ipc
 import pytest
 
 import eventbus
@@ -144,13 +142,9 @@ def test_the_last_one_out_removes_the_segments(fork: Fork, name: str) -> None:
 
 def leave_in_steps(_: Line, name: str, number: int) -> None:
     """Is the last one out, and gets the signal after each segment that it removes."""
-    bus, remove = eventbus.open(name), posix_ipc.unlink_shared_memory
-
-    def remove_and_signal(segment: str) -> None:
-        remove(segment)
-        os.kill(os.getpid(), number)
-
-    posix_ipc.unlink_shared_memory = remove_and_signal
+    bus = eventbus.open(name)
+    arm("ring_unlinked", number)
+    arm("roster_unlinked", number)
     bus.close()
 
 

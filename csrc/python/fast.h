@@ -1,9 +1,12 @@
-/* The module `eventbus._fast`: what a send and an event cost most in the interpreter, done without it.
+/* The module `eventbus._fast`: what a send and an event cost most in the interpreter, and what no signal handler may part,
+ * done without it. From the bottom up:
  *
- *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
- *   events.c    the events of a batch, made one by one as they are asked for
- *   batch.c     what the core has read at once, into events
+ *   object.c    how objects end
+ *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
+ *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
+ *   unpack.c    what the core has read at once, into a Hand
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
+ *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   module.c    the module
  *
  * It knows the core by the addresses that cffi gives out of its own, so it goes with any build of it; cffi remains the way
@@ -13,41 +16,73 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdbool.h>
 #include <structmember.h>
 
 #include "eventbus.h"
 
-/* Frees an object of a type that PyType_FromSpec made. */
+/* object.c: frees an object of a type that PyType_FromSpec made. */
 void eb_fast_free(PyObject *object);
 
-int eb_sender_ready(PyObject *module);
-int eb_events_ready(void);
-int eb_batch_ready(void);
-int eb_receiver_ready(PyObject *module);
+/* scope.c */
+int eb_scope_ready(PyObject *module);
 
-PyObject *eb_bind_send(PyObject *module, PyObject *given);
-PyObject *eb_bind_receive(PyObject *module, PyObject *given);
+/* hand.c */
 
-/* The events of a batch whose array was decoded into `values`; NULL with an error. What stands beside the array is read from
- * the batch when its event is made: before the next eb_receive. */
-PyObject *eb_events_new(PyTypeObject *event, const eb_batch *batch, PyObject *values, PyObject *names);
-Py_ssize_t eb_events_left(PyObject *object); /* -1 when it is an iterator of another type */
+/* What is in hand of a subscription: events that were put back, then those of the batch, of which the core's head says how
+ * many were handed out and how many of these are done. A row is one event of the batch but for its path and data. */
+typedef struct {
+    uint64_t sequence;
+    uint64_t time;
+    uint32_t sender;
+    PyObject *names; /* a tuple that begins with system and kind */
+} hand_row;
 
-/* What its doc in receiver.c says; and `unpacking`, while a batch is being taken. */
+typedef struct {
+    PyObject base;
+    PyObject *owner;  /* keeps the batch */
+    PyObject *front;  /* a list of events that were put back, or NULL */
+    Py_ssize_t taken; /* of it */
+    PyObject *values; /* path, data, path, data ... of the batch, or NULL */
+    PyObject *made;   /* or a list of its events, all made already */
+    PyObject *sender; /* of the event before, as an int */
+    eb_batch *batch;
+    uint64_t generation; /* of the process whose it is */
+    uint32_t count;      /* events of the batch */
+    uint32_t number;     /* of the batch */
+    char busy;           /* a batch is being taken, or events of it: whatever asks meanwhile gets nothing */
+    char dropped;        /* meanwhile somebody dropped it */
+    hand_row rows[EB_BATCH_LIMIT];
+} hand_object;
+
+int eb_hand_ready(PyObject *module);
+void eb_hand_bind(const uint64_t *generation, PyTypeObject *event);
+hand_object *eb_hand_new(PyObject *owner, eb_batch *batch);
+void eb_hand_drop(hand_object *hand);
+void eb_hand_busy(hand_object *hand);
+void eb_hand_idle(hand_object *hand);
+bool eb_hand_is_inherited(const hand_object *hand);
+Py_ssize_t eb_hand_left(const hand_object *hand);
+PyObject *eb_hand_all(hand_object *hand); /* a list of the events of the batch; nothing is handed out by that */
+
+/* What its doc in receiver.c says. */
 typedef struct {
     PyObject base;
     PyObject *handle;
     PyObject *ready;
     PyObject *names;
     PyObject *turn;
-    unsigned int taken;
     int limit;
-    int in_hand;
-    char asked;
     char ended;
-    char unpacking;
 } receiver_object;
 
-/* The events of the batch that was read last; NULL with a SegmentError when it is not what was sent. */
-PyObject *eb_unpack(receiver_object *self, PyObject *handle, const eb_batch *batch);
-PyObject *eb_bind_unpack(PyObject *loads, PyTypeObject *event);
+/* unpack.c: the batch that was read last, in hand; false with an error, a SegmentError when it is not what was sent. */
+bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand);
+void eb_unpack_bind(PyObject *loads);
+int eb_unpack_ready(void);
+
+/* receiver.c and sender.c */
+int eb_receiver_ready(PyObject *module);
+int eb_sender_ready(PyObject *module);
+PyObject *eb_bind_receive(PyObject *module, PyObject *given);
+PyObject *eb_bind_send(PyObject *module, PyObject *given);

@@ -1,14 +1,17 @@
 /* The module itself. */
 #include "fast.h"
 
-void eb_fast_free(PyObject *object)
+/* A signal that comes just as Python takes the GIL back is seen no sooner than the next time that it does (CPython 3.11,
+ * COMPUTE_EVAL_BREAKER in ceval.c): its handler may raise in code that follows and has nothing to do with the call. */
+static PyObject *check_signals(PyObject *module, PyObject *unused)
 {
-    PyTypeObject *type = Py_TYPE(object);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
-    Py_DECREF(type);
+    (void)module, (void)unused;
+    if (PyErr_CheckSignals() != 0) return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
+    {"check_signals", check_signals, METH_NOARGS, "Runs the handlers of signals that came meanwhile."},
     {"bind_send", eb_bind_send, METH_VARARGS, NULL},
     {"bind_receive", eb_bind_receive, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -24,7 +27,8 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__fast(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && eb_events_ready() && eb_batch_ready() && eb_sender_ready(module) && eb_receiver_ready(module))
+    if (module != NULL && eb_scope_ready(module) && eb_hand_ready(module) && eb_unpack_ready() &&
+        eb_sender_ready(module) && eb_receiver_ready(module))
         return module;
     Py_XDECREF(module);
     return NULL;

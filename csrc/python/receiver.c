@@ -2,11 +2,12 @@
 #include "fast.h"
 
 #include <limits.h>
-#include <stdbool.h>
 
 static struct {
     int (*receive)(eb_subscription *sub, int limit, int64_t deadline);
     int (*ack)(eb_subscription *sub);
+    int (*bury)(eb_subscription *sub);
+    int (*give_back)(eb_subscription *sub, int handed_out);
     PyObject *segment_error;
     PyObject *no; /* False */
     /* names of attributes and methods */
@@ -24,59 +25,90 @@ static void *address_in(PyObject *handle, PyObject *attribute)
     return address;
 }
 
-/* Whether `__init__` has given it all it needs; false with an error. */
+static hand_object *hand_of(const receiver_object *self)
+{
+    return (hand_object *)self->ready;
+}
+
+/* Whether `_begin` has given it all it needs; false with an error. */
 static bool is_whole(const receiver_object *self)
 {
     if (self->ready != NULL && self->names != NULL && self->turn != NULL) return true;
-    PyErr_SetString(PyExc_AttributeError, "a Receiver needs _ready, _names and _receiving");
+    PyErr_SetString(PyExc_AttributeError, "a Receiver needs _begin(handle), _names and _receiving");
     return false;
 }
 
+static PyObject *receiver_begin(PyObject *object, PyObject *handle)
+{
+    receiver_object *self = (receiver_object *)object;
+    eb_batch *batch = self->ready == NULL ? address_in(handle, bound.batch) : NULL;
+    hand_object *hand = batch == NULL ? NULL : eb_hand_new(handle, batch);
+    if (hand == NULL) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_AttributeError, "a Receiver begins once");
+        return NULL;
+    }
+    self->ready = (PyObject *)hand;
+    Py_INCREF(handle);
+    self->handle = handle;
+    Py_RETURN_NONE;
+}
+
+/* A list of the events of the batch that was read last and is handed out to nobody: it is there until it is buried, or
+ * given back. */
 static PyObject *receiver_unpack(PyObject *object, PyObject *handle)
 {
     receiver_object *self = (receiver_object *)object;
-    const eb_batch *batch = is_whole(self) ? address_in(handle, bound.batch) : NULL;
-    return batch == NULL ? NULL : eb_unpack(self, handle, batch);
+    if (!is_whole(self)) return NULL;
+    hand_object *hand = hand_of(self);
+    if (hand->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "a batch is being taken");
+        return NULL;
+    }
+    eb_hand_drop(hand);
+    eb_hand_busy(hand);
+    PyObject *events = eb_unpack(self, handle, hand) ? eb_hand_all(hand) : NULL;
+    hand->dropped = 1;
+    eb_hand_idle(hand);
+    return events;
 }
 
 /* --- the next batch --- */
 
 /* Takes the batch that was read last in hand; its status, or INT_MIN with an error. What runs in between, a signal handler
- * or a destructor, may want to receive: meanwhile there is nothing. */
-static int take_batch(receiver_object *self, PyObject *handle, const eb_batch *batch)
+ * or a destructor, may want to receive: meanwhile there is nothing. Or to close: then there is nothing afterwards. */
+static int take_batch(receiver_object *self, eb_subscription *sub, PyObject *handle, hand_object *hand)
 {
-    self->unpacking = 1;
-    PyObject *events = eb_unpack(self, handle, batch), *before = self->ready;
-    self->unpacking = 0;
-    if (events == NULL) {
-        if (PyErr_ExceptionMatches(bound.segment_error))
-            self->taken = batch->head.number; /* or it would come for ever */
-        return INT_MIN;
-    }
-    int status = batch->head.status;
-    self->ready = events;
-    self->taken = batch->head.number;
-    Py_XDECREF(before);
+    eb_hand_busy(hand);
+    bool taken = eb_unpack(self, handle, hand), unreadable = !taken && PyErr_ExceptionMatches(bound.segment_error);
+    int status = taken ? hand->batch->head.status : INT_MIN;
+    if (unreadable) bound.give_back(sub, 1); /* a member's, or asking for the next one would acknowledge all of it */
+    if (taken || unreadable) hand->number = hand->batch->head.number; /* or it would come for ever */
+    hand->dropped = hand->dropped || !taken;
+    eb_hand_idle(hand);
     return status;
 }
 
 /* The status of what is in hand then, or why there is nothing; INT_MIN with an error. An exception of a signal handler may
- * have come after C had gone on: so a batch that was read and not taken is taken first, before eb_receive rewrites it. */
+ * have come after C had gone on: so a batch that was read and not taken is taken first, before eb_receive rewrites it.
+ * Whoever asks for more is done with all that was handed out. */
 static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
 {
     eb_subscription *sub = address_in(handle, bound.subscription);
-    const eb_batch *batch = sub == NULL ? NULL : address_in(handle, bound.batch);
-    if (batch == NULL) return INT_MIN;
-    if (batch->head.number == self->taken) {
+    hand_object *hand = hand_of(self);
+    if (sub == NULL) return INT_MIN;
+    eb_batch_head *head = &hand->batch->head;
+    eb_hand_drop(hand);
+    if (eb_hand_left(hand) > 0 || hand->busy) return EB_INTERRUPTED; /* by a destructor of what was dropped */
+    if (head->number == hand->number) {
         int status;
+        head->done = head->handed;
         Py_BEGIN_ALLOW_THREADS;
         status = bound.receive(sub, self->limit, deadline);
         Py_END_ALLOW_THREADS;
         if (status <= 0 && status != EB_EXHAUSTED) return status;
     }
-    if (batch->head.status == EB_EXHAUSTED)
-        return EB_EXHAUSTED; /* a member hands it out to nobody, and says so itself */
-    return take_batch(self, handle, batch);
+    if (head->status == EB_EXHAUSTED) return EB_EXHAUSTED; /* a member hands it out to nobody, and says so itself */
+    return take_batch(self, sub, handle, hand);
 }
 
 /* --- the next events --- */
@@ -112,20 +144,6 @@ static bool end_turn(PyObject *turn)
     return type == NULL;
 }
 
-static int has_ready(const receiver_object *self)
-{
-    PyObject *ready = self->ready;
-    Py_ssize_t left = eb_events_left(ready);
-    if (left >= 0) return left > 0;
-    Py_INCREF(ready); /* the call may collect garbage, whose destructors may receive */
-    PyObject *hint = PyObject_CallMethod(ready, "__length_hint__", NULL);
-    Py_DECREF(ready);
-    if (hint == NULL) return -1;
-    left = PyLong_AsSsize_t(hint);
-    Py_DECREF(hint);
-    return left > 0;
-}
-
 /* What the core asks for or refuses. 1 to go on, 0 when the time is up or the end has come, -1 with an error. */
 static int settle(receiver_object *self, PyObject *handle, int status)
 {
@@ -140,47 +158,77 @@ static int settle(receiver_object *self, PyObject *handle, int status)
     return go_on;
 }
 
-/* Of a member: what is in hand is done when the next event is asked for. It is out of hand first: an error may have an event
- * delivered once more, but none acknowledged that nobody has seen. 1, or -1 with an error. */
+/* Of a member: what is handed out is done when the next event is asked for. The core counts it; what it has nothing to
+ * say of is done too. 1, or -1 with an error. */
 static int acknowledge(receiver_object *self, PyObject *handle)
 {
-    int count = self->in_hand;
-    self->in_hand = 0;
-    if (count == 0) return 1;
+    eb_batch_head *head = &hand_of(self)->batch->head;
+    if (eb_hand_is_inherited(hand_of(self)) || head->done >= head->handed) return 1;
     eb_subscription *sub = address_in(handle, bound.subscription);
-    for (; sub != NULL && count > 0; count--) {
+    while (sub != NULL && head->done < head->handed) {
         int status;
+        uint32_t done = head->done;
         Py_BEGIN_ALLOW_THREADS;
         status = bound.ack(sub);
         Py_END_ALLOW_THREADS;
+        if (head->done == done) head->done++;
         if (status != EB_OK && status != EB_NOTHING && settle(self, handle, status) < 0) return -1;
     }
     return sub == NULL ? -1 : 1;
 }
 
+/* What is in hand is done with, and counted as dead; in one step with its being taken. */
+static PyObject *receiver_bury(PyObject *object, PyObject *handle)
+{
+    receiver_object *self = (receiver_object *)object;
+    eb_subscription *sub = is_whole(self) ? address_in(handle, bound.subscription) : NULL;
+    if (sub == NULL) return NULL;
+    int status = bound.bury(sub);
+    hand_of(self)->number = hand_of(self)->batch->head.number;
+    return PyLong_FromLong(status);
+}
+
+/* All that is in hand, and what was fetched with it, goes to whoever asks next; then nothing is in hand. */
+static PyObject *receiver_give_back(PyObject *object, PyObject *handle)
+{
+    receiver_object *self = (receiver_object *)object;
+    eb_subscription *sub = is_whole(self) ? address_in(handle, bound.subscription) : NULL;
+    if (sub == NULL) return NULL;
+    eb_batch_head *head = &hand_of(self)->batch->head;
+    bool seen = head->handed != head->done || head->status == EB_EXHAUSTED;
+    int status = bound.give_back(sub, seen);
+    head->done = head->handed;
+    hand_of(self)->number = head->number;
+    eb_hand_drop(hand_of(self));
+    return PyLong_FromLong(status);
+}
+
 static PyObject *receiver_acknowledge(PyObject *object, PyObject *handle)
 {
-    if (acknowledge((receiver_object *)object, handle) < 0) return NULL;
+    if (!is_whole((receiver_object *)object) || acknowledge((receiver_object *)object, handle) < 0) return NULL;
     Py_RETURN_NONE;
+}
+
+/* Closed or inherited: the latter is an error. */
+static int no_handle(receiver_object *self)
+{
+    PyObject *none = PyObject_CallMethodObjArgs((PyObject *)self, bound.live_handle, NULL);
+    Py_XDECREF(none);
+    return none == NULL ? -1 : 0;
 }
 
 /* 1 when there are events, 0 when the time is up or the end has come, -1 with an error. */
 static int fill(receiver_object *self, int64_t deadline)
 {
-    while (!self->unpacking) {
-        int ready = has_ready(self), status = 1, go_on;
-        if (ready < 0) return -1;
-        if (self->handle == NULL || self->handle == Py_None) {
-            PyObject *none = PyObject_CallMethodObjArgs((PyObject *)self, bound.live_handle, NULL);
-            Py_XDECREF(none);
-            return none == NULL ? -1 : 0;
-        }
+    while (!hand_of(self)->busy) {
+        int status = 1, go_on;
+        if (self->handle == NULL || self->handle == Py_None) return no_handle(self);
+        bool ready = eb_hand_left(hand_of(self)) > 0;
         if (!ready && self->ended) return 0;
         PyObject *handle = self->handle;
         Py_INCREF(handle); /* `close` may drop it while this thread is in Python */
         if (ready) go_on = acknowledge(self, handle);
         else {
-            self->in_hand = 0; /* the core acknowledges it with the next claim */
             status = read_batch(self, handle, deadline);
             go_on = status > 0 ? 1 : status == INT_MIN ? -1 : settle(self, handle, status);
         }
@@ -196,12 +244,13 @@ static PyObject *receiver_fill(PyObject *object, PyObject *until)
     receiver_object *self = (receiver_object *)object;
     long long deadline = PyLong_AsLongLong(until);
     if (PyErr_Occurred() || !is_whole(self)) return NULL;
+    if (eb_hand_is_inherited(hand_of(self))) return no_handle(self) < 0 ? NULL : PyBool_FromLong(0);
     PyObject *turn = self->turn;
-    Py_INCREF(turn); /* `disown` replaces it */
+    Py_INCREF(turn);
     int filled = await_turn(self, turn, until);
     if (filled > 0) {
         filled = fill(self, deadline);
-        if (!end_turn(turn)) filled = -1;
+        if (!end_turn(turn) || PyErr_CheckSignals() != 0) filled = -1; /* what is in hand stays there */
     }
     Py_DECREF(turn);
     return filled < 0 ? NULL : PyBool_FromLong(filled);
@@ -238,21 +287,21 @@ static void receiver_dealloc(PyObject *object)
 }
 
 static PyMethodDef receiver_methods[] = {
+    {"_begin", receiver_begin, METH_O, NULL},
     {"_unpack", receiver_unpack, METH_O, NULL},
     {"_fill", receiver_fill, METH_O, NULL},
     {"_acknowledge", receiver_acknowledge, METH_O, NULL},
+    {"_bury", receiver_bury, METH_O, NULL},
+    {"_give_back", receiver_give_back, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef receiver_members[] = {
     {"_handle", T_OBJECT, offsetof(receiver_object, handle), 0, NULL},
-    {"_ready", T_OBJECT_EX, offsetof(receiver_object, ready), 0, NULL},
+    {"_ready", T_OBJECT_EX, offsetof(receiver_object, ready), READONLY, NULL},
     {"_names", T_OBJECT_EX, offsetof(receiver_object, names), 0, NULL},
     {"_receiving", T_OBJECT_EX, offsetof(receiver_object, turn), 0, NULL},
-    {"_taken", T_UINT, offsetof(receiver_object, taken), 0, NULL},
     {"_limit", T_INT, offsetof(receiver_object, limit), 0, NULL},
-    {"_in_hand", T_INT, offsetof(receiver_object, in_hand), 0, NULL},
-    {"_asked", T_BOOL, offsetof(receiver_object, asked), 0, NULL},
     {"_ended", T_BOOL, offsetof(receiver_object, ended), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -261,13 +310,10 @@ PyDoc_STRVAR(receiver_doc, "Takes batches in hand.\n\
 \n\
 Attributes:\n\
     _handle: a SubscriptionHandle, or None once closed.\n\
-    _ready: the events of the batch in hand that nobody took yet; it has a ``__length_hint__``.\n\
-    _names: system and kind of each topic that it hears, by its number.\n\
+    _ready: the Hand.\n\
+    _names: system and kind of each topic that it hears, by its number; a third item where it is one of requests.\n\
     _receiving: the lock of whoever receives.\n\
-    _taken: the number of the batch in hand.\n\
     _limit: how many events it takes at once.\n\
-    _in_hand: of a member, how many events are handed out and not acknowledged.\n\
-    _asked: whether a topic of requests is among ``_names``.\n\
     _ended: whether the end has come.");
 
 static PyType_Slot receiver_slots[] = {
@@ -290,15 +336,20 @@ static PyType_Spec receiver_spec = {
 PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 {
     (void)module;
-    unsigned long long receive, ack;
+    unsigned long long receive, ack, bury, give_back, generation;
     PyObject *loads, *event, *error;
-    if (!PyArg_ParseTuple(given, "KKOO!O:bind_receive", &receive, &ack, &loads, &PyType_Type, &event, &error))
+    if (!PyArg_ParseTuple(given, "KKKKKOO!O:bind_receive", &receive, &ack, &bury, &give_back, &generation, &loads,
+                          &PyType_Type, &event, &error))
         return NULL;
+    bound.bury = (int (*)(eb_subscription *))(uintptr_t)bury;
+    bound.give_back = (int (*)(eb_subscription *, int))(uintptr_t)give_back;
     bound.receive = (int (*)(eb_subscription *, int, int64_t))(uintptr_t)receive;
     bound.ack = (int (*)(eb_subscription *))(uintptr_t)ack;
     Py_INCREF(error);
     bound.segment_error = error;
-    return eb_bind_unpack(loads, (PyTypeObject *)event);
+    eb_hand_bind((const uint64_t *)(uintptr_t)generation, (PyTypeObject *)event);
+    eb_unpack_bind(loads);
+    Py_RETURN_NONE;
 }
 
 int eb_receiver_ready(PyObject *module)

@@ -124,8 +124,8 @@ static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_
         if (to != NULL) status = (PyBytes_CheckExact(what.data) ? send_raw : send_json)(to, &what);
         Py_XDECREF(route);
     }
+    if (PyErr_Occurred() || PyErr_CheckSignals() != 0) return NULL;
     if (status == 0) Py_RETURN_TRUE;
-    if (PyErr_Occurred()) return NULL;
     return PyObject_CallMethodObjArgs(sender, bound.send_slow, what.system, what.kind, what.path, what.data,
                                       what.timeout, NULL);
 }

@@ -1,12 +1,19 @@
-"""What becomes of the open buses when this process forks or ends."""
+"""When this process leaves its buses.
+
+At the end of a process C leaves what is still open, after everything of Python has run that may still send, such as
+functions of ``atexit`` and handlers of ``logging``. Only where a process ends without that, as those do that
+multiprocessing has forked, Python does it, as the last of its finalizers. In any case members tell before that what
+they could not tell until then.
+"""
 
 from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing.process
 import multiprocessing.util
 import os
-import threading
+import sys
 import weakref
 from typing import Any, Protocol
 
@@ -14,29 +21,20 @@ _log = logging.getLogger("eventbus")
 
 
 class Attached(Protocol):
-    """What the hooks need of a bus."""
+    """What the end of a process needs of a bus."""
 
-    def fork_prepare(self) -> int:
-        """A descriptor for the child."""
-
-    def fork_child(self, descriptor: int) -> None:
-        """Lives on in the child."""
-
-    def process_ends(self) -> None:
-        """Leaves the bus."""
+    def process_ends(self, last: bool) -> None:
+        """Tells what is still to be told; ``last``: and leaves the bus."""
 
 
-# Held by whoever opens, closes or subscribes, and across a fork: no child is born with half of such a step.
-lock = threading.RLock()
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
-_prepared: list[tuple[Attached, int]] = []
-_leaving_pid = 0
+_finalized = 0  # the process that has a finalizer
 
 
 def opened(bus: Attached) -> None:
-    """From now on the bus survives forks and is left when the process ends."""
+    """From now on the bus is left when the process ends."""
     _open.add(bus)
-    _leave_at_end()
+    _finalize()
 
 
 def closed(bus: Attached) -> None:
@@ -44,49 +42,30 @@ def closed(bus: Attached) -> None:
     _open.discard(bus)
 
 
-def _leave_at_end() -> None:
-    """multiprocessing ends its processes without atexit, but runs its own finalizers."""
-    global _leaving_pid
-    if _leaving_pid != os.getpid():
-        _leaving_pid = os.getpid()
+def _finalize(_: object = None) -> None:
+    """A child that was forked by multiprocessing ends without atexit, but runs its own finalizers."""
+    global _finalized
+    if _finalized != os.getpid() and _is_forked() and len(_open):
+        _finalized = os.getpid()
         multiprocessing.util.Finalize(None, _leave_all, exitpriority=-100)
 
 
-def _leave_all() -> None:
+def _is_forked() -> bool:
+    """Whether multiprocessing forked this process, or its server did; one that it spawned ends like any other."""
+    return multiprocessing.process.parent_process() is not None and "--multiprocessing-fork" not in sys.orig_argv
+
+
+def _end(last: bool) -> None:
     for bus in list(_open):
         try:
-            bus.process_ends()
+            bus.process_ends(last)
         except Exception:
             _log.exception("a bus could not be left")
 
 
-def _before_fork() -> None:
-    lock.acquire()
-    _prepared[:] = [(bus, bus.fork_prepare()) for bus in list(_open)]
+def _leave_all() -> None:
+    _end(last=True)
 
 
-def _after_fork_in_parent() -> None:
-    for _, descriptor in _prepared:
-        if descriptor >= 0:
-            os.close(descriptor)
-    _prepared.clear()
-    lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _leaving_pid
-    _leaving_pid = 0  # in a PID namespace of its own the child may have its parent's pid
-    for bus, descriptor in _prepared:
-        bus.fork_child(descriptor)
-    _prepared.clear()
-    lock.release()
-
-
-def _after_fork_by_multiprocessing(_: object) -> None:
-    if len(_open):
-        _leave_at_end()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-multiprocessing.util.register_after_fork(lock_owner := threading.Event(), _after_fork_by_multiprocessing)
-atexit.register(_leave_all)
+multiprocessing.util.register_after_fork(_owner := type("Owner", (), {})(), _finalize)
+atexit.register(_end, last=False)

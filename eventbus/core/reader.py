@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbus.core.native import (
-    INLINE,
-    LOCK_SECONDS,
-    BusHandle,
-    checked,
-    deadline_after,
-    decode_names,
-    ffi,
-    lib,
-    until_done,
-)
+from eventbus import _fast
+from eventbus.core import native
+from eventbus.core.attachment import Attachment
+from eventbus.core.native import INLINE, deadline_after, decode_names, ffi, lib, until_done
 from eventbus.errors import SubscribersFullError
 
 LABEL_LIMIT: int = lib.EB_LABEL_LIMIT
@@ -27,15 +20,27 @@ LARGE: int = lib.EB_LARGE
 EXHAUSTED: int = lib.EB_EXHAUSTED
 
 
+_SUBSCRIBED = native.address_of("eb_subscribed")
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
 
 
 class SubscriptionHandle:
     """One subscriber slot and the batch that is read through it."""
 
-    def __init__(
+    def __init__(self, bus: Attachment) -> None:
+        self.bus = bus
+        self.pointer = ffi.gc(lib.eb_subscription_new(bus.pointer), lib.eb_subscription_free)
+        if self.pointer == ffi.NULL:
+            raise MemoryError
+        self.batch = lib.eb_batch_of(self.pointer)
+        self.address, self.batch_address = (int(ffi.cast("uintptr_t", it)) for it in (self.pointer, self.batch))
+
+    def joining(self) -> _fast.Scope:
+        """What follows ``join`` stands within: where that failed it has left again."""
+        return _fast.Scope(_SUBSCRIBED, self.address, self.pointer)
+
+    def join(
         self,
-        bus: BusHandle,
         system: str,
         kind: str,
         name: str,
@@ -45,7 +50,7 @@ class SubscriptionHandle:
         blocking: bool,
         group: int = -1,
     ) -> None:
-        """Joins; the cursor is fixed when this returns.
+        """The cursor is fixed when this returns.
 
         Raises:
             SubscribersFullError: every slot is taken by a live subscription.
@@ -54,32 +59,23 @@ class SubscriptionHandle:
         texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
         terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, group + 1))
-        status = ffi.new("int *")
-        deadline = deadline_after(LOCK_SECONDS)
-
-        def join() -> int:
-            self.pointer = lib.eb_subscribe(bus.pointer, terms, deadline, status)
-            return int(status[0])
-
-        self.bus = bus
-        if until_done(join) == lib.EB_NO_SLOT:
-            limit = bus.stats().max_subscribers
+        deadline = deadline_after(native.LOCK_SECONDS)
+        status = until_done(lambda: int(lib.eb_subscribe(self.pointer, terms, deadline)))
+        if status == native.NO_SLOT:
+            limit = self.bus.stats().max_subscribers
             raise SubscribersFullError(
-                f"all {limit} subscriber slots of {bus.what} are taken: close subscriptions that are not needed "
+                f"all {limit} subscriber slots of {self.bus.what} are taken: close subscriptions that are not needed "
                 "(one may be leaking), or make the bus with a larger max_subscribers",
                 limit=limit,
             )
-        checked(status[0], bus.what)
-        self.pointer = ffi.gc(self.pointer, lib.eb_subscription_free)
-        self.batch = lib.eb_batch_of(self.pointer)
-        self.address, self.batch_address = (int(ffi.cast("uintptr_t", it)) for it in (self.pointer, self.batch))
+        self.bus.checked(status)
 
     def undecided(self) -> tuple[int, tuple[str, str]]:
         """The topic that C asks about, and its names."""
         batch = self.batch
         return batch.undecided, decode_names(ffi.buffer(batch.names), batch.system_length, batch.kind_length)
 
-    def decide(self, topic: int, names: tuple[str, str], heard: bool, known: dict[int, tuple[str, str]]) -> None:
+    def decide(self, topic: int, names: tuple[str, ...], heard: bool, known: dict[int, tuple[str, ...]]) -> None:
         """Answers it, for good, or, if no number is left for a topic past the table, for this one record.
 
         What is heard is ``known`` by its number. A loop takes that from C and stores it in one step: a signal handler
@@ -88,33 +84,41 @@ class SubscriptionHandle:
         for number in map(lib.eb_decide, (self.pointer,), (topic,), (heard,)):
             if heard and 0 <= number != INLINE:
                 known[number] = names
-        checked(number, self.bus.what)
+        if number != native.CLOSED:  # by another thread; whoever asked will find out
+            self.checked(number)
 
     def reserve(self) -> None:
         """Makes the buffer as large as the next record needs, and a few more like it."""
         needed = int(self.batch.needed)
-        checked(lib.eb_reserve(self.pointer, max(needed, min(4 * needed, _ROOM))), self.bus.what)
+        self.checked(lib.eb_reserve(self.pointer, max(needed, min(4 * needed, _ROOM))))
 
-    def backlog(self, hears: Callable[[str, str], bool], known: dict[int, tuple[str, str]]) -> int:
-        """How many events whose topic ``hears`` accepts wait in the ring; what is heard is ``known`` from then on."""
+    def backlog(self, hears: Callable[[str, str], tuple[str, ...] | None], known: dict[int, tuple[str, ...]]) -> int:
+        """How many events wait in the ring whose topic ``hears`` has names for; these are ``known`` from then on."""
         walk = ffi.new("eb_walk *")
         while (status := lib.eb_backlog(self.pointer, walk)) == UNDECIDED:
             names = decode_names(ffi.buffer(walk.names), walk.system_length, walk.kind_length)
             heard = hears(*names)
             if walk.undecided == INLINE:
-                walk.count += heard
+                walk.count += heard is not None
             else:
-                self.decide(walk.undecided, names, heard, known)
-        checked(status, self.bus.what)
+                self.decide(walk.undecided, heard or names, heard is not None, known)
+        self.checked(status)
         return int(walk.count)
 
-    def give_back(self, handed_out: bool) -> None:
-        """All that it holds goes to whoever asks next; ``handed_out``: the first of it was seen by somebody."""
-        lib.eb_return(self.pointer, handed_out)
+    @property
+    def inherited(self) -> bool:
+        """Whether it belongs to the process that this one was forked from."""
+        return int(lib.eb_subscription_check(self.pointer)) in (native.INHERITED, native.FORKED)
 
-    def count_dead(self) -> None:
-        """A dead letter was sent for its group."""
-        lib.eb_group_dead(self.pointer)
+    def check(self, what: str) -> None:
+        """Raises what is wrong with it: inherited, its descriptors closed underneath; nothing when it was closed."""
+        status = lib.eb_subscription_check(self.pointer)
+        if status < 0 and status != native.CLOSED:
+            native.fail(status, what)
+
+    def checked(self, status: int) -> int:
+        """The status if it is no error."""
+        return status if status >= 0 else native.fail(status, self.bus.what)
 
     @property
     def lost(self) -> int:
@@ -133,7 +137,3 @@ class SubscriptionHandle:
     def leave(self) -> None:
         """Gives the slot back."""
         lib.eb_unsubscribe(self.pointer)
-
-    def abandon(self) -> None:
-        """In a forked child: lets go without a trace in the parent's slot."""
-        lib.eb_subscription_abandon(self.pointer)

@@ -7,13 +7,14 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import posix_ipc
 
 from eventbus.core import native
+from eventbus.core.attachment import Attachment, Stats
 from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
@@ -68,10 +69,12 @@ def inspect_bus(name: str) -> Inspection | None:
     about = _inspect_files(check_name(name))
     if about is None or about.state != "live":
         return about
+    seen = Attachment(name)
     try:
-        with _closing(_open_segment(name, _names(name)[1])) as roster_fd:
-            found = _inspect_roster(about, roster_fd)
-            return found if _is_current(_names(name)[1], roster_fd) else None
+        with seen.opening():
+            _open_segment(name, _names(name)[1], seen.take_roster(False))
+            found = _inspect_roster(about, seen)
+            return found if seen.named else None
     except posix_ipc.ExistentialError:
         return None
     except SegmentError as error:
@@ -98,9 +101,9 @@ def _abandoned(name: str) -> str:
     return f"the bus {name!r} is abandoned: the next to open it replaces it, 'eventbus unlink' removes it"
 
 
-def _inspect_roster(about: Inspection, roster_fd: int) -> Inspection:
+def _inspect_roster(about: Inspection, seen: Attachment) -> Inspection:
     try:
-        return _inspect_trusted(about, roster_fd)
+        return _inspect_trusted(about, seen)
     except UnavailableError as error:
         return replace(about, state="in the making", reason=error.message)
     except SegmentError as error:
@@ -109,19 +112,16 @@ def _inspect_roster(about: Inspection, roster_fd: int) -> Inspection:
         return replace(about, state=state, reason=error.message)
 
 
-def _inspect_trusted(about: Inspection, roster_fd: int) -> Inspection:
-    _check_trust(about.name, roster_fd)
-    what = f"the bus {about.name!r}"
-    if not native.is_signed(roster_fd, what):
-        native.enter_door(roster_fd, what)  # whoever is making it has finished or died by then
-    attached = native.attached(roster_fd)
-    if attached == 0 and not (
-        native.is_signed(roster_fd, what) and native.persists(roster_fd) and _has_ring(about.name)
-    ):
+def _inspect_trusted(about: Inspection, seen: Attachment) -> Inspection:
+    _check_trust(about.name, seen.roster_fd)
+    if not seen.is_signed():
+        seen.enter()  # whoever is making it has finished or died by then
+    attached, whole = seen.others, seen.is_signed()
+    if seen.alone() and not (whole and seen.persists() and _has_ring(about.name)):
         return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
-    with _closing(_open_ring(about.name, read_only=True)) as ring_fd:
-        handle = native.BusHandle(ring_fd, roster_fd, False, what)
-    stats = replace(read_stats(about.name, handle), attached=attached)  # which counts the asker in
+    _open_ring(about.name, seen, read_only=True)
+    seen.look()
+    stats = replace(read_stats(about.name, seen), attached=attached)  # which counts the asker in
     state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
     return replace(about, state=state, attached=attached, stats=stats)
 
@@ -175,8 +175,13 @@ def _lstat(segment: str) -> os.stat_result | None:
         return None
 
 
-def _open_segment(name: str, segment: str, *, create: int | None = None, read_only: bool = False) -> int:
+def _open_segment(
+    name: str, segment: str, take: Callable[[int], int], *, create: int | None = None, read_only: bool = False
+) -> None:
     """A descriptor of the segment, and of nothing else: what is no file is refused, and never waited for.
+
+    It is opened and taken in one step: a loop takes the result from C, and no signal handler can raise before the call
+    that takes it has returned.
 
     Raises:
         posix_ipc.ExistentialError: it is not there; with ``create``, it is, or there is no shared memory.
@@ -190,23 +195,35 @@ def _open_segment(name: str, segment: str, *, create: int | None = None, read_on
             f"the bus {name!r} cannot be used: {_path(segment)} is {kind} and no segment of a bus; remove it", kind=kind
         )
     flags = os.O_NONBLOCK | (0 if create is None else posix_ipc.O_CREX)
+    status = 0
     try:
-        memory = posix_ipc.SharedMemory(segment, flags=flags, mode=create or 0, size=0, read_only=read_only)
+        for memory in map(posix_ipc.SharedMemory, (segment,), (flags,), (create or 0,), (0,), (read_only,)):
+            status = take(memory.fd)
     except posix_ipc.PermissionsError as error:
-        raise PermissionError(
-            errno.EACCES, f"no permission for the bus {name!r}: its owner opens it to its group with mode=0o660", name
-        ) from error
+        raise _no_permission(name, segment, create is not None) from error
     except OSError as error:
         number = _errno(error)
         reason = f"the bus {name!r} cannot be opened: {os.strerror(number)}"
         raise OSError(number, reason, str(_path(segment))) from error
-    return int(memory.fd)
+    native.checked(status, f"the bus {name!r}")
 
 
-def _is_current(segment: str, fd: int) -> bool:
-    """Whether the name still means the object that this descriptor has; takes no descriptor, so it works without."""
-    there = _lstat(segment)
-    return there is not None and os.path.samestat(os.fstat(fd), there)
+def _no_permission(name: str, segment: str, create: bool) -> PermissionError:
+    if create:
+        there = SHARED_MEMORY.stat()
+        return PermissionError(
+            errno.EACCES,
+            f"no permission to make the bus {name!r}: uid {os.geteuid()} may not write to {SHARED_MEMORY}, which is of "
+            f"uid {there.st_uid} with mode {stat.filemode(there.st_mode)}; mode 1777 is usual there (chmod 1777)",
+            name,
+        )
+    found = _lstat(segment)
+    whose = f", which belongs to uid {found.st_uid} with mode {stat.filemode(found.st_mode)}" if found else ""
+    return PermissionError(
+        errno.EACCES,
+        f"no permission for the bus {name!r}{whose}: its owner opens it to its group with mode=0o660",
+        name,
+    )
 
 
 def _check_trust(name: str, fd: int) -> None:
@@ -223,15 +240,7 @@ def _check_trust(name: str, fd: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def open_bus(name: str, terms: Terms) -> native.BusHandle:
+def open_bus(name: str, terms: Terms) -> Attachment:
     """Attaches to the bus, or makes it; what a crash left behind is replaced or, if it persists, repaired.
 
     Raises:
@@ -241,76 +250,62 @@ def open_bus(name: str, terms: Terms) -> native.BusHandle:
     """
     check_name(name)
     check_terms(terms)
-    roster = _names(name)[1]
     while True:
-        found = _open_or_create(name, roster)
-        if found is None:
-            continue
-        roster_fd, created = found
-        with _closing(roster_fd):
-            _check_trust(name, roster_fd)
-            native.enter_door(roster_fd, f"the bus {name!r}")
-            if not _is_current(roster, roster_fd):
+        attachment = Attachment(name)
+        with attachment.opening():
+            created = _open_or_create(name, attachment)
+            if created is None:
                 continue
-            try:
-                handle = _settle(name, terms, roster_fd, created)
-            except BaseException:
-                native.detach(roster_fd)  # a handle that the traceback keeps alive shares these locks
-                raise
-            if handle is not None:
-                return handle
+            _check_trust(name, attachment.roster_fd)
+            if attachment.enter() and _settle(name, terms, attachment, created):
+                return attachment
 
 
-def _open_or_create(name: str, roster: str) -> tuple[int, bool] | None:
-    """A descriptor, and whether this call made the segment; None when others came and went in between."""
+def _open_or_create(name: str, attachment: Attachment) -> bool | None:
+    """Whether this call made the roster; None when others came and went in between."""
+    roster = _names(name)[1]
     with contextlib.suppress(posix_ipc.ExistentialError):
-        return _open_segment(name, roster), False
+        _open_segment(name, roster, attachment.take_roster(False))
+        return False
     with contextlib.suppress(posix_ipc.ExistentialError):
-        return _open_segment(name, roster, create=0o600), True
+        _open_segment(name, roster, attachment.take_roster(True), create=0o600)
+        return True
     if not SHARED_MEMORY.is_dir():
         reason = f"there is no shared memory for the bus {name!r}: mount a tmpfs at {SHARED_MEMORY}"
         raise FileNotFoundError(errno.ENOENT, reason, str(SHARED_MEMORY))
     return None
 
 
-def _settle(name: str, terms: Terms, roster_fd: int, created: bool) -> native.BusHandle | None:
-    """Behind the door of the right roster: build, join, repair; None after removing what was abandoned."""
-    signed = native.is_signed(roster_fd, f"the bus {name!r}")
-    alone = native.attached(roster_fd) == 0
+def _settle(name: str, terms: Terms, attachment: Attachment, created: bool) -> bool:
+    """Behind the door of the right roster: build, join, repair; False after removing what was abandoned."""
+    signed = attachment.is_signed()
+    alone = attachment.alone()
     if created and not signed:
-        handle = _build(name, terms, roster_fd)
-    elif alone and not (signed and (terms.persist or native.persists(roster_fd)) and _has_ring(name)):
-        with contextlib.suppress(FileNotFoundError):
-            unlink(name)
-        return None
+        _build(name, terms, attachment)
+    elif alone and not (signed and (terms.persist or attachment.persists()) and _has_ring(name)):
+        attachment.remove()
+        return False
     else:
-        handle = _join(name, terms, roster_fd, alone)
+        _join(name, terms, attachment, alone)
     if terms.persist:
-        handle.persist()
-    native.leave_door(roster_fd)
-    return handle
+        attachment.persist()
+    return True
 
 
-def _build(name: str, terms: Terms, roster_fd: int) -> native.BusHandle:
+def _build(name: str, terms: Terms, attachment: Attachment) -> None:
     capacity = terms.capacity or CAPACITY
     max_subscribers = terms.max_subscribers or MAX_SUBSCRIBERS
-    ring, roster = _names(name)
-    try:
-        with contextlib.suppress(posix_ipc.ExistentialError):
-            _unlink_segment(name, ring)
-        with _closing(_open_segment(name, ring, create=0o600)) as ring_fd:
-            _reserve(name, ring_fd, native.ring_bytes(capacity))
-            _reserve(name, roster_fd, native.roster_bytes(max_subscribers))
-            native.attach(roster_fd)
-            os.fchmod(ring_fd, terms.mode)
-            os.fchmod(roster_fd, 0o660 if terms.mode & 0o040 else terms.mode)
-            native.format_segments(ring_fd, roster_fd, capacity, max_subscribers)
-            return native.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
-    except BaseException:
-        for segment in (ring, roster):
-            with contextlib.suppress(posix_ipc.ExistentialError, OSError):  # the first error is the one to tell
-                _unlink_segment(name, segment)
-        raise
+    ring = _names(name)[0]
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        _unlink_segment(name, ring)
+    _open_segment(name, ring, attachment.take_ring(True), create=0o600)
+    ring_fd, roster_fd = attachment.ring_fd, attachment.roster_fd
+    _reserve(name, ring_fd, native.ring_bytes(capacity))
+    _reserve(name, roster_fd, native.roster_bytes(max_subscribers))
+    os.fchmod(ring_fd, terms.mode)
+    os.fchmod(roster_fd, 0o660 if terms.mode & 0o040 else terms.mode)
+    attachment.format(capacity, max_subscribers)
+    attachment.attach(terms.writable)
 
 
 def _reserve(name: str, fd: int, size: int) -> None:
@@ -337,41 +332,29 @@ def _reserve(name: str, fd: int, size: int) -> None:
         raise OSError(error.errno, reason) from error
 
 
-def _join(name: str, terms: Terms, roster_fd: int, alone: bool) -> native.BusHandle:
-    native.attach(roster_fd)
+def _join(name: str, terms: Terms, attachment: Attachment, alone: bool) -> None:
     if alone:
-        with _closing(_open_ring(name)) as ring_fd:
-            native.repair(ring_fd, roster_fd, f"the bus {name!r}")
-    with _closing(_open_ring(name, read_only=not terms.writable)) as ring_fd:
-        handle = native.BusHandle(ring_fd, roster_fd, terms.writable, f"the bus {name!r}")
-    _check_sizes(name, terms, handle.stats())
-    return handle
+        _open_ring(name, attachment)
+        attachment.repair()
+    _open_ring(name, attachment, read_only=not terms.writable)
+    attachment.attach(terms.writable)
+    _check_sizes(name, terms, attachment.stats())
 
 
 def _has_ring(name: str) -> bool:
     """Whether there is a ring; whoever died while it removed the bus leaves a roster without one."""
-    try:
-        fd = _open_segment(name, _names(name)[0], read_only=True)
-    except posix_ipc.ExistentialError:
-        return False
-    os.close(fd)
-    return True
+    return _lstat(_names(name)[0]) is not None
 
 
-def _open_ring(name: str, *, read_only: bool = False) -> int:
+def _open_ring(name: str, attachment: Attachment, *, read_only: bool = False) -> None:
     try:
-        fd = _open_segment(name, _names(name)[0], read_only=read_only)
+        _open_segment(name, _names(name)[0], attachment.take_ring(False), read_only=read_only)
     except posix_ipc.ExistentialError as error:
         raise SegmentError(f"the ring of the bus {name!r} is gone; remove the rest with eventbus.unlink()") from error
-    try:
-        _check_trust(name, fd)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    _check_trust(name, attachment.ring_fd)
 
 
-def _check_sizes(name: str, terms: Terms, stats: native.Stats) -> None:
+def _check_sizes(name: str, terms: Terms, stats: Stats) -> None:
     page = os.sysconf("SC_PAGESIZE")
     wanted = None if terms.capacity is None else -(-terms.capacity // page) * page
     pairs = (("capacity", wanted, stats.capacity), ("max_subscribers", terms.max_subscribers, stats.max_subscribers))
@@ -383,15 +366,3 @@ def _check_sizes(name: str, terms: Terms, stats: native.Stats) -> None:
                 existing=there,
                 requested=asked,
             )
-
-
-def leave_bus(name: str, handle: native.BusHandle) -> None:
-    """Gives the attachment back; the last one out removes the segments, unless the bus persists."""
-    fd = handle.roster_fd
-    native.enter_door(fd, handle.what)
-    try:
-        if native.attached(fd) == 0 and not native.persists(fd) and _is_current(_names(name)[1], fd):
-            with contextlib.suppress(OSError):  # it stays behind as abandoned; leaving is not for others to forbid
-                unlink(name)
-    finally:
-        handle.detach()

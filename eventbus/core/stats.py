@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventbus.core import native
+from eventbus.core.attachment import Attachment, Claim, Group, Occupant
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class BusStats:
     untabled: int  # events whose topic found the table full
 
 
-_NOTHING = native.Claim(None, 0, 0, 0.0)
+_NOTHING = Claim(None, 0, 0, 0.0)
 
 
-def read_stats(name: str, handle: native.BusHandle) -> BusStats:
+def read_stats(name: str, handle: Attachment) -> BusStats:
     """What the bus looks like now."""
     seen = handle.stats()
     occupants, groups = tuple(handle.occupants()), tuple(handle.groups())
@@ -89,7 +89,7 @@ def read_stats(name: str, handle: native.BusHandle) -> BusStats:
         used=seen.used,
         committed=seen.committed,
         sent=seen.sent,
-        attached=native.attached(handle.roster_fd) + 1,
+        attached=handle.others + 1,
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,
@@ -100,7 +100,7 @@ def read_stats(name: str, handle: native.BusHandle) -> BusStats:
     )
 
 
-def _subscriber_stats(one: native.Occupant, groups: dict[int, str]) -> SubscriberStats:
+def _subscriber_stats(one: Occupant, groups: dict[int, str]) -> SubscriberStats:
     return SubscriberStats(
         name=one.name,
         pid=one.pid,
@@ -114,7 +114,7 @@ def _subscriber_stats(one: native.Occupant, groups: dict[int, str]) -> Subscribe
     )
 
 
-def _group_stats(group: native.Group, occupants: tuple[native.Occupant, ...]) -> GroupStats:
+def _group_stats(group: Group, occupants: tuple[Occupant, ...]) -> GroupStats:
     held = {claim.slot: claim for claim in group.claims}
     members = [
         MemberStats(one.name, one.pid, claim.events, claim.deliveries, claim.held)

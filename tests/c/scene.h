@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include "internal.h"
+#include "open.h"
 #include "testing.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
 #define FULL_RING ((CAPACITY - 8) / RECORD)
 
 typedef struct {
-    int ring_fd, roster_fd, peer_fd;
+    int ring_fd, roster_fd;
     eb_bus *bus;  /* who subscribes */
     eb_bus *peer; /* who sends */
 } scene;
@@ -50,10 +51,9 @@ static inline scene scene_of(uint64_t capacity, uint32_t slots, uint64_t positio
     CHECK("a segment can be made", ftruncate(it.ring_fd, eb_ring_bytes(capacity)) == 0);
     CHECK("a roster can be made", ftruncate(it.roster_fd, eb_roster_bytes(slots)) == 0);
     EQUAL("a bus can be formatted", eb_format(it.ring_fd, it.roster_fd, capacity, slots, 7, 8), EB_OK);
-    it.peer_fd = eb_reopen(it.roster_fd);
-    it.bus = eb_bus_open(it.ring_fd, it.roster_fd, 1, &status);
+    it.bus = bus_open(it.ring_fd, it.roster_fd, 1, &status);
     CHECK("it can be opened", it.bus && status == EB_OK);
-    it.peer = eb_bus_open(it.ring_fd, it.peer_fd, 1, &status);
+    it.peer = bus_open(it.ring_fd, it.roster_fd, 1, &status);
     CHECK("it can be opened twice", it.peer && status == EB_OK);
     begin_at(it.bus, position, sequence);
     *latest() = it;
@@ -72,7 +72,6 @@ static inline void scene_end(scene *it)
     eb_bus_free(it->peer);
     close(it->ring_fd);
     close(it->roster_fd);
-    close(it->peer_fd);
 }
 
 /* --- subscribe --- */
@@ -81,7 +80,7 @@ static inline eb_subscription *join_as(eb_bus *bus, int64_t start, bool gated, c
 {
     eb_terms terms = {.system = "a.*", .kind = "**", .name = name, .start = start, .spin_ns = 0, .gated = gated};
     int status = EB_SYSTEM;
-    eb_subscription *sub = eb_subscribe(bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a subscription can be made", sub && status == EB_OK);
     for (uint32_t topic = 0; topic < 8; topic++)
         eb_decide(sub, topic, 1);
@@ -230,14 +229,9 @@ static inline bool happened(void)
 static inline void die_at(int point, int passes, deed *action, void *with)
 {
     fflush(stdout);
-    eb_bus *buses[] = {latest()->bus, latest()->peer};
-    int fds[2];
-    for (int i = 0; i < 2; i++)
-        fds[i] = buses[i] ? eb_fork_prepare(buses[i]) : -1;
+    eb_fork_begins();
     pid_t child = fork();
-    for (int i = 0; i < 2; i++)
-        if (buses[i] && child == 0) eb_fork_child(buses[i], fds[i]);
-        else if (buses[i]) close(fds[i]);
+    eb_fork_ends();
     if (child == 0) {
         eb_test_arm(point, SIGKILL, passes);
         action(with);

@@ -1,6 +1,6 @@
 /* What a library of another build does with the bus of a name: makes it, works on it, or tries to open it. The tests
  * compile this with a core of other sizes or another format, and talk to it over its input and output. */
-#include "internal.h"
+#include "open.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,18 +42,16 @@ static const char *round_trip(eb_bus *bus, eb_subscription *sub)
     return whole ? "works" : "another event came";
 }
 
-static int work(int ring_fd, int roster_fd)
+static int work(eb_bus *bus)
 {
     int status = EB_SYSTEM;
-    eb_bus *bus = eb_bus_open(ring_fd, roster_fd, 1, &status);
-    if (!bus) return say("refused: ", eb_detail());
     eb_terms terms = {.system = "**", .kind = "**", .name = "stranger", .start = EB_LATEST, .gated = 1};
-    eb_subscription *sub = eb_subscribe(bus, &terms, EB_FOREVER, &status);
+    eb_bus_opened(bus, 0);
+    eb_subscription *sub = subscribe(bus, &terms, EB_FOREVER, &status);
     if (!sub) return say("cannot subscribe: ", eb_strerror(status));
     say(round_trip(bus, sub), "");
     while (getchar() != EOF)
         say(round_trip(bus, sub), "");
-    eb_unsubscribe(sub);
     eb_subscription_free(sub);
     eb_bus_free(bus);
     return 0;
@@ -62,26 +60,27 @@ static int work(int ring_fd, int roster_fd)
 static int make(const char *name)
 {
     const uint64_t capacity = 65536;
-    int roster_fd = opened(name, "roster", O_CREAT | O_EXCL);
-    if (eb_door_enter(roster_fd, EB_FOREVER) != EB_OK) return say("refused: ", "the door");
-    int ring_fd = opened(name, "ring", O_CREAT | O_EXCL);
+    eb_bus *bus = eb_bus_new(name);
+    if (eb_bus_take_roster(bus, 1, opened(name, "roster", O_CREAT | O_EXCL)) != EB_OK)
+        return say("refused: ", "roster");
+    if (eb_bus_enter(bus, EB_FOREVER) != EB_OK) return say("refused: ", "the door");
+    if (eb_bus_take_ring(bus, 1, opened(name, "ring", O_CREAT | O_EXCL)) != EB_OK) return say("refused: ", "ring");
+    int ring_fd = eb_bus_ring_fd(bus), roster_fd = eb_bus_roster_fd(bus);
     if (posix_fallocate(ring_fd, 0, eb_ring_bytes(capacity)) || posix_fallocate(roster_fd, 0, eb_roster_bytes(4)))
         return say("refused: ", "no space");
-    eb_attach(roster_fd);
     if (eb_format(ring_fd, roster_fd, capacity, 4, 1, 2) != EB_OK) return say("refused: ", "format");
-    eb_door_leave(roster_fd);
-    return work(ring_fd, roster_fd);
+    return eb_bus_attach(bus, 1) == EB_OK ? work(bus) : say("refused: ", eb_detail());
 }
 
-/* The order in which eventbus/segment.py looks: what is not signed by this build is not touched. */
+/* The order in which eventbus/core/segment.py looks: what is not signed by this build is not touched. */
 static int join(const char *name)
 {
-    int roster_fd = opened(name, "roster", 0);
-    if (eb_door_enter(roster_fd, EB_FOREVER) != EB_OK) return say("refused: ", "the door");
-    if (eb_signed(roster_fd) != 1) return say("refused: ", eb_detail());
-    eb_attach(roster_fd);
-    eb_door_leave(roster_fd);
-    return work(opened(name, "ring", 0), roster_fd);
+    eb_bus *bus = eb_bus_new(name);
+    if (eb_bus_take_roster(bus, 0, opened(name, "roster", 0)) != EB_OK) return say("refused: ", "roster");
+    if (eb_bus_enter(bus, EB_FOREVER) != EB_OK) return say("refused: ", "the door");
+    if (eb_signed(eb_bus_roster_fd(bus)) != 1) return say("refused: ", eb_detail());
+    if (eb_bus_take_ring(bus, 0, opened(name, "ring", 0)) != EB_OK) return say("refused: ", "ring");
+    return eb_bus_attach(bus, 1) == EB_OK ? work(bus) : say("refused: ", eb_detail());
 }
 
 int main(int count, char **arguments)

@@ -39,7 +39,7 @@ static listener listen_from(int64_t start, bool holds, int64_t spin)
     int status;
     listener me = {.sub = NULL};
     do
-        me.sub = eb_subscribe(it.bus, &terms, EB_FOREVER, &status);
+        me.sub = subscribe(it.bus, &terms, EB_FOREVER, &status);
     while (!me.sub && (status == EB_INTERRUPTED || status == EB_BUSY));
     EQUAL("a subscription can be made", status, EB_OK);
     me.from = start > 0 ? (uint64_t)start : atomic_load(&slot_of(it.bus, me.sub)->sequence);

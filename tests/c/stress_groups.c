@@ -55,7 +55,6 @@ static eb_group *group_of(unsigned number)
 static void work_off(void)
 {
     fate *of = fate_of(me.in_hand);
-    if (me.undeliverable) eb_group_dead(me.sub);
     atomic_fetch_add(me.undeliverable ? &of->dead : &of->done, 1);
     me.in_hand = 0;
 }
@@ -84,12 +83,14 @@ static void die(int point)
     bool holding = me.in_hand != 0,
          worked_off = point == EB_POINT_claim_acknowledged || point == EB_POINT_claim_finished;
     if (holding && point == EB_POINT_claim_reset) atomic_store(&fate_of(me.in_hand)->restarted, 1);
+    if (holding && worked_off && me.undeliverable)
+        atomic_fetch_add(&group_of(me.group)->dead, 1); /* a death loses it */
     if (holding && worked_off) work_off();
     else give_up();
     if ((!holding || worked_off) && point != EB_POINT_claim_adopted) expect_more_deliveries();
     atomic_fetch_add(&deaths, 1);
     if (point >= 0) atomic_fetch_add(&died_at[point], 1);
-    eb_subscription_abandon(me.sub);
+    die_with(me.sub);
     longjmp(me.grave, 1);
 }
 
@@ -109,7 +110,7 @@ static bool join_group(uint64_t *state)
     terms.group = (int)me.group + 1;
     terms.spin_ns = draw(state) & 1 ? 0 : EB_ADAPTIVE;
     do
-        me.sub = eb_subscribe(it.bus, &terms, EB_FOREVER, &status);
+        me.sub = subscribe(it.bus, &terms, EB_FOREVER, &status);
     while (!me.sub && (status == EB_INTERRUPTED || status == EB_BUSY));
     EQUAL("a member can join", status, EB_OK);
     return true;
@@ -147,7 +148,7 @@ static void bury_letter(uint64_t sequence)
     EQUAL("it was delivered as often as allowed", deliveries, MOST_DELIVERIES + 1);
     if (!atomic_load(&of->restarted)) /* more than that where somebody died who was about to bury it */
         CHECK("which all were counted", atomic_load(&of->handed) + atomic_load(&of->unseen) + 1u >= deliveries);
-    EQUAL("a dead letter is acknowledged", eb_ack(me.sub), EB_OK);
+    EQUAL("a dead letter is acknowledged, and counted", eb_bury(me.sub), EB_OK);
     work_off();
 }
 

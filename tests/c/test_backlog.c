@@ -18,7 +18,7 @@ static eb_subscription *join_undecided(eb_bus *bus)
 {
     eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST};
     int status;
-    eb_subscription *sub = eb_subscribe(bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a subscription can be made", sub != NULL);
     return sub;
 }

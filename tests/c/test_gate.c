@@ -209,7 +209,7 @@ static void room_made_before_a_publisher_says_that_it_waits_is_seen(void)
     scene it = scene_small();
     eb_subscription *sub = join(it.bus, EB_LATEST, true), *dead = join(it.bus, EB_LATEST, false);
     fill(it.peer, 1);
-    eb_subscription_abandon(dead);
+    die_with(dead);
     plan_at(EB_POINT_space_wanted, 1, drain, sub);
     EQUAL("a publisher finds room", send_patiently(it.peer, 9), EB_INTERRUPTED);
     CHECK("made before it said that it waits", happened());
@@ -287,14 +287,12 @@ static void an_interrupted_bus_waits_no_more(void)
     scene_end(&it);
 }
 
-/* With locks of its own: those of an inherited descriptor would be its parent's. */
 static void join_and_die(void *with)
 {
     eb_bus *bus = with;
-    eb_fork_child(bus, eb_fork_prepare(bus));
     eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST, .gated = 1};
     int status;
-    eb_subscribe(bus, &terms, EB_POLL, &status);
+    subscribe(bus, &terms, EB_POLL, &status);
 }
 
 static void the_dead_hold_nobody_up(void)

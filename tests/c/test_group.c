@@ -7,7 +7,7 @@ static eb_subscription *join_group(eb_bus *bus)
     int number = eb_group_create(bus, &group, EB_POLL), status = EB_SYSTEM;
     CHECK("a group is made once", number == 0);
     eb_terms terms = {.system = "a.*", .kind = "**", .name = "", .spin_ns = 0, .group = number + 1};
-    eb_subscription *sub = eb_subscribe(bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a member can join", sub && status == EB_OK);
     for (uint32_t topic = 0; topic < 8; topic++)
         eb_decide(sub, topic, 1);

@@ -7,7 +7,7 @@ static eb_subscription *join_group(eb_bus *bus)
 {
     eb_terms terms = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = 1};
     int status;
-    eb_subscription *sub = eb_subscribe(bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a member can join", sub && status == EB_OK);
     for (uint32_t topic = 0; topic < 4; topic++)
         eb_decide(sub, topic, 1);

@@ -230,7 +230,7 @@ static void an_oldest_position_ahead_of_all_ends_every_look(void)
     int status;
     put(it.peer, 0, 1);
     atomic_store(&it.bus->ring.header->oldest, 1ull << 40);
-    CHECK("nobody joins", !eb_subscribe(it.bus, &terms, EB_POLL, &status));
+    CHECK("nobody joins", !subscribe(it.bus, &terms, EB_POLL, &status));
     EQUAL("but is told why", status, EB_DAMAGED);
     EQUAL("nobody receives", next(sub), EB_DAMAGED);
     EQUAL("nobody sends", put(it.peer, 0, 2), EB_DAMAGED);

@@ -46,7 +46,7 @@ static void the_slots_are_counted(void)
         subs[i] = join(i % 2 ? it.peer : it.bus, EB_LATEST, false);
         EQUAL("each has its own", eb_slot(subs[i]), i);
     }
-    CHECK("a fourth has none", !eb_subscribe(it.bus, &terms, EB_POLL, &status));
+    CHECK("a fourth has none", !subscribe(it.bus, &terms, EB_POLL, &status));
     EQUAL("and is told so", status, EB_NO_SLOT);
     leave(subs[1]);
     subs[1] = join(it.bus, EB_LATEST, false);
@@ -95,7 +95,7 @@ static void only_the_dead_are_reaped(void)
     eb_waiter_raise(&it.bus->roster, eb_slot(dead));
     EQUAL("while both live there is nobody", reap(&it), 0);
     uint64_t before = generation(&it, 1);
-    eb_subscription_abandon(dead); /* the kernel drops its lock, as at its death */
+    die_with(dead); /* the kernel drops its lock, as at its death */
     EQUAL("the dead one is", reap(&it), 1);
     EQUAL("its generation moved on", generation(&it, 1), before + 1);
     EQUAL("its slot is free", owner(&it, 1) & EB_SLOT_STATE, EB_SLOT_FREE);
@@ -120,11 +120,9 @@ static void whoever_was_reaped_leaves_its_heir_alone(void)
     scene_end(&it);
 }
 
-/* Own locks: those of an inherited descriptor would be the parent's. */
 static void join_in_child(void *with)
 {
     eb_bus *bus = with;
-    eb_fork_child(bus, eb_fork_prepare(bus));
     leave(join(bus, EB_LATEST, true));
 }
 
@@ -148,7 +146,6 @@ static void a_slot_whose_owner_died_half_way_is_taken_again(void)
 static void reap_in_child(void *with)
 {
     eb_bus *bus = with;
-    eb_fork_child(bus, eb_fork_prepare(bus));
     eb_bus_lock_roster(bus, EB_POLL);
     eb_roster_reap(&bus->roster);
 }
@@ -158,7 +155,7 @@ static void a_reaper_that_dies_leaves_its_work_to_the_next(void)
     for (int i = 0; i < 2; i++) {
         scene it = scene_small();
         eb_subscription *dead = join(it.bus, EB_LATEST, true);
-        eb_subscription_abandon(dead);
+        die_with(dead);
         die_at(i ? EB_POINT_reap_freed : EB_POINT_reap_found, 1, reap_in_child, it.peer);
         EQUAL("what it did not free the next one frees", reap(&it), i ? 0 : 1);
         eb_subscription_free(dead);
@@ -206,75 +203,17 @@ static void a_number_of_used_slots_that_cannot_be_is_bounded(void)
     scene_end(&it);
 }
 
-static void attachments_are_counted_exactly(void)
-{
-    enum { MANY = 200 };
-    scene it = scene_small();
-    int fds[MANY];
-    EQUAL("at first there is none", eb_attached(it.roster_fd), 0);
-    for (int i = 0; i < MANY; i++) {
-        fds[i] = eb_reopen(it.roster_fd);
-        EQUAL("each can attach", eb_attach(fds[i]), EB_OK);
-        EQUAL("and is counted", eb_attached(it.roster_fd), i + 1);
-        EQUAL("by others, not by itself", eb_attached(fds[i]), i);
-    }
-    for (int i = 0; i < MANY; i++) {
-        if (i % 2) eb_detach(fds[i]);
-        close(fds[i]);
-        EQUAL("detached or dead, it is not", eb_attached(it.roster_fd), MANY - i - 1);
-    }
-    eb_subscription *sub = join(it.bus, EB_LATEST, true);
-    EQUAL("a slot's lock is no attachment", eb_attached(it.peer_fd), 0);
-    EQUAL("nor is the door's", eb_door_enter(it.roster_fd, EB_POLL), EB_OK);
-    EQUAL("there is none", eb_attached(it.peer_fd), 0);
-    leave(sub);
-    scene_end(&it);
-}
-
-static void one_at_a_time_passes_the_door(void)
-{
-    scene it = scene_small();
-    EQUAL("the first enters", eb_door_enter(it.roster_fd, EB_POLL), EB_OK);
-    EQUAL("the second does not", eb_door_enter(it.peer_fd, EB_POLL), EB_BUSY);
-    EQUAL("until its deadline", eb_door_enter(it.peer_fd, eb_now() + EB_MILLISECOND), EB_BUSY);
-    EQUAL("the first leaves", eb_door_leave(it.roster_fd), EB_OK);
-    EQUAL("the second enters", eb_door_enter(it.peer_fd, EB_POLL), EB_OK);
-    eb_bus_free(it.peer); /* it shares the description, so its locks go */
-    it.peer = NULL;
-    EQUAL("whoever leaves the bus leaves the door", eb_door_enter(it.roster_fd, EB_POLL), EB_OK);
-    scene_end(&it);
-}
-
 static void the_roster_lock_is_waited_for_until_the_deadline(void)
 {
     scene it = scene_small();
     eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST};
     int status;
     EQUAL("one holds it", eb_bus_lock_roster(it.bus, EB_POLL), EB_OK);
-    CHECK("no other joins", !eb_subscribe(it.peer, &terms, EB_POLL, &status));
+    CHECK("no other joins", !subscribe(it.peer, &terms, EB_POLL, &status));
     EQUAL("and is told why", status, EB_BUSY);
     EQUAL("nor in another thread of the same process", eb_bus_lock_roster(it.bus, EB_POLL), EB_BUSY);
     eb_bus_unlock_roster(it.bus);
     leave(join(it.peer, EB_LATEST, true));
-    scene_end(&it);
-}
-
-static void a_publisher_lives_as_long_as_its_descriptor(void)
-{
-    scene it = scene_small();
-    uint64_t token = it.bus->token;
-    CHECK("each has a token of its own", token != 0 && it.peer->token != 0 && token != it.peer->token);
-    CHECK("one sees that the other lives", eb_publisher_alive(&it.peer->roster, token));
-    EQUAL("it leaves the bus, maybe while a thread of it is publishing", eb_detach(it.bus->roster.fd), EB_OK);
-    CHECK("and lives on as a publisher", eb_publisher_alive(&it.peer->roster, token));
-    CHECK("nobody is nobody", !eb_publisher_alive(&it.peer->roster, 0));
-    CHECK("nor is what cannot be", !eb_publisher_alive(&it.peer->roster, ~0ull));
-    eb_bus_free(it.bus);
-    CHECK("its descriptor's copy is still open", eb_publisher_alive(&it.peer->roster, token));
-    close(it.roster_fd);
-    CHECK("with the last one it is dead", !eb_publisher_alive(&it.peer->roster, token));
-    it.bus = NULL;
-    it.roster_fd = -1;
     scene_end(&it);
 }
 
@@ -335,7 +274,6 @@ static void what_cannot_be_repaired_is_damaged_for_everybody(void)
 
 int main(void)
 {
-    RUN(a_publisher_lives_as_long_as_its_descriptor);
     RUN(the_publish_lock_of_the_living_is_not_taken);
     RUN(who_is_woken_at_its_deadline_looks_once_more);
     RUN(what_cannot_be_repaired_is_damaged_for_everybody);
@@ -348,8 +286,6 @@ int main(void)
     RUN(a_reaper_that_dies_leaves_its_work_to_the_next);
     RUN(a_cursor_that_cannot_be_holds_nobody_up);
     RUN(a_number_of_used_slots_that_cannot_be_is_bounded);
-    RUN(attachments_are_counted_exactly);
-    RUN(one_at_a_time_passes_the_door);
     RUN(the_roster_lock_is_waited_for_until_the_deadline);
     return checked();
 }

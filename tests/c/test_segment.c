@@ -6,7 +6,7 @@
 static int opened(int ring_fd, int roster_fd)
 {
     int status = EB_OK;
-    eb_bus *bus = eb_bus_open(ring_fd, roster_fd, 1, &status);
+    eb_bus *bus = bus_open(ring_fd, roster_fd, 1, &status);
     if (bus) eb_bus_free(bus);
     return status;
 }
@@ -52,7 +52,9 @@ static void a_segment_shorter_than_it_says_is_refused(void)
             EQUAL("it is not mapped", opened(it.ring_fd, it.roster_fd), EB_DAMAGED);
         }
         if (i) EQUAL("an empty roster is one that was never finished", eb_signed(it.roster_fd), 0);
-        eb_bus_free(it.bus); /* what they still map is gone: unmapping is all that is done */
+        atomic_store(&it.bus->ended, EB_CLOSED); /* what they still map is gone: unmapping is all that is done */
+        atomic_store(&it.peer->ended, EB_CLOSED);
+        eb_bus_free(it.bus);
         eb_bus_free(it.peer);
         it.bus = it.peer = NULL;
         scene_end(&it);
@@ -135,7 +137,7 @@ static void a_ring_mapped_read_only_is_enough_to_receive(void)
 {
     scene it = scene_small();
     int status;
-    eb_bus *reader = eb_bus_open(it.ring_fd, it.roster_fd, 0, &status);
+    eb_bus *reader = bus_open(it.ring_fd, it.roster_fd, 0, &status);
     EQUAL("it opens", status, EB_OK);
     eb_subscription *sub = join(reader, EB_LATEST, true), *drop = join(reader, EB_LATEST, false);
     EQUAL("an event is sent", put(it.peer, 0, 1), EB_OK);

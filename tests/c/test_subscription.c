@@ -156,7 +156,7 @@ static void a_topic_without_a_verdict_is_asked_about_once(void)
     make_topics(it.bus, 3);
     eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST, .gated = 1};
     int status;
-    eb_subscription *sub = eb_subscribe(it.bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(it.bus, &terms, EB_POLL, &status);
     const uint32_t topics[] = {0, 1, 2, 0, 1, 2};
     for (int i = 0; i < 6; i++)
         put(it.peer, topics[i], 10 + (uint64_t)i);

@@ -90,7 +90,7 @@ static void a_record_of_a_topic_that_is_not_there_is_refused(void)
     make_topics(it.bus, 1);
     eb_terms terms = {.system = "", .kind = "", .name = "", .start = EB_LATEST};
     int status;
-    eb_subscription *sub = eb_subscribe(it.bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(it.bus, &terms, EB_POLL, &status);
     EQUAL("it can be sent", put(it.peer, 9, 1), EB_OK);
     EQUAL("nobody can be asked about it", eb_receive(sub, 1, EB_POLL), EB_DAMAGED);
     eb_walk walk = {.count = 0};

@@ -67,9 +67,9 @@ static void make_images(void)
     }
     eb_terms member = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = 1};
     int status;
-    eb_subscription *sub = eb_subscribe(it.bus, &member, EB_POLL, &status);
+    eb_subscription *sub = subscribe(it.bus, &member, EB_POLL, &status);
     CHECK("a member can join", sub && receive(sub, 4, EB_POLL) > 0);
-    eb_subscription_abandon(sub);
+    die_with(sub);
     eb_subscription_free(sub);
     atomic_fetch_sub(&it.bus->ring.header->topics[0].count, 1);
     eb_bus_persist(it.bus);
@@ -137,7 +137,7 @@ static void take_part(eb_bus *bus, bool writable)
                         {.system = "a", .kind = "**", .name = "f", .start = 3}};
     for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
         int status;
-        eb_subscription *sub = eb_subscribe(bus, &terms[i], EB_POLL, &status);
+        eb_subscription *sub = subscribe(bus, &terms[i], EB_POLL, &status);
         known(status);
         for (int batches = 0; sub && batches < 64 && receive(sub, 16, EB_POLL) > 0; batches++) {
         }
@@ -157,7 +157,7 @@ static void attach(bool writable)
     int said = known(eb_signed(roster.fd));
     HOLDS("a yes, a no or damage", said == 0 || said == 1 || said == EB_DAMAGED || said == EB_VERSION);
     known(eb_persists(roster.fd));
-    eb_bus *bus = eb_bus_open(ring.fd, roster.fd, writable, &status);
+    eb_bus *bus = bus_open(ring.fd, roster.fd, writable, &status);
     known(status);
     HOLDS("a bus or a reason", (bus != NULL) == (status == EB_OK));
     if (!bus) return;

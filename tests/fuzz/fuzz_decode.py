@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import eventbus
-from eventbus import Bus, Event, SegmentError, Subscription
+from eventbus import Bus, Event, SegmentError
 from eventbus.core.native import INLINE, lib
 from eventbus.request import MARK
 
@@ -32,28 +32,20 @@ def receive_all(bus: Bus, data: bytes) -> None:
         readable = min([send(bus, *record) for record in records(data)], default=True)
         drain(lambda: [single.receive(0)], readable)
         drain(lambda: many.receive_many(MOST, 0), readable)
-        drain(lambda: [member.receive(0)], readable, lambda: give_back(member))
+        drain(lambda: [member.receive(0)], readable)
         try:
             assert many.backlog == 0
         except SegmentError as error:
             assert str(error)
 
 
-def give_back(member: Subscription) -> None:
-    """As the death of a member does that could not read what it was handed."""
-    handle = member._live_handle()
-    assert handle is not None
-    handle.give_back(True)
-
-
-def drain(receive: Receive, readable: bool, failed: Callable[[], None] = lambda: None) -> None:
+def drain(receive: Receive, readable: bool) -> None:
     """Events and errors to the end. Only the name of a topic that cannot be read is an error for good."""
     for _ in range(4 * MOST):
         try:
             events = receive()
         except SegmentError as error:
             assert str(error)
-            failed()
             continue
         if events in ([], [None]):
             return

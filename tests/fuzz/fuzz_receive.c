@@ -128,7 +128,7 @@ static void join_anew(unsigned which)
     eb_terms terms = {.system = "a", .kind = "**", .name = "fuzz", .start = EB_OLDEST, .gated = which != DROPPING};
     int status = EB_OK;
     if (which >= MEMBER) terms.group = 1;
-    subs[which] = eb_subscribe(bus, &terms, EB_POLL, &status);
+    subs[which] = subscribe(bus, &terms, EB_POLL, &status);
     known(status);
     HOLDS("a subscription or a reason", (subs[which] != NULL) == (status == EB_OK));
     for (uint32_t topic = 0; subs[which] && topic < 4; topic++)
@@ -138,7 +138,7 @@ static void join_anew(unsigned which)
 static void part(unsigned which, bool dead)
 {
     if (!subs[which]) return;
-    if (dead) eb_subscription_abandon(subs[which]);
+    if (dead) die_with(subs[which]);
     else eb_unsubscribe(subs[which]);
     eb_subscription_free(subs[which]);
     subs[which] = NULL;

@@ -74,6 +74,28 @@ class LastOut:
             eventbus.unlink(scene.name)
 
 
+def remove(line: Line, name: str, aim: Aim) -> None:
+    """Removes a bus that outlived its last process."""
+    eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, persist=True).close()
+    await_go(line)
+    aim.take()
+    eventbus.unlink(name)
+
+
+@dataclass(frozen=True)
+class Removing:
+    """A victim that removes a bus which nobody is on."""
+
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        victim = scene.victim(remove)
+        victim.say("go")
+        scene.strike(victim, lambda _: check_door(scene.name, Hold.NOTHING))
+        Survivors(scene.name).end()
+
+
 def leave_with_jobs(line: Line, name: str, aim: Aim, prefetch: int) -> None:
     """Leaves the bus with one job in hand and, with a higher ``prefetch``, others that it has not seen."""
     bus = eventbus.open(name)

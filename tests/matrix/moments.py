@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import posix_ipc
 
-from eventbus.core import segment
-
 
 class Moment(NamedTuple):
     """Right after ``owner.call``, made for a segment of this kind: "ring" or "roster"."""
@@ -24,14 +22,12 @@ class Moment(NamedTuple):
 
 MOMENTS = {
     "roster_made": Moment(posix_ipc, "SharedMemory", "roster", creates=True),
-    "looked_up_again": Moment(segment, "_is_current", "roster"),
     "ring_made": Moment(posix_ipc, "SharedMemory", "ring", creates=True),
     "ring_sized": Moment(os, "posix_fallocate", "ring"),
     "roster_sized": Moment(os, "posix_fallocate", "roster"),
     "ring_mode_set": Moment(os, "fchmod", "ring"),
     "roster_mode_set": Moment(os, "fchmod", "roster"),
-    "ring_unlinked": Moment(posix_ipc, "unlink_shared_memory", "ring"),
-    "roster_unlinked": Moment(posix_ipc, "unlink_shared_memory", "roster"),
+    "stray_ring_unlinked": Moment(posix_ipc, "unlink_shared_memory", "ring"),
 }
 
 
@@ -48,7 +44,7 @@ def _after(moment: Moment, then: Callable[[], None]) -> None:
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
-        creates = bool(options.get("flags"))
+        creates = len(arguments) > 1 and moment.call == "SharedMemory" and bool(arguments[1] & posix_ipc.O_CREX)
         if creates == moment.creates and _kind(*arguments) == moment.kind:
             then()
         return result

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs
+from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs, Removing
+from matrix.forking import Forking
 from matrix.groups import Burying, Contending, Making
 from matrix.opening import Opening, Repairing
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
@@ -304,8 +305,12 @@ ROWS = {
         opener=(_opening, _joining_bus, Opening(abandoned=True)),
         closer=(Leaving(DOOR), LastOut()),
     ),
-    "looked_up_again": row(
-        "nothing", "whoever opens, and the last one out", opener=(_opening, _joining_bus), closer=LastOut()
+    "looked_up_again": row("nothing", "whoever opens", opener=(_opening, _joining_bus)),
+    "stray_ring_unlinked": row(
+        START_OVER,
+        "whoever finds a ring alone, or removes a bus by its name",
+        opener=Opening(headless=True),
+        closer=Removing(),
     ),
     "ring_made": _made,
     "ring_sized": _made,
@@ -325,8 +330,13 @@ ROWS = {
         opener=(Opening(persist=True), Opening(used=True, persist=True)),
     ),
     "door_left": row(
-        "one less on the bus", "whoever opens", opener=(Opening(Hold.NOTHING), Opening(Hold.NOTHING, used=True))
+        "one less on the bus",
+        "whoever opens or leaves",
+        opener=(Opening(Hold.NOTHING), Opening(Hold.NOTHING, used=True)),
+        closer=(Leaving(), LastOut(Hold.NOTHING)),
     ),
+    # --- fork ---
+    "child_attached": row("nothing", "whoever forks", publisher=Forking(), subscriber=Forking(), member=Forking()),
     # --- repair what is to stay ---
     "alone_counted": _repaired,
     "alone_returned": _repaired,
@@ -339,10 +349,11 @@ ROWS = {
     "alone_gated": _repaired,
     "alone_reopened": _repaired,
     # --- leave ---
+    "sending_stopped": row("nothing", "whoever leaves", closer=(Leaving(), LastOut(Hold.NOTHING))),
     "ring_unlinked": row(
         "half a bus; the next to open it starts over",
         "the last one out, and whoever replaces what was left",
-        opener=(Opening(abandoned=True), Opening(headless=True)),
+        opener=Opening(abandoned=True),
         closer=(LastOut(), LastOut(persist=True)),
     ),
     "roster_unlinked": row(
@@ -351,5 +362,6 @@ ROWS = {
         opener=Opening(Hold.NOTHING, abandoned=True),
         closer=LastOut(Hold.NOTHING),
     ),
-    "detached": row("one less on the bus", "whoever leaves", closer=(Leaving(Hold.NOTHING), LastOut(Hold.NOTHING))),
+    "publisher_left": row("nothing", "whoever leaves", closer=(Leaving(DOOR), LastOut(Hold.NOTHING))),
+    "detached": row("one less on the bus", "whoever leaves", closer=(Leaving(DOOR), LastOut(Hold.NOTHING))),
 }

@@ -13,7 +13,7 @@ import pytest
 
 import eventbus
 from eventbus import FullError, UnavailableError
-from eventbus.core import native, reader
+from eventbus.core import native
 from eventbus.group import Member
 from harness import DEADLINE, Child, Job, Line, arm, sealed, unsealed, until
 from matrix import moments
@@ -83,8 +83,7 @@ class Aim(NamedTuple):
 def patience(seconds: float) -> Iterator[None]:
     """Whoever opens, leaves or subscribes waits no longer for a lock, in this process."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in (native, reader):
-            patched.setattr(module, "LOCK_SECONDS", seconds)
+        patched.setattr(native, "LOCK_SECONDS", seconds)
         yield
 
 

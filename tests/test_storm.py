@@ -1,0 +1,205 @@
+"""Signal handlers that raise while a bus is opened, joined, asked, closed: afterwards all is as if they had not."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import eventbus
+from eventbus import Bus, EventBusError
+from harness import SHARED_MEMORY, Fork, Line
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed bus:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # raised in a weakref's callback
+]
+
+ROUNDS = 2000
+LONGEST = 300e-6  # seconds until the signal comes, at most
+
+Call = Callable[[Bus, str], object]
+
+
+class Boom(Exception):
+    """What the handler raises."""
+
+
+@pytest.fixture
+def interrupted() -> Iterator[Callable[[Callable[[], object]], bool]]:
+    """Makes the call, which a handler interrupts after a random time; whether it did."""
+    generator = random.Random(7)
+
+    def raise_boom(*_: object) -> None:
+        raise Boom
+
+    def call_interrupted(call: Callable[[], object]) -> bool:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, generator.uniform(1e-6, LONGEST))
+            call()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Boom:
+            return True
+        finally:
+            with contextlib.suppress(Boom):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        return False
+
+    before = signal.signal(signal.SIGALRM, raise_boom)
+    yield call_interrupted
+    signal.signal(signal.SIGALRM, before)
+
+
+def open_and_close(_: Bus, name: str) -> None:
+    """A bus that nobody else has."""
+    eventbus.open(f"{name}-alone", capacity=4096, max_subscribers=4).close()
+
+
+def open_another(_: Bus, name: str) -> None:
+    """The bus, once more."""
+    eventbus.open(name).close()
+
+
+def open_to_stay(_: Bus, name: str) -> None:
+    """A bus that outlives its last process."""
+    eventbus.open(f"{name}-kept", capacity=4096, max_subscribers=4, persist=True).close()
+
+
+def subscribe(bus: Bus, _: str) -> None:
+    """A subscription, there and away."""
+    bus.subscribe("a.**").close()
+
+
+def join(bus: Bus, _: str) -> None:
+    """A member, and the group if there is none."""
+    bus.subscribe("jobs", group="g").close()
+
+
+def make_group(bus: Bus, _: str) -> None:
+    """A group."""
+    bus.group("other", "jobs")
+
+
+def ask(bus: Bus, _: str) -> None:
+    """A request that nobody answers."""
+    with contextlib.suppress(EventBusError):
+        bus.request("a", "k", "/p", timeout=0)
+
+
+def send(bus: Bus, _: str) -> None:
+    """An event."""
+    bus.send("a", "k", "/p", 1)
+
+
+def look(_: Bus, name: str) -> None:
+    """What ``eventbus ls`` does."""
+    eventbus.core.segment.inspect_bus(name)
+
+
+def descriptors() -> int:
+    """How many there are, the one that lists them included."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def segments(name: str) -> set[str]:
+    """What there is of the buses of a test."""
+    return {path.name for path in SHARED_MEMORY.glob(f"eventbus.{name}*")}
+
+
+CALLS: list[Call] = [open_and_close, open_another, open_to_stay, subscribe, join, make_group, ask, send, look]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_storm_leaves_nothing(name: str, call: Call, interrupted: Callable[[Callable[[], object]], bool]) -> None:
+    """Thousands of times interrupted, no slot, descriptor, segment or lock is left that nobody owns."""
+    with eventbus.open(name, capacity=1 << 16, max_subscribers=8) as bus:
+        call(bus, name)
+        before, there = descriptors(), segments(name)
+        hits = sum(interrupted(lambda: call(bus, name)) for _ in range(ROUNDS))
+        gc.collect()
+        assert hits > 0
+        assert bus.stats().subscribers == ()
+        assert bus.stats().attached == 1
+        assert descriptors() == before
+        assert segments(name) == there
+        call(bus, name)
+        with eventbus.open(name) as other, other.subscribe("**") as sub:
+            for _ in range(20 if bus.stats().groups else 2000):  # more than the ring holds: nobody stands in the way
+                other.send("a", "k", "/p", "x" * 100, timeout=1)
+                assert sub.receive(1) is not None
+    with contextlib.suppress(FileNotFoundError):
+        eventbus.unlink(f"{name}-kept")
+
+
+def open_when_told(line: Line, name: str) -> None:
+    """Opens and leaves the bus each time it is told to."""
+    while line.hear():
+        with eventbus.open(name):
+            line.say("opened")
+
+
+@pytest.mark.parametrize("what", ["close", "open"])
+def test_the_door_is_open_while_the_exception_is_handled(
+    fork: Fork, name: str, what: str, interrupted: Callable[[Callable[[], object]], bool]
+) -> None:
+    """Others open and leave the bus as soon as the interrupted call has ended, whatever becomes of the exception."""
+    kept: list[Bus] = []
+    with eventbus.open(name, capacity=4096):
+        other = fork(open_when_told, name)
+        hits = 0
+        while hits < 100:
+            if what == "close":
+                kept.append(eventbus.open(name))
+            if interrupted(kept[0].close if what == "close" else lambda: kept.append(eventbus.open(name))):
+                hits += 1
+                other.say(True)
+                assert other.hear(5) == "opened"
+            while kept:
+                kept.pop().close()
+        other.say(False)
+        other.result()
+
+
+def test_a_close_that_was_interrupted_can_be_done_again(
+    name: str, interrupted: Callable[[Callable[[], object]], bool]
+) -> None:
+    """Closed once more, a bus has left, and the last one out has removed the segments."""
+    for _ in range(300):
+        bus = eventbus.open(name, capacity=4096, max_subscribers=4)
+        bus.subscribe("a")
+        interrupted(bus.close)
+        bus.close()
+        assert not bus.attached
+        assert segments(name) == set()
+
+
+def test_a_storm_in_many_threads(bus: Bus, interrupted: Callable[[Callable[[], object]], bool]) -> None:
+    """Other threads subscribe and send as if nobody were interrupted."""
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def keep_busy() -> None:
+        try:
+            while not stop.is_set():
+                with bus.subscribe("b") as sub:
+                    bus.send("b", "k", "/p", 1)
+                    assert sub.receive(5) is not None
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=keep_busy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    hits = sum(interrupted(lambda: subscribe(bus, "")) for _ in range(ROUNDS // 4))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert hits > 0
+    assert failures == []
+    assert bus.stats().subscribers == ()
