@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,33 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "release: runs the release build, in a process of its own or as a file")
+
+
+PACKAGES = re.compile(r"\W*apt-get install ((?:[a-z0-9][a-z0-9.+-]* ?)+)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says in one line what was skipped, if anything was."""
+    skipped = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", ())]
+    if skipped:
+        terminalreporter.write_line(_in_one_line(skipped), yellow=True)
+
+
+def _in_one_line(skipped: Sequence[str]) -> str:
+    """How many tests, each reason once, and the packages that the reasons name, with how many tests they bring."""
+    reasons: Counter[str] = Counter()
+    packages: dict[str, None] = {}
+    brought = 0
+    for text in skipped:
+        reason = " ".join(text.split())
+        if found := PACKAGES.search(reason):
+            packages.update(dict.fromkeys(found[1].split()))
+            brought += 1
+            reason = reason[: found.start()]
+        reasons[reason] += 1
+    why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+    line = f"{len(skipped)} test{'s' * (len(skipped) > 1)} skipped: {why}"
+    return f"{line}. For {brought} of them: apt-get install {' '.join(packages)}" if packages else line
 
 
 def _segments() -> set[str]:

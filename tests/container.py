@@ -53,6 +53,10 @@ class Container:
         self._host = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         try:
             system("unshare", CLONE_NEWPID)
+        except PermissionError:
+            os.close(self._host)
+            raise
+        try:
             self._init = fork(idle)
             self._inside = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         finally:
