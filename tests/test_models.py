@@ -42,7 +42,7 @@ def labels_of_the_code() -> set[str]:
 
 def points_of_the_code() -> set[str]:
     """The names of the test points."""
-    return set(re.findall(r"POINT\((\w+)\)", (CSRC / "internal.h").read_text())) - {"EB_POINT_NAME"}
+    return set(re.findall(r"POINT\((\w+)\)", (CSRC / "points.h").read_text())) - {"EB_POINT_NAME"}
 
 
 def without_mutants(model: Path) -> str:

@@ -16,7 +16,7 @@ HEAD = """\
 Made by `make kill-matrix`, which plays every cell below; the suite plays them too, and checks this page word for word.
 
 Each row is a moment between two stores that others can see, at which a process dies: a test point of the core (the
-list is in `csrc/internal.h`) or, where the name is in *italics*, the return of a call that opening or closing makes in
+list is in `csrc/points.h`) or, where the name is in *italics*, the return of a call that opening or closing makes in
 Python. Each cell is what the process is doing there and a way to die: by SIGKILL; or by SIGSTOP, which holds it there
 while the others work, and then by SIGKILL. *ok*: no event was half visible, lost, or doubled beyond what the row says,
 and nobody was held up for longer than is stated. *-*: it does not come there; only those in the last column but one do.
