@@ -49,6 +49,7 @@ enum {
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
+    EB_SLOT_BYTE = 1024,   /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
     EB_GROUPS = 32,        /* groups of one bus */
     EB_CLAIMS = 256,       /* what the members of a group hold and gave back, together */
     EB_OWN_TOPICS = 65536, /* names past the topic table that one subscription numbers for itself, from EB_TOPICS on */
@@ -261,6 +262,7 @@ int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out);       
 int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out); /* 1 when somebody holds it */
 int eb_ack(eb_subscription *sub);                    /* the first event in hand, else EB_NOTHING */
 int eb_bury(eb_subscription *sub);                   /* the same, and counts it as a dead letter */
+int eb_group_keeper(const eb_subscription *sub);     /* the pid of whoever has its group's lock, or 0 */
 int eb_return(eb_subscription *sub, int handed_out); /* all that it holds; handed_out: the first one was */
 
 /* Made first, so that somebody owns it, then joined: the cursor is fixed when eb_subscribe returns EB_OK. */

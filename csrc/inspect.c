@@ -157,6 +157,22 @@ int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
     return 1;
 }
 
+/* A time to come, as another clock has it, is now. */
+static uint64_t passed_since(uint64_t then)
+{
+    int64_t passed = eb_now() - (int64_t)then;
+    return passed > 0 ? (uint64_t)passed : 0;
+}
+
+/* Whoever has the lock of the group whose member this is: its pid, 0 for nobody. */
+int eb_group_keeper(const eb_subscription *sub)
+{
+    uint64_t token = sub->group ? atomic_load(&sub->group->lock) : 0;
+    uint32_t slot = (uint32_t)(token & 0xFFF) - 1;
+    if (token == 0 || slot >= sub->bus->roster.max_subscribers) return 0;
+    return (int)atomic_load(&sub->bus->roster.header->slots[slot].pid);
+}
+
 int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out)
 {
     if (group >= EB_GROUPS || claim >= EB_CLAIMS) return 0;
@@ -172,6 +188,6 @@ int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_in
     *out = (eb_claim_info){.slot = holder == EB_RETURNED ? UINT32_MAX : (uint32_t)(holder & 0xFFF) - 1,
                            .events = (uint32_t)events,
                            .deliveries = atomic_load(&from->deliveries),
-                           .held_ns = (uint64_t)eb_now() - atomic_load(&from->since)};
+                           .held_ns = passed_since(atomic_load(&from->since))};
     return 1;
 }

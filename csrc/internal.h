@@ -28,8 +28,8 @@ typedef struct {
 } eb_file;
 
 /* Bytes of the roster's file that carry locks; the kernel does not ask whether the file is that long. */
-enum { EB_DOOR_BYTE = 0, EB_ROSTER_BYTE = 1, EB_SLOT_BYTE = 1024 };
-#define EB_ATTACHMENT_BYTE (1ll << 32) /* the first of EB_DRAWN_BYTES, of which each attachment has one */
+enum { EB_DOOR_BYTE = 0, EB_ROSTER_BYTE = 1 }; /* and EB_SLOT_BYTE, the first of as many as there are slots */
+#define EB_ATTACHMENT_BYTE (1ll << 32)         /* the first of EB_DRAWN_BYTES, of which each attachment has one */
 #define EB_PUBLISHER_BYTE (1ll << 41)
 #define EB_DRAWN_BYTES (1ull << 40)
 
@@ -137,6 +137,7 @@ struct eb_subscription {
     uint64_t sequence;         /* that record must have */
     uint64_t joined;           /* from here on the gate protects what a gated subscription reads */
     uint64_t start;            /* sequences before it are skipped */
+    uint32_t passed_on;        /* the number of the batch that others were woken for */
     uint64_t freed;            /* bytes since publishers were last told of room */
     uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
     uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
@@ -150,6 +151,7 @@ struct eb_subscription {
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
     uint64_t handed;    /* past the last record handed out of it */
+    int64_t refused;    /* since when it has not got the group's lock; 0: it had it last time */
     int claim;          /* number of the claim that it holds, or -1 */
     uint8_t decided_verdict;
     eb_names *names; /* of records past the topic table, NULL before the first */
@@ -267,6 +269,7 @@ bool eb_over(int64_t deadline);
 void eb_pause(void);
 int eb_nap(int64_t until);
 void eb_semaphore_post(eb_u32 *semaphore);
+void eb_semaphore_post_once(eb_u32 *semaphore);
 void eb_semaphore_post_all(eb_u32 *semaphore);
 int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
 uint32_t eb_event_prepare(eb_event_count *count);
@@ -299,6 +302,7 @@ int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t dea
 
 /* publish.c */
 uint64_t eb_published(void);
+void eb_pass_wake(eb_subscription *sub);
 
 /* relay.c */
 void eb_relay_wake(eb_subscription *sub, bool all);

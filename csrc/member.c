@@ -4,11 +4,13 @@
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
 #define LOCK_TRIES 100
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
+#define LOCK_LONG_NS (1000 * EB_MILLISECOND)
 #define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
 
 /* --- the group's lock --- */
 
-/* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host. Meanwhile it
+/* EB_NOTHING when the time is up: its living holder may be stopped, or wait for its turn on a busy host; EB_BUSY when that
+ * has been so for long, in however many calls. Meanwhile it
  * comes back with EB_INTERRUPTED, for a signal that came between two waits; and with EB_CLOSED when it is to leave. */
 static int lock_group(eb_subscription *sub, int64_t deadline)
 {
@@ -16,21 +18,29 @@ static int lock_group(eb_subscription *sub, int64_t deadline)
     int64_t grace = 0;
     for (;;) {
         for (int i = 0; i < LOCK_TRIES; i++) {
-            if (eb_group_try_lock(group, sub->token)) return EB_OK;
+            if (eb_group_try_lock(group, sub->token)) {
+                sub->refused = 0;
+                return EB_OK;
+            }
             eb_pause();
         }
         uint32_t epoch = eb_event_prepare(&group->unlocked);
         uint64_t owner = atomic_load(&group->lock);
         if (owner == 0) continue;
         if (!eb_token_alive(&sub->bus->roster, owner)) {
-            if (eb_group_take_over(group, owner, sub->token)) return EB_OK;
-            continue;
+            if (!eb_group_take_over(group, owner, sub->token)) continue;
+            sub->refused = 0;
+            return EB_OK;
         }
         int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, LOCK_SLICE_NS));
         if (status == EB_INTERRUPTED) return status;
-        if (grace == 0) grace = eb_now() + LOCK_GRACE_NS;
+        int64_t now = eb_now();
+        if (grace == 0) grace = now + LOCK_GRACE_NS;
+        if (sub->refused == 0) sub->refused = now;
         if (eb_ended(sub)) return EB_CLOSED;
-        if (status == EB_NOTHING && eb_over(grace)) return eb_over(deadline) ? EB_NOTHING : EB_INTERRUPTED;
+        if (status != EB_NOTHING || !eb_over(grace)) continue;
+        if (!eb_over(deadline)) return EB_INTERRUPTED;
+        return now - sub->refused > LOCK_LONG_NS ? EB_BUSY : EB_NOTHING;
     }
 }
 
@@ -65,7 +75,9 @@ static int read_record(const eb_subscription *sub, uint64_t position, uint64_t c
 static void bury(eb_subscription *sub, int64_t now)
 {
     eb_group *group = sub->group;
-    if (now - (int64_t)atomic_load(&group->checked_at) < CHECK_NS) return;
+    uint64_t since =
+        (uint64_t)now - atomic_load(&group->checked_at); /* of a time to come, as another clock has it: ages */
+    if (since < CHECK_NS) return;
     atomic_store(&group->checked_at, (uint64_t)now);
     EB_TEST_POINT(bury_stamped);
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {

@@ -31,6 +31,11 @@ static bool lags(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, in
     return lag_of(bus, slot) > 0;
 }
 
+static bool may_still_hear(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
+{
+    return lag_of(bus, slot) > 0 && may_hear(bus, slot, events, count);
+}
+
 static bool anybody(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
 {
     (void)bus, (void)slot, (void)events, (void)count;
@@ -51,6 +56,18 @@ static void wake(eb_bus *bus, wakes *chosen, const eb_outgoing *events, int coun
             EB_TEST_POINT(wake_posted);
         }
     }
+}
+
+/* Of a batch that this subscriber has had, before it sleeps again: whoever sent it may have died before it had woken all
+ * that it was for. Only those are meant who have not moved since. */
+void eb_pass_wake(eb_subscription *sub)
+{
+    const eb_batch *batch = &sub->batch;
+    int status = batch->head.status, count = status > 1 ? 2 : 1;
+    if (status <= 0 || batch->head.number == sub->passed_on) return;
+    const eb_outgoing ends[2] = {{.topic = batch->topic[0]}, {.topic = batch->topic[status - 1]}};
+    sub->passed_on = batch->head.number;
+    wake(sub->bus, may_still_hear, ends, count);
 }
 
 /* --- publish --- */

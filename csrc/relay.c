@@ -19,7 +19,7 @@ static eb_u32 *shared_semaphore(const eb_subscription *sub)
 void eb_relay_wake(eb_subscription *sub, bool all)
 {
     if (all) eb_semaphore_post_all(shared_semaphore(sub));
-    else eb_semaphore_post(shared_semaphore(sub));
+    else eb_semaphore_post_once(shared_semaphore(sub));
 }
 
 static bool more(const eb_subscription *sub)

@@ -98,6 +98,7 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
     if (lingered != EB_NOTHING) return lingered;
     eb_roster *roster = &sub->bus->roster;
     int status = EB_OK;
+    eb_pass_wake(sub);
     eb_waiter_raise(roster, sub->index); /* [wake] */
     EB_TEST_POINT(waiter_raised);
     if (!eb_moved(sub, seen)) status = eb_sleep(sub, &sub->slot->semaphore, EB_SLICE_NS, deadline);

@@ -61,7 +61,17 @@ static void futex_wake(eb_u32 *word, int count)
     syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
+/* Also where the word is up already: whoever raised it may have died before it woke anybody. */
 void eb_semaphore_post(eb_u32 *semaphore)
+{
+    atomic_store(semaphore, 1);
+    EB_TEST_POINT(semaphore_raised);
+    futex_wake(semaphore, 1);
+}
+
+/* Of a word that several sleep on, and look by themselves soon enough: one wake-up for as many posts as come before the
+ * one that is woken runs. */
+void eb_semaphore_post_once(eb_u32 *semaphore)
 {
     if (atomic_exchange(semaphore, 1) != 0) return;
     EB_TEST_POINT(semaphore_raised);

@@ -31,7 +31,21 @@ class EventBusError(Exception):
         self.details = details
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.details)
+        return _rebuild, (type(self), self.message, {key: _plain(value) for key, value in self.details.items()})
+
+
+_PLAIN = (str, bytes, int, float, bool, type(None))
+
+
+def _plain(value: object) -> Any:
+    """What a process that gets the error by pickle sees of a value: itself, or how it is written."""
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is tuple:
+        return tuple(map(_plain, value))
+    if type(value) is list:
+        return [*map(_plain, value)]
+    return repr(value)
 
 
 def _rebuild(cls: type[EventBusError], message: str, details: dict[str, Any]) -> EventBusError:

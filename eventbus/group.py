@@ -130,6 +130,14 @@ class Member(Subscription):
         return []
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
+        if status == native.BUSY:
+            pid = handle.keeper
+            raise UnavailableError(
+                f"process {pid} keeps the lock of the group {self._group!r} of {handle.bus.what}, it may be stopped; "
+                "try again, or end it",
+                pid=pid,
+                group=self._group,
+            )
         if status != EXHAUSTED:
             return super()._settle(handle, status)
         self._drop_exhausted(handle)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from eventbus import _fast, patterns
 from eventbus.core import native
-from eventbus.core.attachment import Attachment, Group, Route
+from eventbus.core.attachment import Attachment, Group, Occupant, Route
+from eventbus.core.holders import holders
 from eventbus.core.native import deadline_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
@@ -152,7 +154,7 @@ class Sender(_fast.Sender):
             raise FullError(f"the bus {self._name!r} was full for {seconds} s; it has room now, try again")
         raise FullError(
             f"the bus {self._name!r} stayed full for {seconds} s: subscriber {slowest.name!r} of process {slowest.pid} "
-            f"has {slowest.backlog} events to receive; let it receive or close it, or subscribe with overflow='drop'",
+            f"has {slowest.backlog} events to receive; {_remedy(handle, slowest)}",
             name=slowest.name,
             pid=slowest.pid,
             backlog=slowest.backlog,
@@ -185,7 +187,13 @@ class Sender(_fast.Sender):
         handle = self._open_handle()
         handle.check()
         if handle.closed:
-            raise ClosedError(f"the bus {self._name!r} was shut down")
+            others = [pid for pid in holders(handle.roster_fd) if pid != os.getpid()]
+            still = f"; process {' and '.join(map(str, others))} still has it open" if others else ""
+            raise ClosedError(
+                f"the bus {self._name!r} was shut down{still}: the next to open it makes a new one once all have closed"
+                " it; or end them, or remove its name with eventbus.unlink()",
+                pids=others,
+            )
         return handle
 
     def _open_handle(self) -> Attachment:
@@ -193,6 +201,15 @@ class Sender(_fast.Sender):
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle
+
+
+def _remedy(handle: Attachment, slowest: Occupant) -> str:
+    """What to do about a subscriber that does not receive; its process may have left somebody else with its locks."""
+    pids = holders(handle.roster_fd, slowest.slot)
+    if not pids or slowest.pid in pids:
+        return "let it receive or close it, or subscribe with overflow='drop'"
+    names = " and ".join(map(str, pids))
+    return f"that process has ended, but {names}, forked from it without libc's fork, keeps its descriptors: end that"
 
 
 def _check_names(system: str, kind: str, path: str) -> None:

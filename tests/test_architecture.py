@@ -25,9 +25,9 @@ IMPORTERS = {
 # through what the rows say too.
 FLOWS = {"bus", "sending", "subscription", "group", "request"}
 ROWS = (
-    {"errors", "core.lifetime"},
+    {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "core.native"},
-    {"event", "policy", "core.attachment", "core.terms"},
+    {"event", "policy", "core.attachment", "core.holders", "core.terms"},
     {"core.reader", "core.stats", "request"},
     {"core.segment"},
     {"sending"},

@@ -10,7 +10,21 @@ static PyObject *check_signals(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static int64_t owner; /* the interpreter that imported it first: types and functions are its, in all of the process */
+
+static int64_t current(void)
+{
+    return PyInterpreterState_GetID(PyInterpreterState_Get());
+}
+
+static PyObject *is_owner(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyBool_FromLong(current() == owner);
+}
+
 static PyMethodDef functions[] = {
+    {"is_owner", is_owner, METH_NOARGS, "Whether this interpreter is the one of the process that imported it first."},
     {"check_signals", check_signals, METH_NOARGS, "Runs the handlers of signals that came meanwhile."},
     {"bind_send", eb_bind_send, METH_VARARGS, NULL},
     {"bind_receive", eb_bind_receive, METH_VARARGS, NULL},
@@ -26,6 +40,7 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__fast(void)
 {
+    owner = current();
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && eb_scope_ready(module) && eb_hand_ready(module) && eb_unpack_ready() &&
         eb_sender_ready(module) && eb_receiver_ready(module))

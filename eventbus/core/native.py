@@ -5,15 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from eventbus import _fast
 from eventbus.errors import ClosedError, InvalidError, SegmentError, UnavailableError
 
 if not sys.platform.startswith("linux"):
     raise ImportError("eventbus needs Linux: its liveness stands on open-file-description locks")
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    raise ImportError(
+        "eventbus does not run on a free-threaded build of Python yet: it was never tested there; use another"
+    )
+
+from eventbus import _fast
+
+if not _fast.is_owner():
+    raise ImportError(
+        "eventbus is in use by another interpreter of this process, and its types and locks are its own: use it in one "
+        "interpreter per process (mod_wsgi: WSGIApplicationGroup %{GLOBAL}; uWSGI: single-interpreter), or in another"
+    )
 
 from eventbus._eventbus import ffi as ffi
 from eventbus._eventbus import lib as lib

@@ -106,6 +106,11 @@ class SubscriptionHandle:
         return int(walk.count)
 
     @property
+    def keeper(self) -> int:
+        """The pid of whoever has the lock of the group whose member it is; 0 for nobody."""
+        return int(lib.eb_group_keeper(self.pointer))
+
+    @property
     def inherited(self) -> bool:
         """Whether it belongs to the process that this one was forked from."""
         return int(lib.eb_subscription_check(self.pointer)) in (native.INHERITED, native.FORKED)

@@ -15,6 +15,7 @@ import posix_ipc
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment, Stats
+from eventbus.core.cgroup import check_memory
 from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
@@ -314,6 +315,7 @@ def _reserve(name: str, fd: int, size: int) -> None:
     The free space is looked at first, so that what cannot fit does not fill /dev/shm up, for others too, to find out.
     """
     seen = os.fstatvfs(fd)
+    check_memory(size, f"the bus {name!r}")
     try:
         if seen.f_blocks and size > seen.f_bavail * seen.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -73,6 +73,8 @@ class BusStats:
     groups: tuple[GroupStats, ...]
     topics: dict[tuple[str, str], int]
     untabled: int  # events whose topic found the table full
+    identity: str  # 32 hexadecimal digits, drawn when the bus was made
+    removed: bool  # its name was removed, or means another bus by now
 
 
 _NOTHING = Claim(None, 0, 0, 0.0)
@@ -97,6 +99,8 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
         groups=tuple(_group_stats(group, occupants) for group in groups),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
+        identity=handle.identity,
+        removed=not handle.named,
     )
 
 

@@ -1,0 +1,51 @@
+"""How much memory the control groups of this process allow. Shared memory counts; the kernel kills who goes beyond."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_OWN = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
+_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # version 2, version 1
+
+
+def check_memory(size: int, what: str) -> None:
+    """Raises OSError (ENOMEM) where so many bytes more are not allowed."""
+    free, group = min(_free(), default=(size, ""))
+    if size > free:
+        raise OSError(
+            errno.ENOMEM,
+            f"no memory for {what}: it needs {size} bytes, and the control group {group} allows {max(0, free)} more, "
+            "beyond which the kernel kills; open it with a smaller capacity, or raise the limit (docker run --memory)",
+        )
+
+
+def _free() -> Iterator[tuple[int, str]]:
+    """What each group above this process still allows, and its name. A group without a limit is left out."""
+    for root, path in _roots():
+        for group in (path, *path.parents):
+            for limit, used in _FILES:
+                with suppress(OSError, ValueError):  # not of this version; no limit, which is the word "max"
+                    folder = root / group.relative_to("/")
+                    most = int((folder / limit).read_text())
+                    yield most - int((folder / used).read_text()) + _reclaimable(folder), str(group)
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes that count as used and are given up before anybody is killed: the page cache, without shared memory."""
+    counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return sum(int(counts.get(f"total_{kind}", counts.get(kind, 0))) for kind in ("inactive_file", "active_file"))
+
+
+def _roots() -> Iterator[tuple[Path, Path]]:
+    """Where the hierarchies with memory are mounted, and this process's place there (man 7 cgroups)."""
+    with suppress(OSError):
+        for line in _OWN.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                yield _MOUNT, Path(path)
+            elif "memory" in controllers.split(","):
+                yield _MOUNT / "memory", Path(path)

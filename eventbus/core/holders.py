@@ -1,0 +1,41 @@
+"""Which processes hold the locks of a bus, as far as /proc tells this one: for sentences that name them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from eventbus.core.native import lib
+
+SLOT_BYTE: int = lib.EB_SLOT_BYTE
+_PROC = Path("/proc")
+
+
+def holders(fd: int, slot: int | None = None) -> list[int]:
+    """The pids of processes that hold a lock through a descriptor of the same file: on the byte of a slot, or any.
+
+    One that was forked without libc is among them: it shares the locks of the process that it was forked from. Other
+    users' processes, and those of other PID namespaces, cannot be seen.
+    """
+    byte = None if slot is None else SLOT_BYTE + slot
+    file = os.fstat(fd)
+    pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+    return sorted(pid for pid in pids if any(byte in (None, held) for held in _locked(pid, file)))
+
+
+def _locked(pid: int, file: os.stat_result) -> Iterator[int]:
+    """The bytes that a process has locked in the file. What ends or closes meanwhile has none."""
+    with suppress(OSError):
+        for descriptor in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError, ValueError):
+                if os.path.samestat(descriptor.stat(), file):
+                    yield from _in_text((_PROC / str(pid) / "fdinfo" / descriptor.name).read_text())
+
+
+def _in_text(text: str) -> Iterator[int]:
+    """``lock: 1: OFDLCK ADVISORY WRITE -1 00:1b:48192 1024 1024``, as Documentation/filesystems/proc.rst has it."""
+    for line in text.splitlines():
+        if line.startswith("lock:") and "OFDLCK" in line:
+            yield int(line.split()[-2])
