@@ -12,6 +12,8 @@
 #define EB_SLICE_NS 4000000000ll     /* how long a sleeper sleeps before it looks again by itself */
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
+#define EB_LOOK_RECORDS 4096u            /* that are looked over, unheard, before signals, deadlines and closing are */
+#define EB_POLL_NS (10 * EB_MILLISECOND) /* how long a poll may look over them */
 
 typedef struct {
     eb_ring_header *header;
@@ -137,7 +139,8 @@ struct eb_subscription {
     uint64_t sequence;         /* that record must have */
     uint64_t joined;           /* from here on the gate protects what a gated subscription reads */
     uint64_t start;            /* sequences before it are skipped */
-    uint32_t passed_on;        /* the number of the batch that others were woken for */
+    uint32_t topics[2];        /* of the first and the last event of the last batch, and */
+    bool to_pass_on;           /* whether others are still to be woken for it */
     uint64_t freed;            /* bytes since publishers were last told of room */
     uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
     uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
@@ -185,6 +188,7 @@ void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *t
 bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
 void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence);
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length);
+bool eb_ring_topic_fits(const eb_ring *ring, size_t length);
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);
 
@@ -293,6 +297,7 @@ int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
+int eb_look_on(int64_t deadline, int64_t *begun);
 
 /* linger.c */
 void eb_took(eb_pace *pace, uint32_t events, uint64_t bytes);

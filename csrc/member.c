@@ -96,7 +96,7 @@ static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, i
     uint64_t position = atomic_load(&group->cursor), start = position, end = position;
     uint32_t found = 0;
     int status = EB_OK;
-    while (position != committed && found < limit) {
+    for (uint32_t looked = 0; position != committed && found < limit && looked < EB_LOOK_RECORDS; looked++) {
         eb_record record;
         status = read_record(sub, position, committed, &record);
         if (status != EB_OK) break;
@@ -257,6 +257,7 @@ int eb_member_bury(eb_subscription *sub)
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
+    int64_t begun = 0;
     for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0;
@@ -271,12 +272,14 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
             eb_relay_wake(sub, true); /* others wait for what was held */
             return EB_CLOSED;
         }
+        bool more = seen != atomic_load(&header->committed);
+        if (more && (status = eb_look_on(deadline, &begun)) == EB_OK) continue;
+        if (more && status == EB_INTERRUPTED) return status;
         if (eb_over(deadline)) {
             /* It may have been woken, the flag lowered, for what another one took, or to watch. */
             eb_relay_pass_on(sub);
             return EB_NOTHING;
         }
-        if (seen != atomic_load(&header->committed)) continue;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = eb_relay_await(sub, seen, closed, deadline);
         if (status != EB_OK && status != EB_NOTHING) return status; /* at its deadline it looks once more */

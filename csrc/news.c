@@ -13,6 +13,17 @@ bool eb_moved(const eb_subscription *sub, uint64_t seen)
     return atomic_load(&header->committed) != seen || atomic_load(&header->closed) || eb_ended(sub); /* [wake] */
 }
 
+/* Between two looks over what is not heard, each of EB_LOOK_RECORDS: EB_OK to look on, EB_INTERRUPTED to let handlers run
+ * first, EB_NOTHING when the time is up. A poll looks for EB_POLL_NS, or until it finds something: else who polls behind a
+ * flood would never hear anything. `begun` is 0 at first. */
+int eb_look_on(int64_t deadline, int64_t *begun)
+{
+    if (deadline != EB_POLL) return eb_over(deadline) ? EB_NOTHING : EB_INTERRUPTED;
+    int64_t now = eb_now();
+    if (*begun == 0) *begun = now;
+    return now - *begun < EB_POLL_NS ? EB_OK : EB_NOTHING;
+}
+
 /* After a cursor was stored: tells publishers that wait for room, when an eighth of the ring, or all, is free. [space]
  */
 void eb_freed(eb_subscription *sub, bool all)

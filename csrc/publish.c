@@ -62,12 +62,9 @@ static void wake(eb_bus *bus, wakes *chosen, const eb_outgoing *events, int coun
  * that it was for. Only those are meant who have not moved since. */
 void eb_pass_wake(eb_subscription *sub)
 {
-    const eb_batch *batch = &sub->batch;
-    int status = batch->head.status, count = status > 1 ? 2 : 1;
-    if (status <= 0 || batch->head.number == sub->passed_on) return;
-    const eb_outgoing ends[2] = {{.topic = batch->topic[0]}, {.topic = batch->topic[status - 1]}};
-    sub->passed_on = batch->head.number;
-    wake(sub->bus, may_still_hear, ends, count);
+    if (!sub->to_pass_on) return;
+    sub->to_pass_on = false;
+    wake(sub->bus, may_still_hear, (const eb_outgoing[]){{.topic = sub->topics[0]}, {.topic = sub->topics[1]}}, 2);
 }
 
 /* --- publish --- */
@@ -319,6 +316,7 @@ int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_l
     if (system_length > EB_NAME_LIMIT || kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
     int found = eb_ring_topic_find(&bus->ring, 0, names, system_length, kind_length);
     if (found != EB_NOTHING) return found;
+    if (!eb_ring_topic_fits(&bus->ring, system_length + kind_length)) return EB_TABLE_FULL; /* for good */
     int status = eb_bus_check(bus);
     if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;

@@ -265,6 +265,16 @@ int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, si
     return EB_NOTHING;
 }
 
+/* Whether the table may still have room for names of this length: what it has not any more it never has again. */
+bool eb_ring_topic_fits(const eb_ring *ring, size_t length)
+{
+    uint32_t count = topic_count(ring);
+    if (count == 0 || count == EB_TOPICS) return count == 0;
+    const eb_topic_entry *last = &ring->header->topics[count - 1];
+    uint64_t used = (uint64_t)last->name_offset + last->system_length + last->kind_length;
+    return used + length <= EB_HEAP_BYTES;
+}
+
 /* Under the publish lock. Killed before the last store, the entry is not there and its bytes are used again. */
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length)
 {

@@ -74,10 +74,10 @@ static int scan(eb_subscription *sub, uint32_t limit)
 {
     uint64_t committed = atomic_load(&sub->bus->ring.header->committed); /* [commit] */
     uint64_t before = atomic_load_explicit(&sub->position, memory_order_relaxed);
-    uint32_t count = 0;
+    uint32_t count = 0, looked = 0;
     int status = EB_OK;
     eb_batch_begin(sub);
-    while (status == EB_OK && count < limit &&
+    while (status == EB_OK && count < limit && looked++ < EB_LOOK_RECORDS &&
            (int64_t)(committed - atomic_load_explicit(&sub->position, memory_order_relaxed)) > 0)
         status = take(sub, committed, &count);
     eb_batch_end(&sub->batch, count);
@@ -110,6 +110,7 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
 int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
+    int64_t begun = 0;
     for (bool woken = false;; woken = true) {
         if (eb_ended(sub)) return EB_CLOSED;
         bool closed = atomic_load(&header->closed) != 0; /* before the scan: nothing is committed after it */
@@ -119,7 +120,11 @@ int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
         uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
         int64_t waiting = (int64_t)(atomic_load(&header->committed) - position);
         if (waiting < 0) return eb_damaged("the committed position went back");
-        if (waiting > 0) continue;
+        if (waiting > 0) {
+            status = eb_look_on(deadline, &begun);
+            if (status != EB_OK) return status;
+            continue;
+        }
         if (closed) return EB_CLOSED;
         if (deadline == EB_POLL) return EB_NOTHING;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */

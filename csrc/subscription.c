@@ -207,6 +207,9 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
     head->number++;
+    sub->topics[0] = sub->batch.topic[0];
+    sub->topics[1] = sub->batch.topic[status > 0 ? status - 1 : 0];
+    sub->to_pass_on = true;
     return status;
 }
 

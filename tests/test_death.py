@@ -11,7 +11,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, FullError, UnavailableError
-from harness import Fork, Line, arm, sealed, unsealed
+from harness import Fork, Line, arm, sealed, unsealed, until
 from matrix.scene import ROOM
 
 PUBLISHERS = 40
@@ -207,3 +207,31 @@ def test_a_batch_is_heard_whole_or_not_at_all(fork: Fork, bus: Bus, point: str, 
         expected = [(0, number) for number in range(heard)] + [(0, 99)]
         assert [unsealed(event) for event in sub.receive_many(9, timeout=0)] == expected
         assert bus.stats().topics == {("load", "event"): heard + 1}
+
+
+def sleep_and_hear(line: Line, name: str) -> None:
+    """Sleeps until an event comes, tells it, and sleeps again."""
+    with eventbus.open(name) as bus, bus.subscribe("a", spin=0) as sub:
+        for event in sub:
+            line.say(event.path)
+
+
+def send_and_die(_: Line, name: str, point: str) -> None:
+    """Sends one event and is killed at the point."""
+    bus = eventbus.open(name)
+    arm(point)
+    bus.send("a", "k", "/last")
+
+
+def test_whoever_was_woken_wakes_the_others(fork: Fork, name: str) -> None:
+    """A publisher that dies when it has woken the first of many sleepers leaves none of them asleep for its slice."""
+    with eventbus.open(name, capacity=4096) as bus:
+        sleepers = [fork(sleep_and_hear, name) for _ in range(4)]
+        bus.wait_for_subscribers(4)
+        for _ in range(3):
+            until(lambda: all(one.sleeping for one in bus.stats().subscribers), "all asleep")
+            fork(send_and_die, name, "wake_posted").killed()
+            assert [one.hear(3) for one in sleepers] == ["/last"] * 4  # seconds, of a slice of four
+        bus.shutdown()
+        for one in sleepers:
+            one.result()

@@ -12,7 +12,7 @@ import eventbus
 from eventbus import Bus, FullError, InvalidError, PolicyDeniedError
 from eventbus.group import Member
 from eventbus.request import Request
-from harness import until
+from harness import DEADLINE, until
 
 
 def test_an_error_can_be_pickled() -> None:
@@ -84,3 +84,20 @@ def test_a_changed_request_can_be_answered(bus: Bus) -> None:
         assert request._replace(path="/d").reply(7)
         asking.join()
         assert answers == [7]
+
+
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_an_event_behind_a_flood_of_others(name: str, group: str | None) -> None:
+    """Whoever polls gets past what it does not hear, in however many polls; whoever waits gets past it in one call."""
+    with eventbus.open(name, capacity=1 << 22) as bus:
+        for wait in (0, DEADLINE):
+            bus.group("workers", "mine", start="oldest")
+            sub = bus.subscribe("mine", group=group)
+            for _ in range(5):
+                bus.send_many([("other", "k", "/", 0)] * 10_000)
+            bus.send("mine", "k", "/mine", 1)
+            heard = None
+            while heard is None:
+                heard = sub.receive(wait)
+            assert heard.path == "/mine"
+            sub.close()

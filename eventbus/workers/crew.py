@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import starmap
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import NoReturn
@@ -49,12 +50,12 @@ class Post:
         parent = os.getpid()
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a child's signals are not for our descriptor
         try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                self._live(parent, prepare, unblocked)
+            for self.pid in starmap(os.fork, ((),)):  # known in the step in which it begins: no signal parts the two
+                if self.pid == 0:
+                    self._live(parent, prepare, unblocked)
+            self.fd = os.pidfd_open(self.pid)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        self.fd = os.pidfd_open(self.pid)
 
     def _live(self, parent: int, prepare: Callable[[], None], unblocked: Iterable[int]) -> NoReturn:
         status = 1
@@ -75,14 +76,15 @@ class Post:
         self._began[0] = 1
 
     def tell(self, number: int) -> None:
-        """Sends the process a signal, if there is one."""
-        if self.fd >= 0:
-            signal.pidfd_send_signal(self.fd, number)
+        """Sends the process a signal, if there is one; its pid is its own until it is buried."""
+        if self.pid:
+            os.kill(self.pid, number)
 
     def bury(self, stopping: bool) -> None:
         """Reaps the dead process, and decides when the next one is due."""
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
         lived = time.monotonic() - self._started
         pid, self.fd, self.pid = self.pid, -1, 0
         if stopping:
@@ -152,7 +154,7 @@ class Crew:
         """Until a process dies, a signal comes, or a start is due."""
         due = [post.due for post in self.posts if not post.retired and not post.pid]
         seconds = max(0.0, min(due) - time.monotonic()) if due else None
-        fds = {post.fd: post for post in self.posts if post.pid}
+        fds = {post.fd: post for post in self.posts if post.fd >= 0}
         if not fds and not due:
             return
         for ready in wait([signals.fd, *fds], seconds):
@@ -174,14 +176,20 @@ class Crew:
 class Signals:
     """SIGTERM and SIGINT as bytes that a descriptor can be waited for."""
 
+    fd, _write, _wakeup = -1, -1, -1
+
     def __enter__(self) -> Signals:
         if threading.current_thread() is not threading.main_thread():
             raise InvalidError("run() handles signals: call it in the main thread")
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before = {number: signal.getsignal(number) for number in STOPPING}
-        self._wakeup = signal.set_wakeup_fd(self._write)
-        for number in self._before:
-            signal.signal(number, _note)
+        try:
+            for self.fd, self._write in starmap(os.pipe2, ((os.O_NONBLOCK | os.O_CLOEXEC,),)):
+                self._wakeup = signal.set_wakeup_fd(self._write)
+            for number in self._before:
+                signal.signal(number, _note)
+        except BaseException:  # of a handler that is not ours
+            self._undo()
+            raise
         return self
 
     def take(self) -> list[int]:
@@ -201,11 +209,16 @@ class Signals:
         os.close(self._write)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._undo()
+
+    def _undo(self) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, before in self._before.items():
             signal.signal(number, before)
-        os.close(self.fd)
-        os.close(self._write)
+        for fd in (self.fd, self._write):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._write = -1
 
 
 def _note(*_: object) -> None:
