@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 
@@ -203,3 +204,42 @@ def test_a_storm_in_many_threads(bus: Bus, interrupted: Callable[[Callable[[], o
     assert hits > 0
     assert failures == []
     assert bus.stats().subscribers == ()
+
+
+# Modules of the standard library that have hooks of forks and callbacks of weak references, which no exception leaves.
+SWALLOWING = {"_weakrefset", "weakref", "logging", "threading", "random", "concurrent.futures.thread"}
+
+
+def start_and_be_interrupted(line: Line, name: str) -> int:
+    """Starts a pool again and again, which a handler that is none of the pool's interrupts; how often it did."""
+    generator, hits = random.Random(3), 0
+
+    def raise_boom(_: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_globals["__name__"] in SWALLOWING:
+            signal.setitimer(signal.ITIMER_REAL, 1e-4)
+            return
+        raise Boom
+
+    signal.signal(signal.SIGALRM, raise_boom)
+    with eventbus.open(name, capacity=1 << 16, max_subscribers=8) as bus:
+        worker = eventbus.Worker(bus)
+        worker.on("jobs")(lambda event: None)
+        before = descriptors()
+        for _ in range(40):
+            signal.setitimer(signal.ITIMER_REAL, generator.uniform(1e-4, 2e-2))
+            try:
+                worker.run(processes=2)
+            except Boom:
+                hits += 1
+            assert descriptors() == before
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, 0)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert bus.stats().subscribers == ()
+        assert bus.stats().attached == 1
+    return hits
+
+
+def test_a_storm_at_the_start_of_a_pool(fork: Fork, name: str) -> None:
+    """A pool that is interrupted as it starts leaves no process, no descriptor, no handler and no member."""
+    assert fork(start_and_be_interrupted, name).result() == 40

@@ -50,10 +50,12 @@ class Post:
         parent = os.getpid()
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a child's signals are not for our descriptor
         try:
-            for self.pid in starmap(os.fork, ((),)):  # known in the step in which it begins: no signal parts the two
+            # Both are known in the step in which they begin, which no handler's exception can part.
+            for self.pid in starmap(os.fork, ((),)):
                 if self.pid == 0:
                     self._live(parent, prepare, unblocked)
-            self.fd = os.pidfd_open(self.pid)
+            for self.fd in map(os.pidfd_open, (self.pid,)):
+                pass
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
