@@ -63,6 +63,7 @@ void eb_hand_busy(hand_object *hand);
 void eb_hand_idle(hand_object *hand);
 bool eb_hand_is_inherited(const hand_object *hand);
 Py_ssize_t eb_hand_left(const hand_object *hand);
+PyObject *eb_event_empty(void);
 PyObject *eb_hand_all(hand_object *hand); /* a list of the events of the batch; nothing is handed out by that */
 
 /* What its doc in receiver.c says. */

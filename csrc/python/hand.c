@@ -57,6 +57,12 @@ void eb_hand_idle(hand_object *hand)
 
 /* --- one event --- */
 
+/* A place for one; making it may collect garbage. */
+PyObject *eb_event_empty(void)
+{
+    return allocate(event_type, 8);
+}
+
 static PyObject *sender_of(hand_object *hand, uint32_t index)
 {
     const hand_row *row = &hand->rows[index];
@@ -122,7 +128,7 @@ static PyObject *hand_next(PyObject *object)
     if (hand->busy || eb_hand_left(hand) == 0) return NULL;
     if (hand->front != NULL) return next_in_front(hand);
     if (hand->made != NULL) return next_made(hand);
-    PyObject *event = allocate(event_type, 8);
+    PyObject *event = eb_event_empty();
     if (event == NULL) return NULL;
     bool one_by_one = !hand->busy && hand->front == NULL && hand->made == NULL;
     uint32_t index = hand->batch->head.handed;
@@ -143,7 +149,7 @@ static PyObject *made_at(hand_object *hand, uint32_t index)
         Py_XINCREF(event);
         return event;
     }
-    PyObject *event = allocate(event_type, 8);
+    PyObject *event = eb_event_empty();
     if (event == NULL || fill(hand, index, event)) return event;
     Py_DECREF(event);
     return NULL;

@@ -83,10 +83,11 @@ static PyObject *value_of(const hand_object *hand, Py_ssize_t *value)
     return found;
 }
 
-/* A plain tuple of an event's fields. Steals its references, also of those that could not be made: then NULL. */
-static PyObject *fields_of(PyObject *(*fields)[8])
+/* A tuple of an event's fields: an event, or a plain one. Steals their references, also where one could not be made: then
+ * NULL. */
+static PyObject *fields_of(PyObject *(*fields)[8], bool plain)
 {
-    PyObject *tuple = PyTuple_New(8);
+    PyObject *tuple = plain ? PyTuple_New(8) : eb_event_empty();
     for (Py_ssize_t i = 0; i < 8; i++) {
         PyObject *field = (*fields)[i];
         if (tuple != NULL && field != NULL) PyTuple_SetItem(tuple, i, field);
@@ -99,7 +100,8 @@ static PyObject *fields_of(PyObject *(*fields)[8])
 }
 
 /* Event number `index`; `beside` is what stands beside the array for it, or NULL, and `value` where its text would be. */
-static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_beside *beside, Py_ssize_t *value)
+static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_beside *beside, Py_ssize_t *value,
+                           bool plain)
 {
     const hand_row *row = &hand->rows[index];
     const char *bytes = beside == NULL ? NULL : hand->batch->buffer + beside->offset;
@@ -118,10 +120,10 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         PyLong_FromUnsignedLong(row->sender),
         PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1),
     };
-    return fields_of(&fields);
+    return fields_of(&fields, plain);
 }
 
-static PyObject *all_fields(const hand_object *hand)
+static PyObject *all_fields(const hand_object *hand, bool plain)
 {
     const eb_batch *batch = hand->batch;
     PyObject *list = PyList_New((Py_ssize_t)hand->count);
@@ -129,18 +131,22 @@ static PyObject *all_fields(const hand_object *hand)
     uint32_t beside = 0;
     for (uint32_t i = 0; list != NULL && i < hand->count; i++) {
         bool has = beside < batch->head.beside_count && batch->beside[beside].index == i;
-        PyObject *fields = fields_at(hand, i, has ? &batch->beside[beside++] : NULL, &value);
+        PyObject *fields = fields_at(hand, i, has ? &batch->beside[beside++] : NULL, &value, plain);
         if (fields == NULL || PyList_SetItem(list, (Py_ssize_t)i, fields) != 0) Py_CLEAR(list);
     }
     return list;
 }
 
 /* All are made now: while what stands beside the array is there; and requests, which only their kinds tell, become such. */
-static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand)
+static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand, bool asked)
 {
-    PyObject *fields = all_fields(hand);
+    PyObject *fields = all_fields(hand, asked);
     if (fields == NULL)
         return PyErr_ExceptionMatches(PyExc_ValueError) && damage(self, handle, "a name or a path is not UTF-8");
+    if (!asked) {
+        hand->made = fields;
+        return true;
+    }
     hand->made = PyObject_CallMethodObjArgs((PyObject *)self, opened, handle, fields, NULL);
     Py_DECREF(fields);
     return hand->made != NULL;
@@ -152,7 +158,7 @@ bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand)
     uint32_t count = head->status > 0 ? (uint32_t)head->status : 1;
     bool whole = decode(self, handle, hand);
     int asked = whole ? write_rows(hand, self->names, count) : -1;
-    return asked >= 0 && ((!asked && head->beside_count == 0) || make_all(self, handle, hand));
+    return asked >= 0 && ((!asked && head->beside_count == 0) || make_all(self, handle, hand, asked > 0));
 }
 
 void eb_unpack_bind(PyObject *given)
