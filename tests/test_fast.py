@@ -187,8 +187,9 @@ def test_receiving_inside_of_a_receive(bus: Bus, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(eventbus.Subscription, "_opened", receive_and_open)
     with bus.subscribe("**") as sub:
-        bus.send_many([(*TOPIC, "/a", bytes([number])) for number in range(3)])
-        assert [take(sub).data for _ in range(3)] == [b"\0", b"\1", b"\2"]
+        for number in range(3):
+            bus._send_own(TOPIC[0], f"{TOPIC[1]}(request)", f"{'0' * 32} /a", number, 0)
+        assert [take(sub).data for _ in range(3)] == [0, 1, 2]
         assert sub.receive(0) is None
     assert nested == [None, []]
 
