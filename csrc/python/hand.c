@@ -170,45 +170,63 @@ PyObject *eb_hand_all(hand_object *hand)
     return made_from(hand, 0, hand->count);
 }
 
-static PyObject *take_front(hand_object *hand, Py_ssize_t limit)
+/* Appends the next event; false with an error, and then it is still the next. */
+static bool append_next(hand_object *hand, PyObject *events)
 {
-    Py_ssize_t left = in_front(hand), count = left < limit ? left : limit;
-    PyObject *events = PyList_GetSlice(hand->front, hand->taken, hand->taken + count);
-    if (events == NULL) return NULL;
-    hand->taken += count;
-    if (in_front(hand) == 0) Py_CLEAR(hand->front);
-    return events;
+    eb_batch_head *head = &hand->batch->head;
+    bool front = hand->front != NULL;
+    PyObject *event = front ? PyList_GetItem(hand->front, hand->taken) : made_at(hand, head->handed);
+    if (front) Py_XINCREF(event);
+    bool kept = event != NULL && PyList_Append(events, event) == 0;
+    Py_XDECREF(event);
+    if (kept && !front) head->handed++;
+    if (kept && front && ++hand->taken == PyList_Size(hand->front)) Py_CLEAR(hand->front);
+    return kept;
 }
 
-static PyObject *hand_take(PyObject *object, PyObject *most)
+static PyObject *hand_take(PyObject *object, PyObject *given)
 {
     hand_object *hand = (hand_object *)object;
-    Py_ssize_t limit = PyLong_AsSsize_t(most);
-    if (limit == -1 && PyErr_Occurred()) return NULL;
-    if (hand->busy || eb_hand_left(hand) == 0 || limit <= 0) return PyList_New(0);
-    if (hand->front != NULL) return take_front(hand, limit);
-    uint32_t from = hand->batch->head.handed, left = hand->count - from;
-    uint32_t count = (Py_ssize_t)left < limit ? left : (uint32_t)limit;
+    PyObject *events;
+    Py_ssize_t limit;
+    if (!PyArg_ParseTuple(given, "O!n:take", &PyList_Type, &events, &limit)) return NULL;
+    if (hand->busy) Py_RETURN_NONE;
     eb_hand_busy(hand);
-    PyObject *events = made_from(hand, from, count);
-    if (events != NULL) hand->batch->head.handed = from + count;
+    bool whole = true;
+    while (whole && eb_hand_left(hand) > 0 && PyList_Size(events) < limit)
+        whole = append_next(hand, events);
     eb_hand_idle(hand);
-    return events;
+    if (!whole) return NULL;
+    Py_RETURN_NONE;
 }
 
+/* Of the batch: they are made once more, and are not in hand until then. */
+static PyObject *hand_rewind(PyObject *object, PyObject *events)
+{
+    hand_object *hand = (hand_object *)object;
+    Py_ssize_t size = PyList_Size(events);
+    if (size < 0) return NULL;
+    eb_batch_head *head = &hand->batch->head;
+    if (hand->count > 0 && size <= (Py_ssize_t)(head->handed - head->done)) head->handed -= (uint32_t)size;
+    Py_RETURN_NONE;
+}
+
+/* The list itself becomes what comes first: nobody else has it, and nothing has to be had for that. */
 static PyObject *hand_put_back(PyObject *object, PyObject *events)
 {
     hand_object *hand = (hand_object *)object;
-    PyObject *rest = hand->front == NULL ? NULL : PyList_GetSlice(hand->front, hand->taken, PyList_Size(hand->front));
-    PyObject *all = hand->front != NULL && rest == NULL ? NULL : PySequence_List(events);
-    if (all != NULL && rest != NULL && PyList_SetSlice(all, PyList_Size(all), PyList_Size(all), rest) != 0)
-        Py_CLEAR(all);
-    Py_XDECREF(rest);
-    if (all == NULL) return NULL;
+    Py_ssize_t size = PyList_Size(events);
+    if (size < 0) return NULL;
+    if (hand->front != NULL) {
+        PyObject *rest = PyList_GetSlice(hand->front, hand->taken, PyList_Size(hand->front));
+        int joined = rest == NULL ? -1 : PyList_SetSlice(events, size, size, rest);
+        Py_XDECREF(rest);
+        if (joined != 0) return NULL;
+    }
     PyObject *before = hand->front;
     hand->taken = 0;
-    hand->front = PyList_Size(all) > 0 ? all : NULL;
-    if (hand->front == NULL) Py_DECREF(all);
+    hand->front = size > 0 || before != NULL ? events : NULL;
+    Py_XINCREF(hand->front);
     Py_XDECREF(before);
     Py_RETURN_NONE;
 }
@@ -269,7 +287,9 @@ static void hand_dealloc(PyObject *object)
 }
 
 static PyMethodDef hand_methods[] = {
-    {"take", hand_take, METH_O, "Up to so many of the next events, as a list; empty where there are none."},
+    {"take", hand_take, METH_VARARGS,
+     "take(events, size): appends the next ones, as there are, until the list is so long."},
+    {"rewind", hand_rewind, METH_O, "These events, the last ones of the batch that were handed out, were not."},
     {"put_back", hand_put_back, METH_O, "These events come first again."},
     {"drop", hand_drop, METH_NOARGS, "Nothing is in hand any more."},
     {"__length_hint__", hand_length_hint, METH_NOARGS, NULL},

@@ -29,6 +29,10 @@ static bool decode(receiver_object *self, PyObject *handle, hand_object *hand)
                                      : PyMemoryView_FromMemory(batch->buffer, length, BUFFER_READ);
     if (text == NULL) return false;
     PyObject *values = PyObject_CallFunctionObjArgs(loads, text, NULL);
+    if (values == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) { /* which is also how orjson says: no memory */
+        PyErr_Clear();
+        values = PyObject_CallFunctionObjArgs(loads, text, NULL);
+    }
     Py_DECREF(text);
     if (values == NULL) return PyErr_ExceptionMatches(PyExc_ValueError) && damage(self, handle, "a record is no JSON");
     bool whole = PyList_Check(values) && PyList_Size(values) == 2 * (Py_ssize_t)batch->head.json_count;
@@ -37,7 +41,8 @@ static bool decode(receiver_object *self, PyObject *handle, hand_object *hand)
     return whole || damage(self, handle, "a record is not a path and data");
 }
 
-/* The rows; -1 with an error, else whether requests are among them, whose names have a mark behind them. */
+/* The rows; -1 with an error, else whether requests may be among them: whose names have a mark behind them, or stand in the
+ * record alone. */
 static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
 {
     const eb_batch *batch = hand->batch;
@@ -55,7 +60,7 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
                 PyErr_SetObject(PyExc_KeyError, topic);
             Py_DECREF(topic);
             if (PyErr_Occurred()) return -1;
-            asked = asked || (row->names != NULL && PyTuple_Size(row->names) > 2);
+            asked = asked || row->names == NULL || PyTuple_Size(row->names) > 2;
         }
         Py_XINCREF(row->names);
     }

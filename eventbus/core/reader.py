@@ -78,9 +78,12 @@ class SubscriptionHandle:
     def decide(self, topic: int, names: tuple[str, ...], heard: bool, known: dict[int, tuple[str, ...]]) -> None:
         """Answers it, for good, or, if no number is left for a topic past the table, for this one record.
 
-        What is heard is ``known`` by its number. A loop takes that from C and stores it in one step: a signal handler
-        that raises as a call returns would leave a topic that is heard and has no names.
+        What is heard is ``known`` by its number: before C hears of it, or, where C gives the number, in the same step.
+        What is raised in between, by a signal handler or for want of memory, would leave a topic that is heard and has
+        no names.
         """
+        if heard and topic != INLINE:
+            known[topic] = names
         for number in map(lib.eb_decide, (self.pointer,), (topic,), (heard,)):
             if heard and 0 <= number != INLINE:
                 known[number] = names

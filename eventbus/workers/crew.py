@@ -54,7 +54,8 @@ class Post:
             for self.pid in starmap(os.fork, ((),)):
                 if self.pid == 0:
                     self._live(parent, prepare, unblocked)
-            for self.fd in map(os.pidfd_open, (self.pid,)):
+            pid = self.pid
+            for self.fd in map(os.pidfd_open, (pid,)):
                 pass
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
