@@ -124,7 +124,7 @@ class Member(Subscription):
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
         deadline = native.deadline_after(timeout)
         if not self._ended and self._fill(deadline):
-            for events in map(self._ready.take, (limit,)):
+            for events in map(self._ready.take, (limit,), ([],)):
                 return events
         self._live_handle()
         return []

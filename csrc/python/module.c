@@ -10,7 +10,16 @@ static PyObject *check_signals(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static int64_t interpreter; /* that imported this first, and has what is bound here */
+
+static PyObject *is_first_interpreter(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == interpreter);
+}
+
 static PyMethodDef functions[] = {
+    {"is_first_interpreter", is_first_interpreter, METH_NOARGS, NULL},
     {"check_signals", check_signals, METH_NOARGS, "Runs the handlers of signals that came meanwhile."},
     {"bind_send", eb_bind_send, METH_VARARGS, NULL},
     {"bind_receive", eb_bind_receive, METH_VARARGS, NULL},
@@ -27,6 +36,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__fast(void)
 {
     PyObject *module = PyModule_Create(&definition);
+    interpreter = PyInterpreterState_GetID(PyInterpreterState_Get());
     if (module != NULL && eb_scope_ready(module) && eb_hand_ready(module) && eb_unpack_ready() &&
         eb_sender_ready(module) && eb_receiver_ready(module))
         return module;

@@ -15,6 +15,12 @@ from eventbus.errors import ClosedError, InvalidError, SegmentError, Unavailable
 if not sys.platform.startswith("linux"):
     raise ImportError("eventbus needs Linux: its liveness stands on open-file-description locks")
 
+if not _fast.is_first_interpreter():
+    raise ImportError(
+        "eventbus is in use by another interpreter of this process, and works in one of them only: use it there, or in "
+        "a process of its own"
+    )
+
 from eventbus._eventbus import ffi as ffi
 from eventbus._eventbus import lib as lib
 
