@@ -81,6 +81,8 @@ class SubscriptionHandle:
         What is heard is ``known`` by its number. A loop takes that from C and stores it in one step: a signal handler
         that raises as a call returns would leave a topic that is heard and has no names.
         """
+        if heard and topic != INLINE:
+            known[topic] = names  # before C is told: there may be no memory for it
         for number in map(lib.eb_decide, (self.pointer,), (topic,), (heard,)):
             if heard and 0 <= number != INLINE:
                 known[number] = names
