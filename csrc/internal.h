@@ -21,10 +21,12 @@ typedef struct {
     uint64_t mapped_bytes;
 } eb_ring;
 
-/* A descriptor, and which file it was when we opened it: others may close it, and open something else as its number. */
+/* A descriptor, and which file it was when we opened it: others may close it, and open something else as its number, or the
+ * same file, whose description then is not where we left ours: nobody reads or writes through it. */
 typedef struct {
     int fd; /* -1: none */
     uint64_t device, inode;
+    int64_t offset;
 } eb_file;
 
 /* Bytes of the roster's file that carry locks; the kernel does not ask whether the file is that long. */

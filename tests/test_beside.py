@@ -224,6 +224,20 @@ def test_a_member_without_its_descriptors_touches_nobody_s_claim(fork: Fork, bus
         assert sub.receive(0) is None
 
 
+def test_a_stranger_opens_the_same_file_as_our_number(bus: Bus) -> None:
+    """It is not taken for ours, whose locks have gone, and stays open."""
+    robbed = eventbus.open(bus.name)
+    assert robbed._handle is not None
+    number = robbed._handle.roster_fd
+    stranger = os.open(f"/dev/shm/eventbus.{bus.name}.roster", os.O_RDWR)
+    os.dup2(stranger, number)
+    os.close(stranger)
+    with pytest.raises(ClosedError, match="closed underneath"):
+        robbed.send("a", "b", "/c")
+    robbed.close()
+    os.close(number)
+
+
 SECOND = """
 import sys, eventbus
 try:
