@@ -93,6 +93,7 @@ static void go_inside(eb_bus *bus)
 /* EB_NOTHING when the name means another segment by now. */
 int eb_bus_enter(eb_bus *bus, int64_t deadline)
 {
+    if (eb_opens_it_already(bus)) return EB_BUSY; /* it would wait for itself */
     int status = eb_door_enter(&bus->roster.file, deadline);
     if (status != EB_OK) return status;
     go_inside(bus);
@@ -181,8 +182,10 @@ static bool stop_sending(eb_bus *bus)
 
 static void leave_subscriptions(eb_bus *bus)
 {
-    for (eb_subscription *sub; (sub = bus->subscriptions);)
+    for (eb_subscription *sub; (sub = eb_bus_hold_first(bus));) {
         sub->leave(sub);
+        eb_bus_let_go_of(sub);
+    }
 }
 
 /* Before the door, where somebody who keeps the publish lock would hold up all who open and leave. */
@@ -201,43 +204,13 @@ static void finish(eb_bus *bus)
     let_go(bus);
 }
 
-static eb_bus *bus_of(const eb_kept *kept)
-{
-    return (eb_bus *)(void *)((char *)kept - offsetof(eb_bus, kept));
-}
-
-static bool is_same_file(const eb_bus *one, const eb_bus *other)
-{
-    return one->roster.file.device == other->roster.file.device && one->roster.file.inode == other->roster.file.inode;
-}
-
-/* Whether this thread is in the middle of opening the same bus: what Python collects meanwhile is left by this thread. */
-static bool opens_it(const eb_kept *kept, const void *bus)
-{
-    const eb_bus *one = bus_of(kept);
-    return one != bus && one->inside && pthread_equal(one->insider, pthread_self()) && is_same_file(one, bus);
-}
-
-static bool is_late(const eb_kept *kept, const void *bus)
-{
-    return bus_of(kept)->late && is_same_file(bus_of(kept), bus);
-}
-
-static bool must_wait(eb_bus *bus)
-{
-    eb_guard_enter();
-    bus->late = eb_kept_that(opens_it, bus) != NULL;
-    eb_guard_leave();
-    return bus->late;
-}
-
 /* One thread at a time; whoever comes second finds it left, or goes on where a signal interrupted the first. */
 static int leave(eb_bus *bus, int64_t deadline)
 {
     int status = eb_bus_check(bus);
     if (status == EB_OK) stop(bus);
     else if (!bus->leaving) return status;
-    if (must_wait(bus)) return EB_OK;
+    if (eb_must_wait(bus)) return EB_OK;
     status = eb_door_enter(&bus->roster.file, deadline);
     if (status == EB_OK) go_inside(bus);
     if (status != EB_INTERRUPTED) finish(bus);
@@ -273,25 +246,22 @@ void eb_bus_free(eb_bus *bus)
         while (eb_bus_leave(bus, deadline) == EB_INTERRUPTED)
             ;
     }
-    bus->unowned = bus->late;
-    if (bus->late) return;
+    if (eb_is_put_off(bus)) return;
     bus->sending = false; /* whoever sends keeps the bus */
     let_go(bus);
     eb_bus_release(bus);
 }
 
-/* Those that could not be left while this one was being opened. */
-static void leave_late(const eb_bus *opened)
+/* Those that could not be left while this thread was behind a door. */
+static void leave_late(void)
 {
     for (;;) {
-        eb_guard_enter();
-        eb_kept *kept = eb_kept_that(is_late, opened);
-        eb_bus *bus = kept ? bus_of(kept) : NULL;
-        if (bus) bus->late = false;
-        eb_guard_leave();
+        bool unowned = false;
+        eb_bus *bus = eb_next_late(&unowned);
         if (!bus) return;
-        if (bus->unowned) eb_bus_free(bus);
+        if (unowned) eb_bus_free(bus);
         else eb_bus_leave(bus, eb_now() + LAST_GRACE_NS);
+        eb_bus_release(bus);
     }
 }
 
@@ -311,7 +281,7 @@ int eb_bus_opened(void *opened, int failed)
         if (bus->created) discard(bus);
         let_go(bus);
     }
-    leave_late(bus);
+    leave_late();
     return EB_OK;
 }
 
@@ -329,7 +299,7 @@ static int attach_child(eb_bus *bus)
 
 static void before_fork(eb_kept *kept)
 {
-    eb_bus *bus = bus_of(kept);
+    eb_bus *bus = eb_bus_of(kept);
     int status = attach_child(bus), error = errno;
     EB_TEST_POINT(child_attached);
     if (status != EB_OK) eb_file_close(&bus->child.file);
@@ -338,7 +308,7 @@ static void before_fork(eb_kept *kept)
 
 static void in_parent(eb_kept *kept)
 {
-    eb_file_close(&bus_of(kept)->child.file);
+    eb_file_close(&eb_bus_of(kept)->child.file);
 }
 
 static void forget_subscriptions(eb_bus *bus)
@@ -354,7 +324,7 @@ static void forget_subscriptions(eb_bus *bus)
 /* Its own descriptors are closed in any case; it goes on with those that its parent made for it, if it may. */
 static bool in_child(eb_kept *kept, bool python)
 {
-    eb_bus *bus = bus_of(kept);
+    eb_bus *bus = eb_bus_of(kept);
     bool attached = python && bus->child.file.fd >= 0;
     forget_subscriptions(bus);
     close_files(bus);
@@ -370,18 +340,24 @@ static bool in_child(eb_kept *kept, bool python)
     return python;
 }
 
+static void hold(eb_kept *kept)
+{
+    eb_bus_hold(eb_bus_of(kept));
+}
+
 /* Whatever else this process has to do, it does without Python: what a member has in hand is given back. */
 static void at_exit(eb_kept *kept)
 {
-    eb_bus *bus = bus_of(kept);
+    eb_bus *bus = eb_bus_of(kept);
     int64_t deadline = eb_now() + LAST_GRACE_NS;
     while (eb_bus_leave(bus, deadline) == EB_INTERRUPTED)
         ;
+    eb_bus_release(bus);
 }
 
 static void number_taken(eb_kept *kept, int fd)
 {
-    eb_bus *bus = bus_of(kept);
+    eb_bus *bus = eb_bus_of(kept);
     if (bus->roster.file.fd == fd) {
         bus->roster.file.fd = -1;
         if (atomic_load(&bus->ended) == EB_OK) atomic_store(&bus->ended, EB_ROBBED);
@@ -390,4 +366,4 @@ static void number_taken(eb_kept *kept, int fd)
         if (sub->file.fd == fd) sub->file.fd = -1;
 }
 
-static const eb_keeping keeping = {before_fork, in_parent, in_child, at_exit, number_taken};
+static const eb_keeping keeping = {before_fork, in_parent, in_child, hold, at_exit, number_taken};

@@ -185,6 +185,26 @@ void eb_bus_disown(eb_bus *bus, eb_subscription *sub)
     eb_guard_leave();
 }
 
+/* One of them, or NULL. Its owner may be giving it up in another thread: its memory waits for eb_bus_let_go_of. */
+eb_subscription *eb_bus_hold_first(eb_bus *bus)
+{
+    eb_guard_enter();
+    eb_subscription *sub = bus->subscriptions;
+    if (sub) atomic_fetch_add(&sub->holders, 1);
+    eb_guard_leave();
+    return sub;
+}
+
+void eb_bus_let_go_of(eb_subscription *sub)
+{
+    if (atomic_fetch_sub(&sub->holders, 1) != 1) return;
+    eb_bus_release(sub->bus);
+    pthread_mutex_destroy(&sub->turn);
+    free(sub->batch.buffer);
+    free(sub->names);
+    free(sub);
+}
+
 /* --- its names --- */
 
 static void path_of(const eb_bus *bus, const char *segment, char *path)

@@ -23,10 +23,12 @@ typedef struct {
     uint64_t mapped_bytes;
 } eb_ring;
 
-/* A descriptor, and which file it was when we opened it: others may close it, and open something else as its number. */
+/* A descriptor, and which file it was when we opened it: others may close it, and open something else as its number, or the
+ * same file, whose description then is not where we left ours: nobody reads or writes through it. */
 typedef struct {
     int fd; /* -1: none */
     uint64_t device, inode;
+    int64_t offset;
 } eb_file;
 
 /* Bytes of the roster's file that carry locks; the kernel does not ask whether the file is that long. */
@@ -53,6 +55,7 @@ typedef struct {
     void (*before_fork)(eb_kept *kept); /* these two where Python forks */
     void (*in_parent)(eb_kept *kept);
     bool (*in_child)(eb_kept *kept, bool python); /* whether it is the child's from now on */
+    void (*hold)(eb_kept *kept);                  /* its memory, for `at_exit`, which gives it up */
     void (*at_exit)(eb_kept *kept);
     void (*number_taken)(eb_kept *kept, int fd);
 } eb_keeping;
@@ -60,6 +63,7 @@ struct eb_kept {
     eb_kept *next;
     const eb_keeping *how;
     uint64_t generation; /* of the process whose it is */
+    bool over;           /* its end has begun with that of the process */
 };
 
 /* A record as its header says, checked against what is committed. */
@@ -96,14 +100,14 @@ struct eb_bus {
         uint64_t token;
         int error;
     } child;
-    int error;    /* errno of the parent that could not give it a descriptor */
-    bool leaving; /* and is interrupted in it */
-    bool late;    /* and waits for the end of an opening that its thread is in the middle of */
-    bool unowned; /* and nobody has it any more but that */
-    bool inside;  /* has the door */
-    pthread_t insider;
-    bool created; /* made the roster */
-    bool sending; /* it has left while another thread may be in the middle of a send */
+    int error;         /* errno of the parent that could not give it a descriptor */
+    bool leaving;      /* and is interrupted in it */
+    bool late;         /* and waits for the end of an opening that its thread is in the middle of */
+    bool unowned;      /* and nobody has it any more but that */
+    bool inside;       /* has the door */
+    pthread_t insider; /* or, of one that is late, that thread */
+    bool created;      /* made the roster */
+    bool sending;      /* it has left while another thread may be in the middle of a send */
     char name[EB_NAME_BYTES];
 };
 
@@ -130,6 +134,7 @@ struct eb_subscription {
     eb_subscription *next; /* of the same bus */
     int (*leave)(eb_subscription *sub);
     uint64_t generation;  /* of the process whose it is */
+    _Atomic int holders;  /* who needs its memory: its owner, and whoever leaves the bus with it */
     pthread_mutex_t turn; /* of whoever is at what stands below */
     bool present;         /* has its slot */
     eb_slot_t *slot;
@@ -202,6 +207,13 @@ void eb_keep(eb_kept *one, const eb_keeping *how);
 void eb_keep_no_more(eb_kept *one);
 void eb_number_taken(int fd);
 eb_kept *eb_kept_that(bool (*is)(const eb_kept *one, const void *with), const void *with);
+
+/* late.c */
+eb_bus *eb_bus_of(const eb_kept *kept);
+bool eb_opens_it_already(const eb_bus *bus);
+bool eb_must_wait(eb_bus *bus);
+bool eb_is_put_off(eb_bus *bus);
+eb_bus *eb_next_late(bool *unowned);
 
 /* locks.c */
 bool eb_file_identify(eb_file *file, int fd);
@@ -331,6 +343,8 @@ void eb_bus_release(eb_bus *bus);
 int eb_bus_usable(const eb_bus *bus);
 int eb_bus_adopt(eb_bus *bus, eb_subscription *sub);
 void eb_bus_disown(eb_bus *bus, eb_subscription *sub);
+eb_subscription *eb_bus_hold_first(eb_bus *bus);
+void eb_bus_let_go_of(eb_subscription *sub);
 bool eb_bus_is_named(const eb_bus *bus);
 int eb_bus_take_mutex(eb_bus *bus, int64_t deadline);
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);

@@ -17,7 +17,7 @@ bool eb_file_identify(eb_file *file, int fd)
 {
     struct stat seen;
     if (fstat(fd, &seen) != 0) return false;
-    *file = (eb_file){.fd = fd, .device = seen.st_dev, .inode = seen.st_ino};
+    *file = (eb_file){.fd = fd, .device = seen.st_dev, .inode = seen.st_ino, .offset = lseek(fd, 0, SEEK_CUR)};
     return true;
 }
 
@@ -25,7 +25,7 @@ bool eb_file_ours(const eb_file *file)
 {
     eb_file seen = {.fd = -1};
     return file->fd >= 0 && eb_file_identify(&seen, file->fd) && seen.device == file->device &&
-           seen.inode == file->inode;
+           seen.inode == file->inode && seen.offset == file->offset;
 }
 
 /* Another description of the same file, for the same use, even when its name is gone or belongs to another one. */
@@ -36,6 +36,7 @@ int eb_file_reopen(int fd, eb_file *to)
     int mode = fcntl(fd, F_GETFL);
     int opened = mode < 0 ? -1 : open(path, (mode & O_ACCMODE) | O_CLOEXEC);
     if (opened < 0) return EB_SYSTEM;
+    lseek(opened, eb_now(), SEEK_SET);
     eb_file_identify(to, opened);
     return EB_OK;
 }

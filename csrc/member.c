@@ -51,6 +51,12 @@ static eb_claim *held(const eb_subscription *sub)
     return &sub->group->claims[sub->claim];
 }
 
+/* Whose descriptor was closed underneath counts as dead: what it had in hand is another member's by now. */
+static bool is_holder(const eb_subscription *sub)
+{
+    return atomic_load(&held(sub)->holder) == sub->token;
+}
+
 /* Who died asleep is no sleeper any more. */
 static void forget_dead_sleepers(eb_subscription *sub)
 {
@@ -199,7 +205,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
             eb_relay_pass_on(sub);
         }
         eb_claim *claim = held(sub);
-        if (atomic_load(&claim->holder) != sub->token) return eb_damaged("a claim was taken from its holder");
+        if (!is_holder(sub)) return eb_damaged("a claim was taken from its holder");
         eb_claim_acknowledge(claim, sub->handed);
         bool last = exhausted(sub);
         int status = copy_claim(sub, last ? 1 : limit);
@@ -213,6 +219,7 @@ int eb_member_ack(eb_subscription *sub)
 {
     if (!sub->group || sub->claim < 0) return EB_NOTHING;
     eb_claim *claim = held(sub);
+    if (!is_holder(sub)) return eb_damaged("a claim was taken from its holder");
     uint64_t position = atomic_load(&claim->start), committed = atomic_load(&sub->bus->ring.header->committed);
     int verdict = EB_UNKNOWN;
     while (position != sub->handed && verdict != EB_HEARD) {
@@ -236,10 +243,11 @@ int eb_member_ack(eb_subscription *sub)
 int eb_member_return(eb_subscription *sub, bool handed_out)
 {
     if (!sub->group || sub->claim < 0) return EB_NOTHING;
-    eb_claim_return(held(sub), handed_out);
+    bool mine = is_holder(sub);
+    if (mine) eb_claim_return(held(sub), handed_out);
     sub->claim = -1;
-    eb_relay_wake(sub, false);
-    return EB_OK;
+    if (mine) eb_relay_wake(sub, false);
+    return mine ? EB_OK : EB_NOTHING;
 }
 
 /* In one step for whoever may be interrupted: it is done, and counted, or neither. */

@@ -15,8 +15,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 static eb_kept *first;
 static uint64_t generations;
-static _Thread_local bool python; /* this thread forks for Python, which goes on in the child */
-static bool stray;                /* who forks is itself a stray */
+static _Thread_local int python; /* this thread forks for Python, which goes on in the child; in a hook, once more */
+static bool stray;               /* who forks is itself a stray */
 
 uint64_t eb_generation(void)
 {
@@ -31,12 +31,12 @@ const void *eb_generation_word(void)
 
 void eb_fork_begins(void)
 {
-    python = true;
+    python++;
 }
 
 void eb_fork_ends(void)
 {
-    python = false;
+    python--;
 }
 
 void eb_guard_enter(void)
@@ -82,8 +82,9 @@ static void in_child(void)
     pthread_mutex_init(&guard, NULL);
     while (one) {
         eb_kept *next = one->next;
-        if (one->how->in_child(one, python)) {
+        if (one->how->in_child(one, python > 0)) {
             one->generation = generations;
+            one->over = false;
             one->next = first;
             first = one;
         }
@@ -91,14 +92,25 @@ static void in_child(void)
     }
 }
 
+/* Held: threads that still run may free theirs meanwhile. */
+static eb_kept *next_to_end(void)
+{
+    eb_guard_enter();
+    eb_kept *one = first;
+    while (one && one->over)
+        one = one->next;
+    if (one) one->how->hold(one);
+    if (one) one->over = true;
+    eb_guard_leave();
+    return one;
+}
+
 /* After Python, or whoever else has an interpreter, is done: the last one who may still send. */
 static void at_exit(void)
 {
     if (is_stray()) return;
-    for (eb_kept *one = first, *next; one; one = next) {
-        next = one->next;
+    for (eb_kept *one; (one = next_to_end());)
         one->how->at_exit(one);
-    }
 }
 
 static void begin(void)

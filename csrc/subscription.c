@@ -79,16 +79,26 @@ eb_subscription *eb_subscription_new(eb_bus *bus)
     sub->generation = eb_generation();
     sub->file.fd = -1;
     sub->claim = -1;
+    atomic_store(&sub->holders, 1);
     pthread_mutex_init(&sub->turn, NULL);
     return sub;
 }
 
+/* Why it is of no use to this process, as far as that can be told without a system call. */
+static int usable(const eb_subscription *sub)
+{
+    if (sub->generation == eb_generation()) return EB_OK;
+    return eb_bus_usable(sub->bus) == EB_FORKED ? EB_FORKED : EB_INHERITED;
+}
+
+/* One that was begun before a fork is its parent's, also when it is the child that goes on. */
 int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
 {
     eb_bus *bus = sub->bus;
     sub->gated = terms->gated != 0;
     sub->pace.spin_ns = terms->spin_ns;
-    int status = eb_bus_check(bus);
+    int status = usable(sub);
+    if (status == EB_OK) status = eb_bus_check(bus);
     if (status == EB_OK) status = prepare(sub);
     if (status == EB_OK) status = eb_bus_lock_roster(bus, deadline);
     if (status != EB_OK) return status;
@@ -103,13 +113,6 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
 int eb_subscribed(void *sub, int failed)
 {
     return failed ? eb_unsubscribe(sub) : EB_OK;
-}
-
-/* Why it is of no use to this process, as far as that can be told without a system call. */
-static int usable(const eb_subscription *sub)
-{
-    if (sub->generation == eb_generation()) return EB_OK;
-    return eb_bus_usable(sub->bus) == EB_FORKED ? EB_FORKED : EB_INHERITED;
 }
 
 int eb_subscription_check(eb_subscription *sub)
@@ -155,11 +158,7 @@ void eb_subscription_free(eb_subscription *sub)
 {
     if (!sub) return;
     eb_unsubscribe(sub);
-    eb_bus_release(sub->bus);
-    pthread_mutex_destroy(&sub->turn);
-    free(sub->batch.buffer);
-    free(sub->names);
-    free(sub);
+    eb_bus_let_go_of(sub);
 }
 
 void eb_interrupt(eb_subscription *sub)

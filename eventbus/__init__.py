@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 _default: Bus | None = None
-_opening = threading.Lock()
+_opening = threading.RLock()  # a signal handler or a destructor may send in the middle of it
 os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
 
 
@@ -109,7 +109,11 @@ def default_bus() -> Bus:
         return bus
     with _opening:
         if _default is None or not _default.attached:
-            _default = Bus(os.environ.get("EVENTBUS_NAME") or f"default-{os.getuid()}")
+            opened = Bus(os.environ.get("EVENTBUS_NAME") or f"default-{os.getuid()}")
+            if _default is not None and _default.attached:  # a signal handler was faster
+                opened.close()
+            else:
+                _default = opened
         return _default
 
 

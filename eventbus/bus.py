@@ -53,7 +53,7 @@ class Bus(Sender):
         self._mode = mode
         self._own_policy = policy is not None
         guard = make_guard(policy, actor)
-        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
         self._finalize(_forgotten, name, self._open_handle())
@@ -116,7 +116,7 @@ class Bus(Sender):
             made = Subscription(handle, label, hears, self._answer)
             with handle.joining():
                 handle.join(*texts, start=first, spin=seconds, blocking=overflow == "block")
-                self._subscriptions.add(made)
+                self._subscriptions[id(made)] = made
             return made
         fetch = self._check_member(group, overflow, prefetch)
         made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
@@ -124,7 +124,7 @@ class Bus(Sender):
             with _room_for_member(bus, group):
                 number = make_group(bus, group, system, kind or "**", first, None)
             handle.join(*texts, start=LATEST, spin=seconds, blocking=False, group=number)
-            self._subscriptions.add(made)
+            self._subscriptions[id(made)] = made
         return made
 
     def group(
@@ -215,7 +215,7 @@ class Bus(Sender):
         made = Subscription(handle, label, lambda heard, _: heard == system, self._answer)
         with handle.joining():
             handle.join(system, "**", label, start=LATEST, spin=None, blocking=True)
-            self._subscriptions.add(made)
+            self._subscriptions[id(made)] = made
         return made
 
     def _hearing(self, wanted: patterns.Pattern, wanted_kind: patterns.Pattern | None) -> Callable[[str, str], bool]:
@@ -300,10 +300,14 @@ class Bus(Sender):
 
         What a member has in hand then is given back: nobody said that it was done.
         """
-        for one in list(self._subscriptions):
+        for one in self._living():
             one.process_ends()
         if last:
             self._leave(False)
+
+    def _living(self) -> list[Subscription]:
+        """Its subscriptions, read in one step: other threads may be subscribing."""
+        return [one for reference in self._subscriptions.valuerefs() if (one := reference()) is not None]
 
     def _leave(self, handled: bool) -> None:
         """Whoever is interrupted in it, or comes second, goes on with what is left: each step may be done again."""
@@ -313,7 +317,7 @@ class Bus(Sender):
         with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
             steps.callback(self._left, handle)
             # Members after the others: they may have dead letters to send, for which there is room by then.
-            for one in sorted(self._subscriptions, key=lambda one: not isinstance(one, Member)):
+            for one in sorted(self._living(), key=lambda one: not isinstance(one, Member)):
                 steps.callback(one.leave, handled)
 
     def _left(self, handle: Attachment) -> None:

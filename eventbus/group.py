@@ -122,17 +122,12 @@ class Member(Subscription):
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
-        events: list[Event] = []
         deadline = native.deadline_after(timeout)
-        if self._ended or not self._fill(deadline):
-            self._live_handle()
-            return events
-        try:
-            self._ready.take(events, limit)
-        except BaseException:  # of a signal handler: what was taken was not handed out
-            self._ready.rewind(events)
-            raise
-        return events
+        if not self._ended and self._fill(deadline):
+            for events in map(self._ready.take, (limit,), ([],)):
+                return events
+        self._live_handle()
+        return []
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         if status == native.BUSY:

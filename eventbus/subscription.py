@@ -109,7 +109,7 @@ class Subscription(_fast.Receiver):
         deadline = native.deadline_after(timeout)
         try:
             while True:
-                self._ready.take(events, limit)
+                self._ready.take(limit - len(events), events)  # each is in hand or in the list
                 if len(events) >= limit or not self._fill(native.POLL if events else deadline):
                     return events
         except BaseException:  # of a signal handler, or damage: what was taken so far comes first next time

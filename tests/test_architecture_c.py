@@ -15,6 +15,7 @@ CORE = (
     {"locks", "segment", "ring", "group"},
     {"roster"},
     {"bus", "batch", "verdicts", "news"},
+    {"late"},
     {"attachment"},
     {"publish", "inspect", "make_group", "backlog"},
     {"linger"},

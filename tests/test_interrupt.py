@@ -270,3 +270,26 @@ def test_a_topic_that_was_decided_has_its_names(bus: Bus, monkeypatch: pytest.Mo
     event = sub.receive(0)
     assert event is not None
     assert event[:4] == ("past", "k", "/", "data")
+
+
+class Full(dict[int, tuple[str, ...]]):
+    """Has no memory for its first entry."""
+
+    refused = False
+
+    def __setitem__(self, number: int, names: tuple[str, ...]) -> None:
+        """Refuses once."""
+        if not self.refused:
+            self.refused = True
+            raise MemoryError
+        super().__setitem__(number, names)
+
+
+def test_a_topic_whose_names_found_no_memory_is_asked_about_again(bus: Bus) -> None:
+    """C is not told that it is heard before there are names to hear it by."""
+    sub = bus.subscribe("jobs")
+    sub._names = Full()
+    sent = send_all(bus)
+    with pytest.raises(MemoryError):
+        sub.receive(0)
+    assert [event.data for event in sub.receive_many(EVENTS, 0)] == sent

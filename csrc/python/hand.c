@@ -142,92 +142,110 @@ static PyObject *hand_next(PyObject *object)
 
 /* --- several events --- */
 
-static PyObject *made_at(hand_object *hand, uint32_t index)
+static bool is_bare(const hand_object *hand)
 {
-    if (hand->made != NULL) {
-        PyObject *event = PyList_GetItem(hand->made, (Py_ssize_t)index);
-        Py_XINCREF(event);
-        return event;
-    }
-    PyObject *event = eb_event_empty();
-    if (event == NULL || fill(hand, index, event)) return event;
-    Py_DECREF(event);
-    return NULL;
+    return hand->front == NULL && hand->made == NULL;
 }
 
-static PyObject *made_from(hand_object *hand, uint32_t from, uint32_t count)
+/* A list with places for so many; bare ones are empty events, which nobody sees before they are filled. */
+static PyObject *places(Py_ssize_t count, bool bare)
 {
-    PyObject *events = PyList_New((Py_ssize_t)count);
-    for (uint32_t i = 0; events != NULL && i < count; i++) {
-        PyObject *event = made_at(hand, from + i);
-        if (event == NULL || PyList_SetItem(events, (Py_ssize_t)i, event) != 0) Py_CLEAR(events);
+    PyObject *events = PyList_New(count);
+    for (Py_ssize_t i = 0; events != NULL && bare && i < count; i++) {
+        PyObject *event = eb_event_empty();
+        if (event != NULL) PyObject_GC_UnTrack(event);
+        if (event == NULL || PyList_SetItem(events, i, event) != 0) Py_CLEAR(events);
     }
     return events;
 }
 
+/* The next events into their places; false with an error. What is called here collects no garbage. */
+static bool fill_all(hand_object *hand, PyObject *events)
+{
+    PyObject *from = hand->front != NULL ? hand->front : hand->made;
+    Py_ssize_t first = hand->front != NULL ? hand->taken : (Py_ssize_t)hand->batch->head.handed;
+    for (Py_ssize_t i = 0; i < PyList_Size(events); i++) {
+        PyObject *event = PyList_GetItem(from == NULL ? events : from, from == NULL ? i : first + i);
+        if (event == NULL || (from == NULL && !fill(hand, (uint32_t)(first + i), event))) return false;
+        if (from == NULL) {
+            PyObject_GC_Track(event);
+            continue;
+        }
+        Py_INCREF(event);
+        if (PyList_SetItem(events, i, event) != 0) return false;
+    }
+    return true;
+}
+
 PyObject *eb_hand_all(hand_object *hand)
 {
-    return made_from(hand, 0, hand->count);
+    PyObject *events = places((Py_ssize_t)hand->count, is_bare(hand));
+    if (events != NULL && !fill_all(hand, events)) Py_CLEAR(events);
+    return events;
 }
 
-/* Appends the next event; false with an error, and then it is still the next. */
-static bool append_next(hand_object *hand, PyObject *events)
+/* So many of the next are handed out. */
+static void move_on(hand_object *hand, Py_ssize_t count)
 {
-    eb_batch_head *head = &hand->batch->head;
-    bool front = hand->front != NULL;
-    PyObject *event = front ? PyList_GetItem(hand->front, hand->taken) : made_at(hand, head->handed);
-    if (front) Py_XINCREF(event);
-    bool kept = event != NULL && PyList_Append(events, event) == 0;
-    Py_XDECREF(event);
-    if (kept && !front) head->handed++;
-    if (kept && front && ++hand->taken == PyList_Size(hand->front)) Py_CLEAR(hand->front);
-    return kept;
+    if (hand->front == NULL) {
+        hand->batch->head.handed += (uint32_t)count;
+        return;
+    }
+    hand->taken += count;
+    if (in_front(hand) == 0) Py_CLEAR(hand->front);
 }
 
+/* How many can be taken at once, of those in front or of the batch. */
+static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
+{
+    Py_ssize_t left = hand->busy ? 0 : eb_hand_left(hand);
+    if (left > 0 && hand->front != NULL) left = in_front(hand);
+    return left < limit ? left : limit;
+}
+
+/* As with one: the places first, for that may collect garbage. Then whatever is the next goes to them and on to the
+ * caller's list, or nothing is handed out. */
 static PyObject *hand_take(PyObject *object, PyObject *given)
 {
     hand_object *hand = (hand_object *)object;
-    PyObject *events;
-    Py_ssize_t limit;
-    if (!PyArg_ParseTuple(given, "O!n:take", &PyList_Type, &events, &limit)) return NULL;
-    if (hand->busy) Py_RETURN_NONE;
-    eb_hand_busy(hand);
-    bool whole = true;
-    while (whole && eb_hand_left(hand) > 0 && PyList_Size(events) < limit)
-        whole = append_next(hand, events);
-    eb_hand_idle(hand);
-    if (!whole) return NULL;
-    Py_RETURN_NONE;
+    PyObject *into;
+    Py_ssize_t limit, count;
+    if (!PyArg_ParseTuple(given, "nO!:take", &limit, &PyList_Type, &into)) return NULL;
+    while ((count = at_once(hand, limit)) > 0) {
+        bool bare = is_bare(hand), whole = false;
+        PyObject *events = places(count, bare);
+        bool same = events != NULL && is_bare(hand) == bare && at_once(hand, limit) == count;
+        if (same) whole = fill_all(hand, events);
+        Py_ssize_t end = PyList_Size(into);
+        if (whole) whole = PyList_SetSlice(into, end, end, events) == 0;
+        if (whole) move_on(hand, count);
+        Py_XDECREF(events);
+        if (whole) break;
+        if (PyErr_Occurred()) return NULL;
+    }
+    Py_INCREF(into);
+    return into;
 }
 
-/* Of the batch: they are made once more, and are not in hand until then. */
-static PyObject *hand_rewind(PyObject *object, PyObject *events)
-{
-    hand_object *hand = (hand_object *)object;
-    Py_ssize_t size = PyList_Size(events);
-    if (size < 0) return NULL;
-    eb_batch_head *head = &hand->batch->head;
-    if (hand->count > 0 && size <= (Py_ssize_t)(head->handed - head->done)) head->handed -= (uint32_t)size;
-    Py_RETURN_NONE;
-}
-
-/* The list itself becomes what comes first: nobody else has it, and nothing has to be had for that. */
+/* A list that its caller has done with, in front of what is there already; without memory for more where there is none. */
 static PyObject *hand_put_back(PyObject *object, PyObject *events)
 {
     hand_object *hand = (hand_object *)object;
-    Py_ssize_t size = PyList_Size(events);
-    if (size < 0) return NULL;
-    if (hand->front != NULL) {
-        PyObject *rest = PyList_GetSlice(hand->front, hand->taken, PyList_Size(hand->front));
-        int joined = rest == NULL ? -1 : PyList_SetSlice(events, size, size, rest);
-        Py_XDECREF(rest);
-        if (joined != 0) return NULL;
+    PyObject *front = hand->front;
+    Py_ssize_t taken = hand->taken, count = PyList_Size(events);
+    if (count < 0) return NULL;
+    if (front == NULL && count > 0) {
+        Py_INCREF(events);
+        hand->front = events;
+        hand->taken = 0;
+    } else if (count > 0) {
+        Py_INCREF(front);
+        hand->taken = 0; /* before destructors of what was taken, which may take events */
+        int status = PyList_SetSlice(front, 0, taken, events);
+        if (status != 0) hand->taken = taken;
+        Py_DECREF(front);
+        if (status != 0) return NULL;
     }
-    PyObject *before = hand->front;
-    hand->taken = 0;
-    hand->front = size > 0 || before != NULL ? events : NULL;
-    Py_XINCREF(hand->front);
-    Py_XDECREF(before);
     Py_RETURN_NONE;
 }
 
@@ -288,8 +306,7 @@ static void hand_dealloc(PyObject *object)
 
 static PyMethodDef hand_methods[] = {
     {"take", hand_take, METH_VARARGS,
-     "take(events, size): appends the next ones, as there are, until the list is so long."},
-    {"rewind", hand_rewind, METH_O, "These events, the last ones of the batch that were handed out, were not."},
+     "take(limit, into): up to so many of the next events, at the end of a list; that list."},
     {"put_back", hand_put_back, METH_O, "These events come first again."},
     {"drop", hand_drop, METH_NOARGS, "Nothing is in hand any more."},
     {"__length_hint__", hand_length_hint, METH_NOARGS, NULL},

@@ -27,19 +27,19 @@ class Attached(Protocol):
         """Tells what is still to be told; ``last``: and leaves the bus."""
 
 
-_open: weakref.WeakSet[Any] = weakref.WeakSet()
+_open: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _finalized = 0  # the process that has a finalizer
 
 
 def opened(bus: Attached) -> None:
     """From now on the bus is left when the process ends."""
-    _open.add(bus)
+    _open[id(bus)] = bus
     _finalize()
 
 
 def closed(bus: Attached) -> None:
     """Forgets the bus."""
-    _open.discard(bus)
+    _open.pop(id(bus), None)
 
 
 def _finalize(_: object = None) -> None:
@@ -56,9 +56,10 @@ def _is_forked() -> bool:
 
 
 def _end(last: bool) -> None:
-    for bus in list(_open):
+    for reference in _open.valuerefs():  # in one step: threads that still run may open others
         try:
-            bus.process_ends(last)
+            if (bus := reference()) is not None:
+                bus.process_ends(last)
         except Exception:
             _log.exception("a bus could not be left")
 
