@@ -1,8 +1,9 @@
-/* Claim, acknowledge, give back, take over: csrc/group.c and csrc/member.c (take, choose, bury, move_gate, eb_ack).
+/* Claim, acknowledge, give back, take over: csrc/group.c and csrc/member.c (take, choose, bury, move_gate,
+ * eb_member_ack).
  *
  * Members share committed events, a claim of up to LIMIT at a time. What each load and store of the group does is one
  * step. A member that finds nothing waits until there is something; how it is woken is the matter of relay.pml.
- * A dead member's kernel lock is free at once; that nobody living is taken for dead is the matter of slot.pml.
+ * A dead member's kernel lock is free at once; that nobody living is taken for dead is not looked into.
  *
  * CHECK one_claim_each -DMEMBERS=2 -DEVENTS=3 -DLIMIT=2 -DREJECTS=1: without a death each event is delivered once, and once more for each time that it was given back, to one member at a time; all are acknowledged; the gate never passes one that is not
  * CHECK one_dies -DMEMBERS=2 -DEVENTS=3 -DLIMIT=2 -DDEATHS=1: whoever is killed at any step, no event is lost, none is delivered after its acknowledgement, and one that comes again counts as redelivered

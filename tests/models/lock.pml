@@ -1,5 +1,5 @@
 /* The publish lock: csrc/bus.c (try_publish_lock, take_over, await_publish_lock, eb_bus_unlock_publish), csrc/wait.c
- * (the event count, eb_event_post_one), csrc/roster.c (eb_publisher_alive).
+ * (the event count, eb_event_post_one), csrc/locks.c (eb_publisher_alive).
  *
  * Publishers want the lock ROUNDS times each. Its word is 0 or a token; the first TOGETHER of them are threads of one
  * attachment and share one. Whoever has the lock leaves the ring odd for a moment; killed then, it leaves it so until
