@@ -84,6 +84,11 @@ int eb_bus_take_ring(eb_bus *bus, int created, int fd)
 
 /* --- open --- */
 
+int eb_bus_behind(const eb_bus *bus)
+{
+    return bus->inside;
+}
+
 static void go_inside(eb_bus *bus)
 {
     bus->insider = pthread_self();
@@ -210,7 +215,7 @@ static int leave(eb_bus *bus, int64_t deadline)
     int status = eb_bus_check(bus);
     if (status == EB_OK) stop(bus);
     else if (!bus->leaving) return status;
-    if (eb_must_wait(bus)) return EB_OK;
+    if (bus->late) return EB_OK;
     status = eb_door_enter(&bus->roster.file, deadline);
     if (status == EB_OK) go_inside(bus);
     if (status != EB_INTERRUPTED) finish(bus);
@@ -222,8 +227,10 @@ int eb_bus_leave(eb_bus *bus, int64_t deadline)
     int status = eb_bus_usable(bus);
     if (status == EB_OK || (status == EB_CLOSED && bus->leaving)) {
         eb_bus_interrupt(bus);
-        status = eb_bus_take_mutex(bus, deadline);
-        if (status != EB_OK) return status;
+        bool late =
+            eb_must_wait(bus); /* then also not for another thread, which may wait for the door that this one has */
+        status = eb_bus_take_mutex(bus, late ? EB_POLL : deadline);
+        if (status != EB_OK) return late ? EB_OK : status;
         status = leave(bus, deadline);
         pthread_mutex_unlock(&bus->roster_mutex);
     }
@@ -270,6 +277,7 @@ int eb_bus_opened(void *opened, int failed)
     eb_bus *bus = opened;
     if (!eb_is_ours(&bus->kept)) return EB_FORKED;
     bool attached = atomic_load(&bus->ended) == EB_OK;
+    bus->opened = true;
     if (attached && !failed) {
         eb_door_leave(&bus->roster.file);
         bus->inside = false;
@@ -329,7 +337,7 @@ static bool in_child(eb_kept *kept, bool python)
     forget_subscriptions(bus);
     close_files(bus);
     pthread_mutex_init(&bus->roster_mutex, NULL);
-    bus->inside = bus->sending = bus->created = bus->leaving = bus->late = false;
+    bus->inside = bus->sending = bus->created = bus->leaving = bus->late = bus->unowned = false;
     bus->pid = (uint32_t)getpid();
     bus->roster.file = bus->child.file;
     bus->byte = attached ? bus->child.byte : 0;
@@ -349,6 +357,7 @@ static void hold(eb_kept *kept)
 static void at_exit(eb_kept *kept)
 {
     eb_bus *bus = eb_bus_of(kept);
+    if (bus->created && !bus->opened) discard(bus); /* a thread that Python has ended was in the middle of making it */
     int64_t deadline = eb_now() + LAST_GRACE_NS;
     while (eb_bus_leave(bus, deadline) == EB_INTERRUPTED)
         ;

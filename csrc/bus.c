@@ -318,6 +318,18 @@ static int await_publish_lock(eb_bus *bus, int64_t end)
     }
 }
 
+/* Only what is ours: whoever takes the lock after this process has given its publisher's byte back looks dead, and may
+ * have had it taken over. */
+void eb_bus_unlock_publish(eb_bus *bus)
+{
+    uint64_t mine = bus->token;
+    atomic_compare_exchange_strong(&bus->ring.header->publish_lock, &mine, 0); /* [lock] [unlock] */
+    EB_TEST_POINT(lock_released);
+    eb_event_post_one(&bus->ring.header->unlocked);
+}
+
+/* Whoever takes it looks afterwards whether this process has left meanwhile: then its byte is free, and anybody may take
+ * the lock over while the late one still writes. */
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 {
     bool mine = false;
@@ -332,19 +344,14 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
         if (status != EB_OK) return status;
     }
     EB_TEST_POINT(lock_taken);
+    int ended = atomic_load_explicit(&bus->ended, memory_order_relaxed); /* stored by whoever had the lock before */
+    if (ended != EB_OK) {
+        eb_bus_unlock_publish(bus);
+        return ended;
+    }
     atomic_store_explicit(&bus->ring.header->holder, bus->pid, memory_order_relaxed); /* for people */
     EB_TEST_POINT(publish_locked);
     return EB_OK;
-}
-
-/* Only what is ours: whoever takes the lock after this process has given its publisher's byte back looks dead, and may
- * have had it taken over. */
-void eb_bus_unlock_publish(eb_bus *bus)
-{
-    uint64_t mine = bus->token;
-    atomic_compare_exchange_strong(&bus->ring.header->publish_lock, &mine, 0); /* [lock] [unlock] */
-    EB_TEST_POINT(lock_released);
-    eb_event_post_one(&bus->ring.header->unlocked);
 }
 
 /* Frees the slots of the dead; the number of them. */

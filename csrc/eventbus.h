@@ -217,10 +217,11 @@ int eb_bus_take_ring(eb_bus *bus, int created, int fd);
 int eb_bus_roster_fd(const eb_bus *bus); /* -1 for none, like the next */
 int eb_bus_ring_fd(const eb_bus *bus);
 int eb_bus_enter(eb_bus *bus, int64_t deadline); /* the door: one opener or leaver; EB_NOTHING: the name has changed */
-int eb_bus_alone(const eb_bus *bus);             /* 1 when nobody else is attached, nor in the middle of a send */
-int64_t eb_bus_others(const eb_bus *bus);        /* attachments of others */
-int eb_bus_remove(const eb_bus *bus);            /* both names */
-int eb_bus_look(eb_bus *bus);                    /* to read from, without being attached */
+int eb_bus_behind(const eb_bus *bus);     /* whether this process has the door: a child that was forked there has not */
+int eb_bus_alone(const eb_bus *bus);      /* 1 when nobody else is attached, nor in the middle of a send */
+int64_t eb_bus_others(const eb_bus *bus); /* attachments of others */
+int eb_bus_remove(const eb_bus *bus);     /* both names */
+int eb_bus_look(eb_bus *bus);             /* to read from, without being attached */
 int eb_bus_attach(eb_bus *bus, int writable);
 int eb_bus_opened(void *bus, int failed);
 int eb_bus_leave(eb_bus *bus, int64_t deadline); /* the last one out removes the names, unless the bus persists */

@@ -107,6 +107,7 @@ struct eb_bus {
     bool inside;       /* has the door */
     pthread_t insider; /* or, of one that is late, that thread */
     bool created;      /* made the roster */
+    bool opened;       /* opening it has come to its end */
     bool sending;      /* it has left while another thread may be in the middle of a send */
     char name[EB_NAME_BYTES];
 };

@@ -138,8 +138,6 @@ static uint64_t wall_clock(void)
 static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time)
 {
     eb_ring *ring = &bus->ring;
-    int ended = atomic_load_explicit(&bus->ended, memory_order_relaxed); /* stored by whoever had the lock before */
-    if (ended != EB_OK) return ended;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
     int status = claim(bus, what->bytes + 8);
     if (status != EB_OK) return status;

@@ -105,12 +105,12 @@ def default_bus() -> Bus:
     """This process's default bus, named by ``EVENTBUS_NAME``, else ``default-<uid>``; opened on first use."""
     global _default
     bus = _default
-    if bus is not None and bus.attached:
+    if bus is not None and bus.usable:
         return bus
     with _opening:
-        if _default is None or not _default.attached:
+        if _default is None or not _default.usable:
             opened = Bus(os.environ.get("EVENTBUS_NAME") or f"default-{os.getuid()}")
-            if _default is not None and _default.attached:  # a signal handler was faster
+            if _default is not None and _default.usable:  # a signal handler was faster
                 opened.close()
             else:
                 _default = opened

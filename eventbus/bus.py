@@ -260,6 +260,12 @@ class Bus(Sender):
         return self._handle is not None
 
     @property
+    def usable(self) -> bool:
+        """Whether it is open, and this process's: not after a fork by C, nor once its descriptors were closed."""
+        handle = self._handle
+        return handle is not None and handle.usable
+
+    @property
     def closed(self) -> bool:
         """Whether it is closed here, shut down for everybody, or its name means another bus by now, or none."""
         handle = self._handle

@@ -124,6 +124,11 @@ class Attachment:
         status = until_done(lambda: int(lib.eb_bus_enter(self.pointer, deadline)))
         return status != native.NOTHING and checked(status, self.what) == 0
 
+    @property
+    def behind(self) -> bool:
+        """Whether this process has the door: a child that is forked in the middle of opening has not."""
+        return bool(lib.eb_bus_behind(self.pointer))
+
     def is_signed(self) -> bool:
         """Whether the creator of this bus finished it.
 
@@ -175,6 +180,11 @@ class Attachment:
         status = lib.eb_bus_check(self.pointer)
         if status < 0:
             self.refuse(status)
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return int(lib.eb_bus_check(self.pointer)) == 0
 
     def refuse(self, status: int) -> NoReturn:
         """Raises the error that a negative status means."""

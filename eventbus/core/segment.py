@@ -18,7 +18,7 @@ from eventbus.core.attachment import Attachment, Stats
 from eventbus.core.cgroup import check_memory
 from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
-from eventbus.errors import InvalidError, SegmentError, UnavailableError
+from eventbus.errors import ClosedError, EventBusError, InvalidError, SegmentError, UnavailableError
 
 SHARED_MEMORY = Path("/dev/shm")  # where glibc's shm_open keeps segments
 
@@ -252,14 +252,19 @@ def open_bus(name: str, terms: Terms) -> Attachment:
     check_name(name)
     check_terms(terms)
     while True:
-        attachment = Attachment(name)
-        with attachment.opening():
-            created = _open_or_create(name, attachment)
-            if created is None:
-                continue
-            _check_trust(name, attachment.roster_fd)
-            if attachment.enter() and _settle(name, terms, attachment, created):
-                return attachment
+        attachment, pid = Attachment(name), os.getpid()
+        try:
+            with attachment.opening():
+                created = _open_or_create(name, attachment)
+                if created is None:
+                    continue
+                _check_trust(name, attachment.roster_fd)
+                if attachment.enter() and _settle(name, terms, attachment, created):
+                    return attachment
+        except (OSError, EventBusError, posix_ipc.Error):
+            if os.getpid() == pid:
+                raise
+        # What a handler or a destructor has forked in the middle of it has lost it by then, and begins anew.
 
 
 def _open_or_create(name: str, attachment: Attachment) -> bool | None:
@@ -298,7 +303,9 @@ def _build(name: str, terms: Terms, attachment: Attachment) -> None:
     max_subscribers = terms.max_subscribers or MAX_SUBSCRIBERS
     ring = _names(name)[0]
     with contextlib.suppress(posix_ipc.ExistentialError):
+        _check_door(attachment)
         _unlink_segment(name, ring)
+    _check_door(attachment)
     _open_segment(name, ring, attachment.take_ring(True), create=0o600)
     ring_fd, roster_fd = attachment.ring_fd, attachment.roster_fd
     _reserve(name, ring_fd, native.ring_bytes(capacity))
@@ -307,6 +314,12 @@ def _build(name: str, terms: Terms, attachment: Attachment) -> None:
     os.fchmod(roster_fd, 0o660 if terms.mode & 0o040 else terms.mode)
     attachment.format(capacity, max_subscribers)
     attachment.attach(terms.writable)
+
+
+def _check_door(attachment: Attachment) -> None:
+    """Before the ring of a bus is touched by its name: a child that was forked since has no right to it."""
+    if not attachment.behind:
+        raise ClosedError(f"{attachment.what} was being opened by the process that this one was forked from")
 
 
 def _reserve(name: str, fd: int, size: int) -> None:

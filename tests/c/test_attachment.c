@@ -159,7 +159,11 @@ static void a_lock_that_was_taken_over_is_not_given_back(void)
     scene it = scene_small();
     eb_u64 *lock = &it.bus->ring.header->publish_lock;
     EQUAL("it leaves", eb_bus_leave(it.bus, EB_POLL), EB_OK);
-    EQUAL("and still takes the lock", eb_bus_lock_publish(it.bus, EB_POLL), EB_OK);
+    EQUAL("and takes the lock no more", eb_bus_lock_publish(it.bus, EB_POLL), EB_CLOSED);
+    EQUAL("which is free", atomic_load(lock), 0);
+    atomic_store(&it.bus->ended, EB_OK); /* as it was when it looked */
+    EQUAL("though it had looked before", eb_bus_lock_publish(it.bus, EB_POLL), EB_OK);
+    atomic_store(&it.bus->ended, EB_CLOSED);
     EQUAL("another finds its owner dead", eb_bus_lock_publish(it.peer, EB_POLL), EB_OK);
     eb_bus_unlock_publish(it.bus);
     EQUAL("the lock is the other's", atomic_load(lock), it.peer->token);
@@ -178,6 +182,33 @@ static void who_leaves_between_look_and_lock_does_not_send(void)
     EQUAL("and is refused after", put(it.bus, 0, 2), EB_CLOSED);
     EQUAL("one event is there", sent(it.peer), 1);
     scene_end(&it);
+}
+
+static int add_topic(eb_bus *bus)
+{
+    return eb_topic(bus, "ab", 1, 1, EB_POLL);
+}
+
+static int shut_down(eb_bus *bus)
+{
+    return eb_shutdown(bus, EB_POLL);
+}
+
+static void who_leaves_between_look_and_lock_writes_nothing(void)
+{
+    int (*const ways[])(eb_bus *bus) = {add_topic, shut_down};
+    for (int i = 0; i < 2; i++) {
+        scene it = scene_small();
+        plan_at(EB_POINT_lock_taken, 1, leave_now,
+                it.bus); /* another thread, as it would be, waits in vain for this one */
+        EQUAL("it is refused", ways[i](it.bus), EB_CLOSED);
+        CHECK("after it had the lock", happened());
+        eb_stats stats;
+        EQUAL("others look", eb_stats_read(it.peer, &stats), EB_OK);
+        CHECK("and see neither topic nor end", stats.topics == 0 && !stats.closed);
+        EQUAL("and send", put(it.peer, 0, 1), EB_OK);
+        scene_end(&it);
+    }
 }
 
 /* --- names --- */
@@ -425,6 +456,7 @@ int main(void)
     RUN(who_leaves_in_the_middle_of_a_send_is_counted);
     RUN(a_lock_that_was_taken_over_is_not_given_back);
     RUN(who_leaves_between_look_and_lock_does_not_send);
+    RUN(who_leaves_between_look_and_lock_writes_nothing);
     RUN(the_last_one_out_removes_the_names);
     RUN(a_name_that_means_another_is_left_alone);
     RUN(what_is_opened_half_way_leaves_nothing);
