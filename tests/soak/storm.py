@@ -23,12 +23,16 @@ class Storm:
     """The handler of SIGALRM. It raises where the interrupted frame is one of the bus's own: then nothing may be lost
     of what is sent and received. While a call is ``exposed`` it raises anywhere, as what it makes may be dropped."""
 
-    def __init__(self, dice: random.Random, every: float, seconds: float) -> None:
+    def __init__(
+        self, dice: random.Random, every: float, seconds: float, instead: Callable[[], bool] = lambda: False
+    ) -> None:
         self.hits = 0
         self._dice = dice
         self._every = every
+        self._instead = instead  # what it may do instead of raising, if that returns True
         self._end = time.monotonic() + seconds
-        self._exposed = self._over = False
+        self._exposed = self._over = self._striking = False
+        self._pid = os.getpid()  # a child has what its parent was in the middle of, and no storm
 
     def begin(self) -> None:
         """From now on signals come."""
@@ -60,11 +64,20 @@ class Storm:
         signal.setitimer(signal.ITIMER_REAL, max(0.0001, self._dice.expovariate(1 / self._every)))
 
     def _strike(self, _: int, frame: FrameType | None) -> None:
-        if self._over or forking():
+        if self._over or self._striking or forking() or os.getpid() != self._pid:
             return
+        self._striking = True
+        try:
+            self._raise_or_not(frame)
+        finally:
+            self._striking = False
+
+    def _raise_or_not(self, frame: FrameType | None) -> None:
         if time.monotonic() > self._end:
             os._exit(1)  # nobody is left to end it
         self._arm()
+        if self._instead():
+            return
         if self._exposed or _is_of_the_bus(frame):
             self._exposed = False
             self.hits += 1

@@ -7,7 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from eventbus import Bus, ClosedError, Event, FullError, SubscribersFullError, Subscription, UnavailableError
+from eventbus import (
+    Bus,
+    ClosedError,
+    Event,
+    FullError,
+    RemoteError,
+    SubscribersFullError,
+    Subscription,
+    UnavailableError,
+)
 from soak.actors import DRAIN, LIFETIME, PUBLISH, Part, Sending, identity
 from soak.ledger import Kind, Why, entry
 from soak.message import DENIED, message
@@ -133,6 +142,8 @@ class _Weathering:
             write(entry(Kind.NOT_SENT, publisher, number, number, self._which, flag=Why.FULL))
         except SubscribersFullError:
             write(entry(Kind.NOT_SENT, publisher, number, number, self._which, flag=Why.NO_SLOT))
+        except RemoteError:  # whoever might have answered gave it up
+            write(entry(Kind.SENT, publisher, number, number, self._which))
         except UnavailableError:
             pass  # sent, most likely, and not answered
         except ClosedError:
