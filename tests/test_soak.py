@@ -109,6 +109,26 @@ def test_the_soak_tells_a_violation(tmp_path: Path) -> None:
     assert any((directory / "1").glob("*.ledger"))
 
 
+def test_the_rush_tells_a_violation(tmp_path: Path) -> None:
+    """Where whoever opens a bus takes it for abandoned, the rush fails, and names seed, bout and ledgers."""
+    (tmp_path / "sitecustomize.py").write_text(REPLACES)
+    command = [sys.executable, "-m", "soak.rush", "--seed", "1", "--bout", "1", "--seconds", "0.5"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS}", "TMPDIR": str(tmp_path)}
+    environment.pop("EVENTBUS_BUILD", None)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10 * DEADLINE, check=False)
+    assert told.returncode == 1, told.stdout
+    assert "VIOLATED: seed 1 bout 1" in told.stdout
+    assert "two segments at once" in told.stdout
+    directory = Path(told.stdout.split("\n")[0].split()[-1])
+    assert any((directory / "1").glob("*.ledger"))
+
+
+REPLACES = """
+import eventbus.core.attachment
+
+eventbus.core.attachment.Attachment.alone = lambda self: True
+"""
+
 LOSES = """
 import eventbus.sending
 
