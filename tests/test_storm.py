@@ -7,9 +7,12 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -153,6 +156,26 @@ def test_a_storm_leaves_no_memory(name: str, interrupted: Callable[[Callable[[],
         del bus
         gc.collect()
         assert mappings(name) == 0
+
+
+def test_a_bus_that_is_dropped_leaves_though_its_finalizer_is_interrupted(bus: Bus) -> None:
+    """A handler that raises as the finalizer begins keeps nobody attached."""
+    raised: list[object] = []
+
+    def raise_boom(frame: FrameType, *_: object) -> None:
+        if frame.f_code is weakref.finalize.__call__.__code__ and not raised:
+            raised.append(frame.f_code)
+            raise Boom
+
+    dropped = [eventbus.open(bus.name)]
+    before = sys.gettrace()
+    sys.settrace(raise_boom)
+    try:
+        dropped.clear()
+    finally:
+        sys.settrace(before)
+    assert raised
+    assert bus.stats().attached == 1
 
 
 def open_when_told(line: Line, name: str) -> None:
