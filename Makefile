@@ -12,7 +12,7 @@ JOBS ?= 1
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -76,11 +76,16 @@ kill-matrix: $(TESTING)/.ready
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
 
-# Random topologies, deaths, stops and clocks for so many minutes; a ledger outside of the bus judges each round. SEED
+# Random topologies, deaths, stops, clocks, forks, storms of signals for so many minutes; a ledger outside of the bus judges each round. SEED
 # replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.
 soak: $(VENV)/.ready $(if $(POINTS),$(TESTING)/.ready)
 	$(if $(POINTS),EVENTBUS_BUILD=$(TESTING)) PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
+
+# Six processes that open, close, fork by Python and in C, are interrupted and killed, all on one name, for so many
+# minutes. SEED replays a plan, BOUT one bout of it.
+rush: $(VENV)/.ready
+	PYTHONPATH=tests $(BIN)/python -m soak.rush --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(BOUT),--bout $(BOUT))
 
 dist: $(VENV)/.ready
 	$(BIN)/python -m build

@@ -56,11 +56,14 @@ class Bus(Sender):
         self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
-        self._finalize(_forgotten, name, self._open_handle())
+        self._finalize(_forgotten, name, weakref.ref(self._open_handle()))
         lifetime.opened(self)
 
     def _finalize(self, call: Callable[..., object], *arguments: object) -> None:
-        """What happens when nobody refers to it any more; not at the end of the process, where others still send."""
+        """What happens when nobody refers to it any more; not at the end of the process, where others still send.
+
+        The arguments keep no attachment: a signal handler may raise before the call begins, and then there is none.
+        """
         self._finalizer = weakref.finalize(self, call, *arguments)
         self._finalizer.atexit = False
 
@@ -360,9 +363,16 @@ class Bus(Sender):
         return _reopen, (self._name, options)
 
 
-def _forgotten(name: str, handle: Attachment) -> None:
+def _leave_forgotten(attachment: weakref.ref[Attachment]) -> None:
+    """With the bus goes its attachment, which leaves as it goes; it does so here if it is still there."""
+    handle = attachment()
+    if handle is not None:
+        handle.leave()
+
+
+def _forgotten(name: str, attachment: weakref.ref[Attachment]) -> None:
     """Of a bus that nobody refers to any more."""
-    handle.leave()
+    _leave_forgotten(attachment)
     warnings.warn(f"unclosed bus {name!r}: close it, or use it in a with-block", ResourceWarning, stacklevel=2)
 
 
@@ -370,7 +380,7 @@ def _reopen(name: str, options: dict[str, Any]) -> Bus:
     """By pickle, in another process: nobody wrote an ``open`` there that a ``close`` should follow."""
     bus = Bus(name, **options)
     bus._finalizer.detach()
-    bus._finalize(bus._open_handle().leave)
+    bus._finalize(_leave_forgotten, weakref.ref(bus._open_handle()))
     return bus
 
 

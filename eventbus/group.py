@@ -105,9 +105,7 @@ class Member(Subscription):
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline. An event is taken and in hand in one step that no signal can part."""
-        if self._letters:
-            with self._receiving:
-                self._send_letters(patient=False)
+        self._retry_letters()
         if self._ended:
             self._live_handle()
         elif self._fill(deadline):
@@ -123,6 +121,7 @@ class Member(Subscription):
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
         deadline = native.deadline_after(timeout)
+        self._retry_letters()
         if not self._ended and self._fill(deadline):
             for events in map(self._ready.take, (limit,), ([],)):
                 return events
@@ -184,6 +183,12 @@ class Member(Subscription):
         if event.system != DEAD_SYSTEM:
             self._letters.append((event.path, {**_letter(event, self._group), **more}))
             self._send_letters(patient=False)
+
+    def _retry_letters(self) -> None:
+        """Whoever asks for the next events sends first what found no room before."""
+        if self._letters:
+            with self._receiving:
+                self._send_letters(patient=False)
 
     def _send_letters(self, patient: bool) -> None:
         """Never waits while it holds a claim: a full ring may be waiting for just that claim. Until there is room the

@@ -283,6 +283,18 @@ def test_a_dead_letter_that_waits_is_sent_when_the_bus_is_left(bus: Bus, name: s
     assert dead.data["data"] == 0
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_dead_letter_that_waits_is_sent_when_there_is_room(bus: Bus, name: str, many: bool) -> None:
+    """A letter for which there was no room goes out when its member asks for events again, one or several."""
+    grave = bus.subscribe("eventbus.dead")
+    with eventbus.open(name) as own:
+        member, sent = bury_without_room(own, bus)
+        assert grave.receive(0) is None
+        assert len(numbers(join(bus))) == sent
+        assert not (member.receive_many(9, 0) if many else member.receive(0))
+        assert grave.receive(0) is not None
+
+
 def close_inherited(_: Line, member: Subscription) -> None:
     """Closes what its parent has."""
     member.close()

@@ -1,4 +1,4 @@
-"""The soak itself: a short one that finds nothing, and one that is interrupted and leaves nothing."""
+"""The soak and the rush: short ones find nothing; what they do when they are interrupted, or find something."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SEED = 20261125
 pytestmark = pytest.mark.release
 
 
-def soak(*arguments: str) -> subprocess.Popen[str]:
-    """Starts the soak on the release build."""
-    command = [sys.executable, "-m", "soak", "--seed", str(SEED + os.getpid()), *arguments]
+def soak(*arguments: str, program: str = "soak") -> subprocess.Popen[str]:
+    """Starts the soak, or the rush, on the release build."""
+    command = [sys.executable, "-m", program, "--seed", str(SEED + os.getpid()), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "EVENTBUS_BUILD"}
     return subprocess.Popen(command, cwd=TESTS, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -41,7 +41,14 @@ def still_running(pid: int) -> list[str]:
 
 def segments(pid: int) -> list[str]:
     """What a soak has in shared memory."""
-    return [path.name for path in SHARED_MEMORY.glob(f"eventbus.soak-{pid}-*")]
+    return [path.name for path in SHARED_MEMORY.glob(f"eventbus.*-{pid}*")]
+
+
+def figures_of(output: str) -> dict[str, int]:
+    """What a report says."""
+    return {
+        name.strip(): int(count.replace(",", "")) for name, count in re.findall(r"^  (\D+?) +([\d,]+)$", output, re.M)
+    }
 
 
 def test_a_short_soak() -> None:
@@ -50,13 +57,25 @@ def test_a_short_soak() -> None:
     output, _ = process.communicate(timeout=10 * DEADLINE)
     print(output)
     assert process.returncode == 0
-    figures = {
-        name.strip(): int(count.replace(",", "")) for name, count in re.findall(r"^  (\D+?) +([\d,]+)$", output, re.M)
-    }
+    figures = figures_of(output)
     assert figures["rounds"] == 3
     assert figures["violations"] == 0
     assert figures["events sent"] > 100
     assert figures["deliveries"] > 100
+    assert segments(process.pid) == []
+
+
+def test_a_short_rush() -> None:
+    """Six processes that open, close, fork, are interrupted and killed on one name: no damage, and nothing is left."""
+    process = soak("--minutes", "0.05", "--seconds", "1.5", program="soak.rush")
+    output, _ = process.communicate(timeout=10 * DEADLINE)
+    print(output)
+    assert process.returncode == 0
+    figures = figures_of(output)
+    assert figures["violations"] == 0
+    assert figures["bouts"] >= 1
+    for what in ("openings", "events sent", "events received", "deaths", "forked in C", "interruptions"):
+        assert figures[what] > 0
     assert segments(process.pid) == []
 
 
@@ -89,6 +108,26 @@ def test_the_soak_tells_a_violation(tmp_path: Path) -> None:
     directory = Path(told.stdout.split("\n")[0].split()[-1])
     assert any((directory / "1").glob("*.ledger"))
 
+
+def test_the_rush_tells_a_violation(tmp_path: Path) -> None:
+    """Where whoever opens a bus takes it for abandoned, the rush fails, and names seed, bout and ledgers."""
+    (tmp_path / "sitecustomize.py").write_text(REPLACES)
+    command = [sys.executable, "-m", "soak.rush", "--seed", "1", "--bout", "1", "--seconds", "0.5"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS}", "TMPDIR": str(tmp_path)}
+    environment.pop("EVENTBUS_BUILD", None)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10 * DEADLINE, check=False)
+    assert told.returncode == 1, told.stdout
+    assert "VIOLATED: seed 1 bout 1" in told.stdout
+    assert "two segments at once" in told.stdout
+    directory = Path(told.stdout.split("\n")[0].split()[-1])
+    assert any((directory / "1").glob("*.ledger"))
+
+
+REPLACES = """
+import eventbus.core.attachment
+
+eventbus.core.attachment.Attachment.alone = lambda self: True
+"""
 
 LOSES = """
 import eventbus.sending

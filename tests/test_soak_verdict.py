@@ -10,7 +10,8 @@ import pytest
 
 from soak.ledger import Entry, Kind
 from soak.message import Traffic, message, topic, wrong
-from soak.plan import Actor, Finisher, Group, Member, Publisher, Round, Subscriber, draw
+from soak.plan import Round, draw
+from soak.roles import Actor, Finisher, Group, Member, Publisher, Subscriber
 from soak.verdict import judge
 
 BUS = 77
@@ -365,7 +366,7 @@ def test_torn_and_foreign_events_are_told() -> None:
 def test_a_seed_replays_its_plan() -> None:
     """The plan of a round follows from the seed and the number; another number gives another plan."""
     seed = random.Random(3).getrandbits(31)
-    drawn = [draw(seed, number, shortest=1, longest=2, root=True, clocks=True) for number in (1, 1, 2)]
+    drawn = [draw(seed, number, shortest=1, longest=2, root=True, clocks=True, storms=True) for number in (1, 1, 2)]
     assert drawn[0] == drawn[1]
     assert drawn[0] != replace(drawn[2], number=1)
     traffic = drawn[0].traffic

@@ -7,8 +7,11 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -108,6 +111,11 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def mappings(name: str) -> int:
+    """How many there are of the bus of a test, in this process."""
+    return Path("/proc/self/maps").read_text().count(f"/eventbus.{name}.")
+
+
 def segments(name: str) -> set[str]:
     """What there is of the buses of a test."""
     return {path.name for path in SHARED_MEMORY.glob(f"eventbus.{name}*")}
@@ -136,6 +144,38 @@ def test_a_storm_leaves_nothing(name: str, call: Call, interrupted: Callable[[Ca
                 assert sub.receive(1) is not None
     with contextlib.suppress(FileNotFoundError):
         eventbus.unlink(f"{name}-kept")
+
+
+def test_a_storm_leaves_no_memory(name: str, interrupted: Callable[[Callable[[], object]], bool]) -> None:
+    """However often a subscription was interrupted in its making, a bus that was left is mapped no more."""
+    for _ in range(5):
+        bus = eventbus.open(name, capacity=4096, max_subscribers=8)
+        for _ in range(ROUNDS // 2):
+            interrupted(lambda bus=bus: subscribe(bus, ""))  # type: ignore[misc]
+        bus.close()
+        del bus
+        gc.collect()
+        assert mappings(name) == 0
+
+
+def test_a_bus_that_is_dropped_leaves_though_its_finalizer_is_interrupted(bus: Bus) -> None:
+    """A handler that raises as the finalizer begins keeps nobody attached."""
+    raised: list[object] = []
+
+    def raise_boom(frame: FrameType, *_: object) -> None:
+        if frame.f_code is weakref.finalize.__call__.__code__ and not raised:
+            raised.append(frame.f_code)
+            raise Boom
+
+    dropped = [eventbus.open(bus.name)]
+    before = sys.gettrace()
+    sys.settrace(raise_boom)
+    try:
+        dropped.clear()
+    finally:
+        sys.settrace(before)
+    assert raised
+    assert bus.stats().attached == 1
 
 
 def open_when_told(line: Line, name: str) -> None:

@@ -86,9 +86,7 @@ class Attachment:
     def __init__(self, name: str) -> None:
         self.what = f"the bus {name!r}"
         self.writable = False
-        self.pointer = ffi.gc(lib.eb_bus_new(name.encode()), lib.eb_bus_free)
-        if self.pointer == ffi.NULL:
-            raise MemoryError
+        self.pointer = native.owned(lib.eb_bus_new, name.encode(), lib.eb_bus_free)
 
     # --- opening ---
 

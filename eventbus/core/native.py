@@ -92,6 +92,15 @@ def seconds_left(deadline: int) -> float:
     return max(0.0, (deadline - time.monotonic_ns()) / 1e9) if deadline != POLL else 0.0
 
 
+def owned(make: Callable[[Any], Any], argument: object, free: Callable[[Any], object]) -> Any:
+    """What C makes of the argument, freed with the last reference to it. A loop takes it from C and gives it an owner
+    in one step: a signal handler that raises as a call returns would leave it to nobody."""
+    for made in map(ffi.gc, map(make, (argument,)), (free,)):
+        if made != ffi.NULL:
+            return made
+    raise MemoryError
+
+
 def until_done(call: Callable[[], int]) -> int:
     """Calls again as long as C was interrupted: in between, Python runs its signal handlers."""
     while True:

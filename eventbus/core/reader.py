@@ -29,9 +29,7 @@ class SubscriptionHandle:
 
     def __init__(self, bus: Attachment) -> None:
         self.bus = bus
-        self.pointer = ffi.gc(lib.eb_subscription_new(bus.pointer), lib.eb_subscription_free)
-        if self.pointer == ffi.NULL:
-            raise MemoryError
+        self.pointer = native.owned(lib.eb_subscription_new, bus.pointer, lib.eb_subscription_free)
         self.batch = lib.eb_batch_of(self.pointer)
         self.address, self.batch_address = (int(ffi.cast("uintptr_t", it)) for it in (self.pointer, self.batch))
 

@@ -25,6 +25,7 @@ from soak.guests import SHARED_MEMORY  # noqa: E402  after the core is chosen
 from soak.plan import Round, draw  # noqa: E402
 from soak.stage import CLOCK_LIBRARY, Play, Result, adopt_orphans, die_with_parent, small_memory  # noqa: E402
 
+STORMS = sys.version_info >= (3, 11)  # before, signals are looked for between any two steps, also outside of the bus
 ROUND_ENDS = 300.0  # seconds after which a round that has not ended never will
 
 ORDER = (
@@ -50,6 +51,8 @@ ORDER = (
     "no slot left",
     "stats read",
     "clock jumps",
+    "helpers forked in C",
+    "calls interrupted",
 )
 
 
@@ -99,6 +102,7 @@ class Soak:
             longest=self.options.longest,
             root=self.root,
             clocks=self.clocks,
+            storms=STORMS,
         )
         directory = self.directory / str(number)
         directory.mkdir()

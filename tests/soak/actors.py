@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import gc
 import mmap
 import os
 import random
@@ -14,19 +15,23 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, Protocol
 
 from eventbus._eventbus import lib
 
 import eventbus
 from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
+from soak.forks import MANNERS, fall_off, start_helper
 from soak.ledger import Kind, Ledger, Why, entry
 from soak.message import DENIED, Message, message
-from soak.plan import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Publisher, Round
+from soak.plan import Round
+from soak.roles import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Offspring, Publisher
 
 PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
 PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
 LIFETIME = 240  # seconds after which an actor ends itself, should nobody be left to do it
+HELPING = 1.5  # seconds that a helper lives at most
+HELPERS = "helpers"  # the file that says who has forked which of them
 _IDENTITY_AT = 24  # the random identity in a roster's signature
 
 _POLICY = {"default": "allow", "rule": [{"effect": "deny", "actions": ["*"], "resources": [DENIED]}]}
@@ -60,9 +65,10 @@ class Part:
         self.stage = stage
         self.plan = stage.plan
         self.actor = actor
-        self.dice = random.Random(actor.seed)
+        self.dice, self.helping = random.Random(actor.seed), random.Random(actor.seed + 1)
         self.ledger = Ledger(stage.directory, actor.number)
         self._inherited = inherited
+        self.kept: Bus | None = None  # what is not closed before the process ends
 
     @property
     def phase(self) -> int:
@@ -71,12 +77,18 @@ class Part:
 
     def open(self, role: Literal["member", "subscriber"] = "member") -> Bus:
         """The round's bus: at first the one that was inherited, if any."""
+        bus = self.attach(role)
+        self.ledger.write(entry(Kind.OPENED, c=identity(bus)))
+        return bus
+
+    def attach(self, role: Literal["member", "subscriber"] = "member") -> Bus:
+        """The same, and nothing is written of it."""
         inherited, self._inherited = self._inherited, None
         if inherited is not None:
             return inherited
         while True:
             try:
-                bus = eventbus.open(
+                return eventbus.open(
                     self.stage.name,
                     capacity=self.plan.traffic.capacity,
                     max_subscribers=self.plan.max_subscribers,
@@ -90,9 +102,19 @@ class Part:
                     raise
                 self.ledger.write(entry(Kind.REFUSED))
                 time.sleep(0.02)
-                continue
-            self.ledger.write(entry(Kind.OPENED, c=identity(bus)))
-            return bus
+
+    def close(self, bus: Bus) -> None:
+        """Leaves the bus."""
+        if bus.attached:
+            self.ledger.write(entry(Kind.LEAVING, c=identity(bus)))
+        bus.close()
+
+    def help(self) -> None:
+        """Forks a helper in C."""
+        pid = start_helper(self.helping.choice(MANNERS), self.helping.uniform(0, HELPING))
+        self.ledger.write(entry(Kind.HELPED, a=pid))
+        with (self.stage.directory / HELPERS).open("a") as file:
+            file.write(f"{self.actor.number} {pid}\n")
 
     def make_group(self, bus: Bus, group: Group) -> None:
         """Makes the group, or finds it made."""
@@ -113,6 +135,16 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def held(name: str) -> list[str]:
+    """The descriptors of this process that are of a bus of this name."""
+    gc.collect()
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [one for one in found if f"/eventbus.{name}." in one]
+
+
 def arm(part: Part) -> None:
     """With a core that has test points, two actors in three may die or stand still for a moment at one of them."""
     if (
@@ -128,7 +160,7 @@ def arm(part: Part) -> None:
 
 
 def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bus | None = None) -> NoReturn:
-    """The life of an actor's process; its last entry says that it ended by itself."""
+    """The life of an actor's process; its last entry says that it ended by itself, but for what may follow."""
     try:
         signal.alarm(LIFETIME)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -140,13 +172,20 @@ def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bu
         faulthandler.enable(2)
         faulthandler.register(signal.SIGUSR1, 2)
         part = Part(stage, actor, inherited)
+        signal.signal(signal.SIGUSR2, lambda *_: part.help())
         part.ledger.write(entry(Kind.START, a=os.getpid()))
         arm(part)
         try:
             work(part)
         except BaseException:
             part.ledger.fault(f"actor {actor}: {traceback.format_exc()}")
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        ending = actor.ending if isinstance(actor, Offspring) else "close"
+        if ending == "close" and (kept := held(stage.name)):
+            part.ledger.fault(f"actor {actor} has closed all it had, and has the descriptors {kept}")
         part.ledger.write(entry(Kind.END))
+        if ending == "fall":
+            fall_off()
     finally:
         os._exit(0)
 
@@ -168,13 +207,13 @@ class Shared:
 
     def reopen(self) -> None:
         """Leaves the bus and comes back."""
-        self._now[0].close()
+        self.close()
         bus = self._part.open()
         self._now = bus, identity(bus)
 
     def close(self) -> None:
         """Leaves the bus."""
-        self._now[0].close()
+        self._part.close(self._now[0])
 
 
 def publish(part: Part) -> None:
@@ -182,11 +221,16 @@ def publish(part: Part) -> None:
     actor = part.actor
     assert isinstance(actor, Publisher)
     shared = Shared(part)
+    send_by_threads(part, actor, shared, Sending(part, actor, shared, 0).run)
+
+
+def send_by_threads(part: Part, actor: Publisher, shared: Shared, work_first: Callable[[], None]) -> None:
+    """All threads but the first send until the phase ends, beside what the first does; then the bus is left."""
     failures: list[str] = []
 
     def work(thread: int) -> None:
         try:
-            _Sending(part, actor, shared, thread).run()
+            Sending(part, actor, shared, thread).run() if thread else work_first()
         except BaseException:
             failures.append(traceback.format_exc())
 
@@ -201,32 +245,41 @@ def publish(part: Part) -> None:
         part.ledger.fault(f"actor {actor}: {failure}")
 
 
-class _Sending:
+class HasBus(Protocol):
+    """Where a thread that sends finds the bus."""
+
+    def now(self) -> tuple[Bus, int]:
+        """The bus, and which one it is."""
+
+
+class Sending:
     """One thread that sends."""
 
-    def __init__(self, part: Part, actor: Publisher, shared: Shared, thread: int) -> None:
+    def __init__(self, part: Part, actor: Publisher, shared: HasBus, thread: int) -> None:
         self._part = part
         self._actor = actor
         self._shared = shared
         self._thread = thread
         self._publisher = actor.number * SESSIONS + thread
         self._dice = random.Random(actor.seed * 31 + thread)
+        self.next = 1  # its number
 
     def run(self) -> None:
         """Sends until the phase ends."""
-        number, sends, actor = 1, 0, self._actor
+        sends, actor = 0, self._actor
         while self._part.phase == PUBLISH:
-            number += self._send(number)
+            self.send()
             sends += 1
-            if actor.reopen and self._thread == 0 and sends % actor.reopen == 0:
+            if actor.reopen and self._thread == 0 and sends % actor.reopen == 0 and isinstance(self._shared, Shared):
                 self._shared.reopen()
             if actor.pause:
                 time.sleep(self._dice.random() * 2 * actor.pause)
 
-    def _send(self, first: int) -> int:
-        """One send from this number on; how many events it was to have."""
-        events = self._collect(first)
+    def send(self) -> None:
+        """One send, of the events that come next."""
+        events = self._collect(first := self.next)
         last = first + len(events) - 1
+        self.next = last + 1
         bus, which = self._shared.now()
         write = self._part.ledger.write
         write(entry(Kind.WILL, self._publisher, first, last, which, flag=len(events) > 1))
@@ -235,7 +288,6 @@ class _Sending:
             write(entry(Kind.SENT, self._publisher, first, last, which))
         else:
             write(entry(Kind.NOT_SENT, self._publisher, first, last, which, flag=why))
-        return len(events)
 
     def _collect(self, first: int) -> list[Message]:
         """What is sent together: together it fits, and what must be refused mostly comes alone."""
@@ -270,7 +322,8 @@ class _Sending:
         except UnavailableError:
             return self._expected(Why.BUSY, not patient)
         except ClosedError:
-            return self._expected(Why.CLOSED, self._actor.threads > 1 and self._actor.reopen > 0)
+            reopens = self._actor.threads > 1 and self._actor.reopen > 0
+            return self._expected(Why.CLOSED, reopens or self._part.phase >= DRAIN)
         if any(map(self._bad, events)):
             raise AssertionError(f"what must be refused was sent: {[one[:3] for one in events if self._bad(one)]}")
         return None
@@ -282,9 +335,9 @@ class _Sending:
 
 
 @contextlib.contextmanager
-def left(bus: Bus) -> Iterator[Bus]:
+def left(part: Part, bus: Bus) -> Iterator[Bus]:
     """Closes the bus whatever comes; ``Bus`` as a context manager would give back what is in hand after an error."""
     try:
         yield bus
     finally:
-        bus.close()
+        part.close(bus)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from soak.ledger import Entry, Kind, Why
-from soak.plan import Actor, Subscriber
+from soak.roles import Actor, Subscriber
 
-LETTER = "letter"
-Origin = tuple[str, int, int]  # ("event", publisher, number) or (LETTER, group, the original's sequence)
+LETTER, ANSWER = "letter", "answer"
+Origin = tuple[str, int, int]
+"""("event", publisher, number), (LETTER, group, the original's sequence) or (ANSWER, 0, the request's identity)"""
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Membership(Receiver):
     asked: set[Got] = field(default_factory=set)  # and the answer may have come too late to be written down
     rejected: set[Got] = field(default_factory=set)
     hand: dict[int, Got] = field(default_factory=dict)  # what it got last, by sequence
+    interrupted: int = 0  # how often a signal handler raised in it
 
 
 @dataclass
@@ -118,6 +120,8 @@ class Books:
         receivers: dict[int, Subscription | Membership] = {}
         for one in entries:
             kind = Kind(one.kind)
+            if kind in _COUNTED:
+                self._figures[_COUNTED[kind]] += 1
             if kind == Kind.WILL:
                 going[one.who] = Send(one.c, one.who, one.a, one.b, bool(one.flag), one.at)
                 self.sends.append(going[one.who])
@@ -134,8 +138,6 @@ class Books:
                 self.ends[one.c] = one.b
                 self._figures["bytes committed"] += one.a
                 self._buses[one.c] = None
-            elif kind in _COUNTED:
-                self._figures[_COUNTED[kind]] += 1
         opened = sum(one.kind == Kind.OPENED for one in entries)
         self._figures["re-openings"] += max(0, opened - 1)
 
@@ -168,8 +170,8 @@ class Books:
             self._figures["subscriptions"] += 1
 
     def _follow(self, receiver: Subscription | Membership, one: Entry) -> None:
-        if one.kind in (Kind.GOT, Kind.LETTER):
-            origin: Origin = ("event" if one.kind == Kind.GOT else LETTER, one.other, one.b)
+        if one.kind in _ORIGINS:
+            origin: Origin = (_ORIGINS[Kind(one.kind)], one.other, one.b)
             got = Got(one.a, origin, one.deliveries, one.at, one.c)
             receiver.got.append(got)
             if isinstance(receiver, Membership):
@@ -187,6 +189,8 @@ class Books:
         elif one.kind == Kind.REJECTING and isinstance(receiver, Membership):
             receiver.rejected.add(receiver.hand[one.a])
             self._figures["rejected"] += 1
+        elif one.kind == Kind.INTERRUPTED and isinstance(receiver, Membership):
+            receiver.interrupted += 1
 
     def _group(self, one: Entry) -> None:
         """A group begins after the earliest that anybody began to make it, before the earliest that had made it."""
@@ -198,7 +202,11 @@ class Books:
             known.after, known.at = one.a, one.at
 
 
+_ORIGINS = {Kind.GOT: "event", Kind.LETTER: LETTER, Kind.ANSWER: ANSWER}
 _COUNTED = {
+    Kind.HELPED: "helpers forked in C",
+    Kind.INTERRUPTED: "calls interrupted",
+    Kind.ANSWER: "answers heard",
     Kind.REFUSED: "buses refused for space",
     Kind.LOOKED: "stats read",
     Kind.DISTURBED: "no slot left",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from soak.books import LETTER, Got, Grouping, Membership, Origin
-from soak.plan import Group
+from soak.books import ANSWER, LETTER, Got, Grouping, Membership, Origin
+from soak.roles import Group
 
 if TYPE_CHECKING:
     from soak.verdict import World
@@ -28,6 +28,7 @@ class _Case:
         self._group = group
         self._made = world.groupings.get(group.number, Grouping(0))
         self._deaths = sum(member.killed and not member.ended for member in members)
+        self._interrupted = sum(member.interrupted for member in members)  # each perhaps between sending and noting it
         self._many = any(member.many for member in members)
         self._handlings: defaultdict[int, Handling] = defaultdict(list)
         for member in members:
@@ -90,8 +91,11 @@ class _Case:
 
     def _judge_letter(self, sequence: int, count: int) -> None:
         self.figures["dead letters"] += count
-        if count > 1 + self._deaths:
-            self.found.append(f"{count} dead letters tell of sequence {sequence}, and {self._deaths} members died")
+        if count > 1 + self._deaths + self._interrupted:
+            self.found.append(
+                f"{count} dead letters tell of sequence {sequence}, {self._deaths} members died, "
+                f"and {self._interrupted} calls were interrupted"
+            )
         if any(got in member.acked for got, member in self._handlings.get(sequence, [])):
             self.found.append(f"sequence {sequence} was acknowledged, and a dead letter tells of it")
 
@@ -101,7 +105,7 @@ class _Case:
         for sequence in self._world.between(self._made.after + 1, self._world.end or 0):
             origin = self._world.places[sequence]
             if self._hears(origin):
-                self._judge_handled(sequence, origin[0] == LETTER)
+                self._judge_handled(sequence, origin[0] in (LETTER, ANSWER))
         known = set(self._world.places.values())
         sent = [one for one, send in self._world.sends.items() if send.outcome and send.at > self._made.at]
         missing = [one for one in sent if ("event", *one) not in known and self._hears(("event", *one))]

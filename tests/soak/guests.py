@@ -14,8 +14,23 @@ from eventbus import Bus, ClosedError, SubscribersFullError
 from soak.actors import DRAIN, LEAVE, PATIENCE, PUBLISH, Part, descriptors, identity, left, live, publish
 from soak.ledger import Kind, Why, entry
 from soak.message import DEAD_SYSTEM, wrong
-from soak.plan import SESSIONS, Finisher, Keeper, Maker, Member, Nursery, Publisher, Subscriber, Visitor
 from soak.receivers import Listening, Membership, belong, join, subscribe
+from soak.reopeners import go_on, reopen
+from soak.roles import (
+    SESSIONS,
+    Finisher,
+    Keeper,
+    Maker,
+    Member,
+    Nursery,
+    Offspring,
+    Publisher,
+    Reopener,
+    Stormy,
+    Subscriber,
+    Visitor,
+)
+from soak.stormy import weather
 
 SETTLED = 0.6  # seconds for which the groups must have had nothing to do: longer than a member waits for an event
 SHARED_MEMORY = "/dev/shm"
@@ -25,6 +40,7 @@ def perform(part: Part) -> None:
     """What the actor does."""
     works = {Publisher: publish, Subscriber: subscribe, Member: belong, Keeper: keep}
     works |= {Visitor: visit, Maker: make, Nursery: nurse, Finisher: finish}
+    works |= {Reopener: reopen, Offspring: go_on, Stormy: weather}
     works[type(part.actor)](part)
 
 
@@ -32,7 +48,7 @@ def keep(part: Part) -> None:
     """Makes the bus and its groups, and stays until it is shut down."""
     actor = part.actor
     assert isinstance(actor, Keeper)
-    with left(part.open()) as bus:
+    with left(part, part.open()) as bus:
         for group in part.plan.groups:
             part.make_group(bus, group)
         who = actor.number * SESSIONS
@@ -59,7 +75,7 @@ def visit(part: Part) -> None:
 
 
 def _look(part: Part, last: tuple[int, int]) -> tuple[int, int]:
-    with left(part.open(part.dice.choice(("member", "subscriber")))) as bus:
+    with left(part, part.open(part.dice.choice(("member", "subscriber")))) as bus:
         try:
             with bus.subscribe("**", overflow="drop", start="oldest") as sub:
                 bus.wait_for_subscribers(1, timeout=0.05)
@@ -122,7 +138,7 @@ def _fill() -> int:
 def nurse(part: Part) -> None:
     """Receives in a thread while it forks actors that go on with the bus it has open."""
     actor = Subscriber(part.actor.number, seed=part.actor.seed)
-    with left(part.open()) as bus:
+    with left(part, part.open()) as bus:
         who = actor.number * SESSIONS
         sub = join(part, bus, actor, who)
         if sub is None:
@@ -153,7 +169,7 @@ def finish(part: Part) -> None:
     """Drains the groups until all is handled, shuts the bus down, and looks at what remains when all have left."""
     assert isinstance(part.actor, Finisher)
     before = descriptors()
-    with left(part.open()) as bus:
+    with left(part, part.open()) as bus:
         members = [_member(part, bus, number) for number in range(len(part.plan.groups))]
         settled = time.monotonic()
         while part.phase < DRAIN or time.monotonic() - settled < SETTLED:

@@ -38,6 +38,10 @@ class Kind(IntEnum):
     END = 20  # the process ends by itself
     ASKING = 21  # about to acknowledge sequence a
     ARMED = 22  # gets the signal `flag` at test point a
+    LEAVING = 23  # about to close the bus
+    HELPED = 24  # has forked a helper in C; a: its pid
+    INTERRUPTED = 25  # a signal handler raised in a receive of `who`; in the rush: a times
+    ANSWER = 26  # sequence a: an answer to the request whose identity begins with b
 
 
 class Why(IntEnum):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
+ANSWER_SYSTEM, FAILURE = "eventbus.reply", "error"  # requests of the soak are answered only where they are given up
 HEADER_BYTES = 32  # of a record, in front of names, path and data
 DENIED = "secret"  # the system that a policy of the soak forbids
 
@@ -31,6 +32,11 @@ PATTERNS = {
     "k.*": r"k(\.[^.]+)?",
     "eventbus.dead": r"eventbus\.dead",
 }
+
+
+def answer_topic(request: int) -> tuple[str, str]:
+    """Of the answer to the request whose identity begins with these twelve digits."""
+    return f"{ANSWER_SYSTEM}.{f'{request:012x}'[0]}", FAILURE
 
 
 def matches(pattern: str | None, name: str) -> bool:
@@ -113,6 +119,8 @@ def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any) -> str
 def wrong_letter(traffic: Traffic, letter: dict[str, Any]) -> str | None:
     """What is wrong with the original in a dead letter; one without data was too large to be sent whole."""
     system, kind, path = letter["system"], letter["kind"], letter["path"]
+    if system.startswith(ANSWER_SYSTEM):
+        return None  # an answer, which the bus itself gave
     if "data" not in letter:
         data = message(traffic, *(number_of(traffic, path) or (0, 0))).data
     elif isinstance(letter["data"], dict) and "base64" in letter["data"]:

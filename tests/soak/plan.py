@@ -7,133 +7,23 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from soak.message import PATTERNS, Traffic
+from soak.roles import (
+    Actor,
+    Group,
+    Keeper,
+    Maker,
+    Member,
+    Nursery,
+    Offspring,
+    Publisher,
+    Reopener,
+    Stormy,
+    Subscriber,
+    Visitor,
+)
 
 CAPACITIES = (64 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)
-SESSIONS = 64  # subscriptions and publishers that one actor may have after each other: their numbers start with its own
 LONGEST_STOP = 1.2  # seconds; far below the patience of whoever waits for a lock that a stopped process may hold
-
-
-@dataclass(frozen=True)
-class Actor:
-    """One process.
-
-    Attributes:
-        number: its own, unique in the round.
-        delay: seconds after the round's begin at which it starts.
-        clocked: runs under a clock that jumps.
-        nested: forked by a process that has the bus open, by number; else 0.
-        reopen: leaves the bus and comes back after so many events or sends; 0 never.
-        seed: of its own dice.
-    """
-
-    number: int
-    delay: float = 0.0
-    clocked: bool = False
-    nested: int = 0
-    reopen: int = 0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Publisher(Actor):
-    """Sends.
-
-    Attributes:
-        threads: how many threads send.
-        batch: the most events of one send; 1 for send, more for send_many.
-        pause: seconds between two sends.
-        patient: waits so long that a refusal can only be a defect.
-    """
-
-    threads: int = 1
-    batch: int = 1
-    pause: float = 0.0
-    patient: bool = True
-
-
-@dataclass(frozen=True)
-class Subscriber(Actor):
-    """Receives.
-
-    Attributes:
-        system, kind: its patterns.
-        overflow, start: as in ``subscribe``; "past", "next" and "future" are sequences around what has been sent.
-        role: as in ``open``.
-        style: "one", "many", "iterate" or "channel".
-        threads: how many threads share the subscription.
-        pause: seconds after an event, for one event in twenty.
-    """
-
-    system: str = "**"
-    kind: str | None = None
-    overflow: Literal["block", "drop"] = "block"
-    start: str = "latest"
-    role: Literal["member", "subscriber"] = "member"
-    style: str = "one"
-    threads: int = 1
-    pause: float = 0.0
-
-
-@dataclass(frozen=True)
-class Group:
-    """A group of the round."""
-
-    number: int
-    system: str
-    kind: str | None
-    max_deliveries: int
-    start: Literal["latest", "oldest"]
-
-    @property
-    def name(self) -> str:
-        """On the bus."""
-        return f"g{self.number}"
-
-
-@dataclass(frozen=True)
-class Member(Actor):
-    """A member of a group.
-
-    Attributes:
-        group: the group's number.
-        style: "next" acknowledges by asking on, "ack" by ``ack``, "many" takes several at once.
-        reject: the part of the events that it gives back.
-    """
-
-    group: int = 0
-    prefetch: int = 1
-    style: str = "next"
-    reject: float = 0.0
-    pause: float = 0.0
-
-
-@dataclass(frozen=True)
-class Visitor(Actor):
-    """Comes and goes: opens, looks, subscribes, sends nothing, leaves; its descriptors must not grow."""
-
-
-@dataclass(frozen=True)
-class Maker(Actor):
-    """Makes buses that do not fit into shared memory, and fills what is left of it."""
-
-
-@dataclass(frozen=True)
-class Nursery(Actor):
-    """Has the bus open and a subscription of its own, and forks the actors that name it in ``nested``."""
-
-
-@dataclass(frozen=True)
-class Keeper(Actor):
-    """Makes the bus and its groups and stays to the end; nobody kills it. It may be one that hears everything."""
-
-    listens: bool = True
-
-
-@dataclass(frozen=True)
-class Finisher(Actor):
-    """Ends the round: drains the groups, shuts the bus down, looks whether it is as it should be."""
-
-    dies: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +32,8 @@ class Blow:
 
     Attributes:
         at: seconds after the round's begin.
-        what: "kill", "stop", "stop and kill", "jump" (of the clock), "kill all".
+        what: "kill", "stop", "stop and kill", "jump" (of the clock), "help" (it forks a helper in C), "kill helper",
+            "kill all".
         actor: whom.
         seconds: how long it stands still, or how far the clock jumps.
     """
@@ -262,6 +153,46 @@ class _Draw:
             made.append(nursery)
         return made
 
+    def troubled(self, groups: tuple[Group, ...], storms: bool) -> list[Actor]:
+        """Who re-opens while it sends, with what it forks, and who is interrupted; where handlers may be."""
+        dice = self.dice
+        made: list[Actor] = []
+        if dice.random() < 0.4:
+            parent = Reopener(
+                **{**self.base(0.3), "clocked": False, "reopen": 1},  # type: ignore[arg-type]
+                threads=dice.choice((2, 3, 4)),
+                batch=dice.choice((1, 1, 4, 20)),
+                pause=dice.choice((0.0005, 0.002)),
+                patient=dice.random() < 0.5,
+            )
+            made += [parent, *(self.offspring(parent.number) for _ in range(dice.randrange(6)))]
+        for _ in range(dice.choice((0, 0, 1, 2)) if storms else 0):
+            every, reject = dice.choice((0.0005, 0.002, 0.01)), dice.choice((0.0, 0.05))
+            group = dice.choice((0, *(one.number for one in groups)))
+            made.append(Stormy(**self.base(0.2), every=every, group=group, reject=reject))  # type: ignore[arg-type]
+        return made
+
+    def offspring(self, parent: int) -> Offspring:
+        dice = self.dice
+        return Offspring(
+            **{**self.base(0), "clocked": False, "reopen": 0, "nested": parent},  # type: ignore[arg-type]
+            batch=dice.choice((1, 1, 4)),
+            pause=dice.choice((0.0005, 0.005)),
+            sends=dice.choice((0, 3, 30, 300)),
+            ending=dice.choice(("close", "fall", "exit")),
+        )
+
+    def helpers(self, actors: list[Actor]) -> list[Blow]:
+        """Who of these forks helpers in C, when, and which of them are killed."""
+        dice = self.dice
+        blows: list[Blow] = []
+        for _ in range(dice.choice((0, 3, 6, 12)) if actors else 0):
+            at, actor = dice.uniform(0.1, self.seconds), dice.choice(actors).number
+            blows.append(Blow(at, "help", actor))
+            if dice.random() < 0.3:
+                blows.append(Blow(min(at + dice.uniform(0.01, 0.5), self.seconds), "kill helper", actor))
+        return blows
+
     def replacement(self, gone: Actor, at: float) -> Actor:
         """Who takes the place of one that was killed."""
         self.last += 1
@@ -282,7 +213,7 @@ class _Draw:
         return blows, more
 
 
-def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool, clocks: bool) -> Round:
+def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool, clocks: bool, storms: bool) -> Round:
     """The round of this number of this seed, always the same on a host with the same tools."""
     dice = random.Random(f"{seed}/{number}")
     seconds = dice.uniform(shortest, longest)
@@ -319,6 +250,13 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
     if all_killed:
         blows.append(Blow(seconds, "kill all"))
         second = (*(drawing.replacement(one, 0.0) for one in actors), *drawing.company(groups))
+    drawing.dice = random.Random(f"{seed}/{number}/troubles")  # its own: what is above stays as it was
+    troubled = drawing.troubled(groups, storms)
+    troubled_blows, troubled_more = drawing.blows(troubled) if troubled else ([], [])
+    helping = [one for one in (*actors, *company, *more, *troubled, *troubled_more) if not isinstance(one, Maker)]
+    blows += [*troubled_blows, *drawing.helpers(helping)]
+    if all_killed:
+        second += tuple(drawing.troubled(groups, storms))
     blows.sort(key=lambda blow: blow.at)
     return Round(
         number=number,
@@ -328,7 +266,7 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         persist=persist,
         small=small,
         groups=groups,
-        actors=(*actors, *company, *more),
+        actors=(*actors, *company, *more, *troubled, *troubled_more),
         blows=tuple(blows),
         second=second,
     )

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription
 from soak.actors import PUBLISH, Part, identity, left
 from soak.ledger import Entry, Kind, Why, entry
-from soak.message import DEAD_SYSTEM, number_of, wrong, wrong_letter
-from soak.plan import SESSIONS, Group, Member, Subscriber
+from soak.message import ANSWER_SYSTEM, DEAD_SYSTEM, answer_topic, number_of, wrong, wrong_letter
+from soak.roles import SESSIONS, Group, Member, Subscriber
 
 LOOK = 0.25  # seconds that a receive waits at most
 
@@ -40,11 +40,20 @@ def noted(part: Part, who: int, event: Event) -> Entry:
             other=group.number,
             deliveries=event.deliveries,
         )
+    if event.system.startswith(ANSWER_SYSTEM):
+        return _noted_answer(part, who, event)
     problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data)
     publisher, number = number_of(part.plan.traffic, event.path) or (0, 0)
     if problem:
         part.ledger.fault(f"{who} got sequence {event.sequence} from {event.sender}: {problem}")
     return entry(Kind.GOT, who, event.sequence, number, event.time, other=publisher, deliveries=event.deliveries)
+
+
+def _noted_answer(part: Part, who: int, event: Event) -> Entry:
+    request = int(event.path[:12], 16)
+    if (event.system, event.kind) != answer_topic(request) or event.data["type"] != "Exhausted":
+        part.ledger.fault(f"{who} got sequence {event.sequence}, an answer that nobody gave: {event}")
+    return entry(Kind.ANSWER, who, event.sequence, request, event.time, deliveries=event.deliveries)
 
 
 # --- subscribers ---
@@ -57,7 +66,7 @@ def subscribe(part: Part) -> None:
     for session in range(SESSIONS):
         if session and (part.phase != PUBLISH or not actor.reopen):
             return
-        with left(part.open(actor.role)) as bus:
+        with left(part, part.open(actor.role)) as bus:
             sub = join(part, bus, actor, actor.number * SESSIONS + session)
             if sub is not None:
                 Listening(part, bus, actor, sub, actor.number * SESSIONS + session).run()
@@ -172,7 +181,7 @@ def belong(part: Part) -> None:
     for session in range(SESSIONS):
         if session and (part.phase != PUBLISH or not actor.reopen):
             return
-        with left(part.open()) as bus:
+        with left(part, part.open()) as bus:
             try:
                 member = Membership(part, bus, group, actor, actor.number * SESSIONS + session)
             except ClosedError:

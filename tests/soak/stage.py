@@ -20,10 +20,11 @@ from eventbus._eventbus import lib
 
 import eventbus
 from soak import ledger
-from soak.actors import DRAIN, FINISH, LEAVE, Stage, live
+from soak.actors import DRAIN, FINISH, HELPERS, LEAVE, Stage, live
 from soak.guests import SHARED_MEMORY, perform
 from soak.ledger import Kind
-from soak.plan import Actor, Blow, Finisher, Keeper, Maker, Publisher, Round, Visitor
+from soak.plan import Blow, Round
+from soak.roles import Actor, Finisher, Keeper, Maker, Publisher, Visitor
 from soak.verdict import Verdict, judge
 
 PRODDED = 0.3  # seconds between two looks after those who stand still at test points
@@ -131,6 +132,7 @@ class Play:
     def run(self) -> Result:
         """Plays it to the end and judges it."""
         adopt_orphans()
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until an actor knows what to do
         self._set_clock(0.0)
         if self.plan.small and not small_memory(self.plan.traffic.capacity + SLACK):
             raise PermissionError("the plan has a small /dev/shm, which only root can mount")
@@ -217,16 +219,30 @@ class Play:
             self._set_clock(blow.seconds)
             self.result.jumps += 1
             return
+        if blow.what == "kill helper":
+            self._kill_helpers(blow.actor)
+            return
         cast = self.casts.get(blow.actor)
         if cast is None or not cast.running() or cast.resume_at:
             return
         if blow.what == "kill":
             self._kill(cast)
+        elif blow.what == "help":
+            cast.signal(signal.SIGUSR2)
         elif "stop" in blow.what:
             cast.signal(signal.SIGSTOP)
             self.result.stops += 1
             cast.resume_at = time.monotonic() + blow.seconds
             cast.kill_after = "kill" in blow.what
+
+    def _kill_helpers(self, actor: int) -> None:
+        """Those that the actor has forked so far, whether it lives itself or not."""
+        path = self.stage.directory / HELPERS
+        lines = path.read_text().splitlines() if path.exists() else []
+        for pid in (int(line.split()[1]) for line in lines if line.split()[0] == str(actor)):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(pid) == os.getpgrp() and pid not in {one.pid for one in self.casts.values()}:
+                    os.kill(pid, signal.SIGKILL)
 
     def _kill(self, cast: Cast) -> None:
         self.killed.add(cast.actor.number)

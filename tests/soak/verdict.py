@@ -7,11 +7,13 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
-from soak.books import LETTER, Books, Origin, Send, Subscription
+from soak.attached import judge_attached, spans
+from soak.books import ANSWER, LETTER, Books, Origin, Send, Subscription
 from soak.grouped import judge_group
 from soak.ledger import Entry
-from soak.message import DEAD_KIND, DEAD_SYSTEM, DENIED, matches, topic
-from soak.plan import Actor, Round
+from soak.message import DEAD_KIND, DEAD_SYSTEM, DENIED, answer_topic, matches, topic
+from soak.plan import Round
+from soak.roles import Actor
 
 SHOWN = 5  # of violations of one sort
 
@@ -57,8 +59,8 @@ class World:
         """System and kind."""
         found = self._topics.get(origin)
         if found is None:
-            dead = origin[0] == LETTER
-            found = (DEAD_SYSTEM, DEAD_KIND) if dead else topic(self.plan.traffic, origin[1], origin[2])
+            own = {LETTER: (DEAD_SYSTEM, DEAD_KIND), ANSWER: answer_topic(origin[2])}
+            found = own.get(origin[0]) or topic(self.plan.traffic, origin[1], origin[2])
             self._topics[origin] = found
         return found
 
@@ -77,6 +79,7 @@ def judge(plan: Round, actors: dict[int, Actor], entries: dict[int, list[Entry]]
     """Judges a round by its ledgers; ``killed`` are those who did not end by themselves."""
     books = Books(actors, entries, killed)
     verdict = Verdict(books.figures())
+    verdict.violations += judge_attached(span for number in actors for span in spans(number, entries[number]))
     for bus in books.buses():
         world = World(plan, books, bus)
         found = [*world.conflicts, *_judge_sends(world)]
@@ -111,7 +114,7 @@ def _judge_sends(world: World) -> list[str]:
     latest: dict[int, tuple[int, int]] = {}
     for sequence in world.order:
         origin = world.places[sequence]
-        if origin[0] == LETTER:
+        if origin[0] in (LETTER, ANSWER):
             continue
         _, publisher, number = origin
         if origin in seen:
