@@ -205,6 +205,7 @@ def test_a_signal_in_a_fork(bus: Bus) -> None:
 PID = os.getpid()
 
 
+@pytest.mark.release  # AddressSanitizer of gcc 12 hangs in a child that is forked while another thread allocates
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_forks_while_others_subscribe_and_close(name: str) -> None:
     """A child that is forked in any moment of its parent's subscribing and closing keeps no slot of it."""
