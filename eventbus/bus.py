@@ -6,7 +6,7 @@ import contextlib
 import functools
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 from eventbus import patterns
@@ -17,7 +17,7 @@ from eventbus.core.reader import LATEST, SubscriptionHandle
 from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
-from eventbus.group import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, MAX_DELIVERIES, Member, make_group
+from eventbus.group import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, MAX_DELIVERIES, Member, make_group, room_for_member
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, reply_system, result_of, unanswered
 from eventbus.sending import Sender
@@ -124,7 +124,7 @@ class Bus(Sender):
         fetch = self._check_member(group, overflow, prefetch)
         made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
         with handle.joining():
-            with _room_for_member(bus, group):
+            with room_for_member(bus, group):
                 number = make_group(bus, group, system, kind or "**", first, None)
             handle.join(*texts, start=LATEST, spin=seconds, blocking=False, group=number)
             self._subscriptions[id(made)] = made
@@ -382,18 +382,6 @@ def _reopen(name: str, options: dict[str, Any]) -> Bus:
     bus._finalizer.detach()
     bus._finalize(_leave_forgotten, weakref.ref(bus._open_handle()))
     return bus
-
-
-@contextlib.contextmanager
-def _room_for_member(bus: Attachment, group: str) -> Iterator[None]:
-    """Whoever makes a group has a slot and a descriptor for itself: without a member it would hold publishers back."""
-    if bus.has_group(group):
-        yield
-        return
-    taken = SubscriptionHandle(bus)  # which leaves with the last reference to it
-    taken.join("", "", group, start=LATEST, spin=0, blocking=False)
-    yield
-    taken.leave()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
-from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
+from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, LATEST, SubscriptionHandle
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -58,6 +59,18 @@ def make_group(bus: Attachment, name: str, system: str, kind: str, start: int, m
             limit=native.GROUPS,
         )
     return native.checked(number, bus.what)
+
+
+@contextlib.contextmanager
+def room_for_member(bus: Attachment, group: str) -> Iterator[None]:
+    """Whoever makes a group has a slot and a descriptor for itself: without a member it would hold publishers back."""
+    if bus.has_group(group):
+        yield
+        return
+    taken = SubscriptionHandle(bus)  # which leaves with the last reference to it
+    taken.join("", "", group, start=LATEST, spin=0, blocking=False)
+    yield
+    taken.leave()
 
 
 class Member(Subscription):

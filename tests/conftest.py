@@ -44,7 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from what it runs in the background, and from all that this starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "release: runs the release build, in a process of its own or as a file, or what hangs in a sanitizer")
+    config.addinivalue_line(
+        "markers", "release: runs the release build, in a process of its own or as a file, or what hangs in a sanitizer"
+    )
 
 
 PACKAGES = re.compile(r"\W*apt-get install ((?:[a-z0-9][a-z0-9.+-]* ?)+)")
