@@ -91,6 +91,7 @@ static void die(int point)
     atomic_fetch_add(&deaths, 1);
     if (point >= 0) atomic_fetch_add(&died_at[point], 1);
     die_with(me.sub);
+    if (point >= 0) pthread_mutex_unlock(&me.sub->turn); /* the process, whose death would end it, lives on */
     longjmp(me.grave, 1);
 }
 
