@@ -17,10 +17,14 @@ def holders(fd: int, slot: int | None = None) -> list[int]:
     """The pids of processes that hold a lock through a descriptor of the same file: on the byte of a slot, or any.
 
     One that was forked without libc is among them: it shares the locks of the process that it was forked from. Other
-    users' processes, and those of other PID namespaces, cannot be seen.
+    users' processes, and those of other PID namespaces, cannot be seen. A bus that another thread leaves meanwhile has
+    no descriptor any more, and so nobody to be named.
     """
     byte = None if slot is None else SLOT_BYTE + slot
-    file = os.fstat(fd)
+    try:
+        file = os.fstat(fd)
+    except OSError:
+        return []
     pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
     return sorted(pid for pid in pids if any(byte in (None, held) for held in _locked(pid, file)))
 

@@ -326,6 +326,8 @@ class Play:
             return [one for one in os.listdir(SHARED_MEMORY) if one.startswith(f"eventbus.{self.stage.name}")]
 
         problems = self.result.violations
+        with contextlib.suppress(FileNotFoundError):  # a maker looks for itself, unless it was killed in the middle
+            eventbus.unlink(f"{self.stage.name}-big")
         dies = not self.plan.persist and self.plan.number % 4 == 0
         if bool(left()) != (self.plan.persist or dies):
             problems.append(f"after the last one has left there is {left() or 'nothing'}")

@@ -53,12 +53,17 @@ class Storm:
             self._exposed = False
 
     def again(self, call: Callable[[], _T]) -> _T:
-        """The call, exposed, as often as it takes until it is not interrupted."""
-        while True:
-            try:
-                return self.exposed(call)
-            except Boom:
-                continue
+        """The call, exposed, as often as it takes until it is not interrupted: each time the storm abates, as on a busy
+        machine the call may last longer than it ever pauses."""
+        every = self._every
+        try:
+            while True:
+                try:
+                    return self.exposed(call)
+                except Boom:
+                    self._every *= 2
+        finally:
+            self._every = every
 
     def _arm(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, max(0.0001, self._dice.expovariate(1 / self._every)))
