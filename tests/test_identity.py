@@ -40,6 +40,15 @@ def test_identity(name: str) -> None:
         bus.identity  # noqa: B018
 
 
+def test_a_bus_that_a_thread_has_left_meanwhile_names_nobody(bus: Bus) -> None:
+    """Whoever makes a sentence about a full ring may find the bus left: then it is without pids, and no other error."""
+    handle = bus._handle
+    assert handle is not None
+    assert holders(handle.roster_fd) == [os.getpid()]
+    bus.close()
+    assert holders(handle.roster_fd) == []
+
+
 def fill(bus: Bus) -> None:
     """Sends more than the ring holds."""
     for _ in range(20):

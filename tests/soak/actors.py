@@ -30,6 +30,7 @@ from soak.roles import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Offspr
 PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
 PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
 LIFETIME = 240  # seconds after which an actor ends itself, should nobody be left to do it
+NEVER = (1 << 31) - 1  # times that a test point is passed before anybody dies there
 HELPING = 1.5  # seconds that a helper lives at most
 HELPERS = "helpers"  # the file that says who has forked which of them
 _IDENTITY_AT = 24  # the random identity in a roster's signature
@@ -146,12 +147,13 @@ def held(name: str) -> list[str]:
 
 
 def arm(part: Part) -> None:
-    """With a core that has test points, two actors in three may die or stand still for a moment at one of them."""
-    if (
-        not hasattr(lib, "eb_test_arm")
-        or isinstance(part.actor, (Keeper, Finisher, Nursery))
-        or part.dice.random() > 0.67
-    ):
+    """With a core that has test points, two actors in three may die or stand still for a moment at one of them, and at
+    none that the process was armed with which has forked it."""
+    if not hasattr(lib, "eb_test_arm"):
+        return
+    for point in range(lib.eb_test_point_count()):
+        lib.eb_test_arm(point, signal.SIGKILL, NEVER)
+    if isinstance(part.actor, (Keeper, Finisher, Nursery)) or part.dice.random() > 0.67:
         return
     point = part.dice.randrange(lib.eb_test_point_count())
     number = part.dice.choice((signal.SIGKILL, signal.SIGSTOP))
