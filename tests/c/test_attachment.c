@@ -356,13 +356,15 @@ static void nobody_outlives_its_death(void)
     fflush(stdout);
     pid_t parent = fork();
     if (parent == 0) {
-        join(bus, EB_LATEST, true);
+        eb_subscription *sub = join(bus, EB_LATEST, true);
         eb_fork_ends();
         pid_t helper = fork();
         if (helper == 0) {
             close(line[1]);
             char end;
-            _exit(read(line[0], &end, 1) != 0); /* until the test ends the line */
+            ssize_t got = read(line[0], &end, 1); /* until the test ends the line */
+            eb_subscription_free(sub);
+            _exit(got != 0);
         }
         kill(getpid(), SIGKILL);
     }
@@ -391,10 +393,12 @@ static void a_child_without_a_descriptor_says_why(void)
         count++;
     fflush(stdout);
     pid_t child = fork_for_python();
-    if (child == 0)
-        _exit(put(bus, 0, 1) == EB_ORPHAN && eb_bus_error(bus) == EMFILE && eb_bus_leave(bus, EB_POLL) == EB_ORPHAN
-                  ? 0
-                  : 1);
+    if (child == 0) {
+        bool told = put(bus, 0, 1) == EB_ORPHAN && eb_bus_error(bus) == EMFILE;
+        told = told && eb_bus_leave(bus, EB_POLL) == EB_ORPHAN;
+        eb_bus_free(bus);
+        _exit(told ? 0 : 1);
+    }
     int status = 0;
     waitpid(child, &status, 0);
     while (count > 0)
