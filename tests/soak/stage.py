@@ -21,6 +21,7 @@ from eventbus._eventbus import lib
 import eventbus
 from soak import ledger
 from soak.actors import DRAIN, FINISH, HELPERS, LEAVE, Stage, live
+from soak.forks import LONGEST
 from soak.guests import SHARED_MEMORY, perform
 from soak.ledger import Kind
 from soak.plan import Blow, Round
@@ -300,15 +301,25 @@ class Play:
         self._check_leftovers()
 
     def _await_end(self, *kinds: type[Actor], but: int = 0) -> None:
-        everybody = Actor in kinds
+        everybody, late = Actor in kinds, time.monotonic() + LONGEST
 
         def ended() -> bool:
             self._register_nested()
             mine = [one for one in self.casts.values() if isinstance(one.actor, kinds) and one.actor.number != but]
             others = _children() - {one.pid for one in self.casts.values() if one.actor.number == but}
+            if everybody and time.monotonic() > late:
+                for pid in others & self._helpers():
+                    os.kill(
+                        pid, signal.SIGKILL
+                    )  # CPython may wait there for a thread that the fork left behind
             return not any(cast.running() for cast in mine) and not (everybody and others)
 
         self._wait(ended)
+
+    def _helpers(self) -> set[int]:
+        """The pids of all that were forked in C."""
+        book = self.stage.directory / HELPERS
+        return {int(line.split()[1]) for line in book.read_text().splitlines()} if book.exists() else set()
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         begin = time.monotonic()
