@@ -102,7 +102,7 @@ int eb_bus_enter(eb_bus *bus, int64_t deadline)
     int status = eb_door_enter(&bus->roster.file, deadline);
     if (status != EB_OK) return status;
     go_inside(bus);
-    bool named = eb_bus_is_named(bus);
+    bool named = eb_bus_named(bus);
     EB_TEST_POINT(looked_up_again);
     return named ? EB_OK : EB_NOTHING;
 }
@@ -204,7 +204,7 @@ static void stop(eb_bus *bus)
 static void finish(eb_bus *bus)
 {
     bool last = bus->inside && eb_bus_alone(bus) && atomic_load(&bus->roster.header->persist) != 1;
-    if (last && eb_bus_is_named(bus)) eb_bus_remove(bus); /* else it stays behind as abandoned */
+    if (last && eb_bus_named(bus)) eb_bus_remove(bus); /* else it stays behind as abandoned */
     bus->leaving = false;
     let_go(bus);
 }
@@ -242,7 +242,7 @@ int eb_bus_leave(eb_bus *bus, int64_t deadline)
 static void discard(eb_bus *bus)
 {
     bus->inside = bus->inside || eb_door_enter(&bus->roster.file, EB_POLL) == EB_OK;
-    if (bus->inside && eb_bus_alone(bus) && eb_bus_is_named(bus)) eb_bus_remove(bus);
+    if (bus->inside && eb_bus_alone(bus) && eb_bus_named(bus)) eb_bus_remove(bus);
 }
 
 void eb_bus_free(eb_bus *bus)

@@ -213,7 +213,7 @@ static void path_of(const eb_bus *bus, const char *segment, char *path)
 }
 
 /* Whether the name still means the segment that we have. One without a name, as tests make it, is always meant. */
-bool eb_bus_is_named(const eb_bus *bus)
+int eb_bus_named(const eb_bus *bus)
 {
     char path[EB_PATH_BYTES], full[EB_PATH_BYTES + sizeof EB_SHARED_MEMORY];
     struct stat seen;
@@ -222,11 +222,6 @@ bool eb_bus_is_named(const eb_bus *bus)
     snprintf(full, sizeof full, "%s%s", EB_SHARED_MEMORY, path);
     bool there = lstat(full, &seen) == 0;
     return there && seen.st_dev == bus->roster.file.device && seen.st_ino == bus->roster.file.inode;
-}
-
-int eb_bus_named(const eb_bus *bus)
-{
-    return eb_bus_is_named(bus);
 }
 
 void eb_bus_identity(const eb_bus *bus, uint64_t *identity)

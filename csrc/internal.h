@@ -346,7 +346,6 @@ int eb_bus_adopt(eb_bus *bus, eb_subscription *sub);
 void eb_bus_disown(eb_bus *bus, eb_subscription *sub);
 eb_subscription *eb_bus_hold_first(eb_bus *bus);
 void eb_bus_let_go_of(eb_subscription *sub);
-bool eb_bus_is_named(const eb_bus *bus);
 int eb_bus_take_mutex(eb_bus *bus, int64_t deadline);
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_roster(eb_bus *bus);

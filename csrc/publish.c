@@ -217,7 +217,7 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
     if (status == EB_OK) status = try_publish(bus, what, deadline);
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
-    if (!eb_bus_is_named(bus)) return EB_REMOVED;
+    if (!eb_bus_named(bus)) return EB_REMOVED;
     if (eb_over(deadline)) return eb_bus_reap(bus) > 0 ? try_publish(bus, what, deadline) : EB_FULL;
     await_room(bus, what->bytes + 8, deadline);
     return EB_INTERRUPTED;

@@ -25,6 +25,8 @@ from eventbus.subscription import Subscription, checked_name, checked_spin, chec
 
 SEND_TIMEOUT = 5.0
 
+Hears = Callable[[str, str], bool]  # whether a system and a kind are heard
+
 _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
 
@@ -112,15 +114,10 @@ class Bus(Sender):
             self._guard.check_subscribe(wanted)
         hears = self._hearing(wanted, wanted_kind)
         texts = (system, kind or "**", label)
+        if group is None:
+            return self._alone(texts, hears, start=first, spin=seconds, blocking=overflow == "block")
         bus = self._live_handle()
         handle = SubscriptionHandle(bus)
-        made: Subscription
-        if group is None:
-            made = Subscription(handle, label, hears, self._answer)
-            with handle.joining():
-                handle.join(*texts, start=first, spin=seconds, blocking=overflow == "block")
-                self._subscriptions[id(made)] = made
-            return made
         fetch = self._check_member(group, overflow, prefetch)
         made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
         with handle.joining():
@@ -214,14 +211,21 @@ class Bus(Sender):
 
     def _listen(self, system: str) -> Subscription:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
-        handle, label = SubscriptionHandle(self._live_handle()), checked_name(None, "request")
-        made = Subscription(handle, label, lambda heard, _: heard == system, self._answer)
+        texts = (system, "**", checked_name(None, "request"))
+        return self._alone(texts, lambda heard, _: heard == system, start=LATEST, spin=None, blocking=True)
+
+    def _alone(
+        self, texts: tuple[str, str, str], hears: Hears, start: int, spin: float | None, blocking: bool
+    ) -> Subscription:
+        """A subscription that is no member of a group; ``texts`` are its patterns and its name."""
+        handle = SubscriptionHandle(self._live_handle())
+        made = Subscription(handle, texts[2], hears, self._answer)
         with handle.joining():
-            handle.join(system, "**", label, start=LATEST, spin=None, blocking=True)
+            handle.join(*texts, start=start, spin=spin, blocking=blocking)
             self._subscriptions[id(made)] = made
         return made
 
-    def _hearing(self, wanted: patterns.Pattern, wanted_kind: patterns.Pattern | None) -> Callable[[str, str], bool]:
+    def _hearing(self, wanted: patterns.Pattern, wanted_kind: patterns.Pattern | None) -> Hears:
         guard = self._guard
 
         def hears(system: str, kind: str) -> bool:

@@ -224,10 +224,6 @@ class Attachment:
         """From now on the bus outlives its last process."""
         lib.eb_bus_persist(self.pointer)
 
-    def interrupt(self) -> None:
-        """Whoever waits in it for room or for subscribers returns at once, now and later."""
-        lib.eb_bus_interrupt(self.pointer)
-
     def leave(self) -> int:
         """Leaves the bus; the last process out removes the segments, unless the bus persists. Nothing if it has left.
 

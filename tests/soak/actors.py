@@ -161,18 +161,23 @@ def arm(part: Part) -> None:
     lib.eb_test_arm(point, number, part.dice.choice((1, 2, 5, 50, 500)))
 
 
+def speak_into(log: Path) -> None:
+    """What this process and its faults say goes there, where it stands too when SIGUSR1 asks. No Ctrl-C ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    faulthandler.enable(2)
+    faulthandler.register(signal.SIGUSR1, 2)
+
+
 def live(stage: Stage, actor: Actor, work: Callable[[Part], None], inherited: Bus | None = None) -> NoReturn:
     """The life of an actor's process; its last entry says that it ended by itself, but for what may follow."""
     try:
         signal.alarm(LIFETIME)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        log = os.open(stage.directory / f"{actor.number}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        faulthandler.enable(2)
-        faulthandler.register(signal.SIGUSR1, 2)
+        speak_into(stage.directory / f"{actor.number}.log")
         part = Part(stage, actor, inherited)
         signal.signal(signal.SIGUSR2, lambda *_: part.help())
         part.ledger.write(entry(Kind.START, a=os.getpid()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import functools
 import gc
 import mmap
@@ -22,7 +21,7 @@ from typing import NoReturn
 
 import eventbus
 from eventbus import Bus, ClosedError, Event, Subscription, UnavailableError
-from soak.actors import held, identity
+from soak.actors import held, identity, speak_into
 from soak.forks import MANNERS, fall_off, start_helper
 from soak.ledger import Kind, Ledger, entry
 from soak.storm import Boom, Storm
@@ -86,14 +85,7 @@ def live(ground: Ground, number: int, life: int) -> NoReturn:
     """The life of a process; every word of it is in its ledger, what went wrong in its faults."""
     try:
         signal.alarm(0)
-        for ending in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(ending, signal.SIG_IGN)
-        log = os.open(ground.directory / f"{number}-{life}.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        faulthandler.enable(2)
-        faulthandler.register(signal.SIGUSR1, 2)
+        speak_into(ground.directory / f"{number}-{life}.log")
         warnings.simplefilter("ignore")  # of buses that are dropped, and of what a helper may not close
         sys.unraisablehook = lambda _: None  # the handler raises in destructors too
         _Rusher(ground, f"{number}/{life}", None, GENERATIONS).last(number)

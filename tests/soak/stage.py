@@ -238,9 +238,7 @@ class Play:
 
     def _kill_helpers(self, actor: int) -> None:
         """Those that the actor has forked so far, whether it lives itself or not."""
-        path = self.stage.directory / HELPERS
-        lines = path.read_text().splitlines() if path.exists() else []
-        for pid in (int(line.split()[1]) for line in lines if line.split()[0] == str(actor)):
+        for pid in (pid for pid, forker in self._helpers().items() if forker == actor):
             with contextlib.suppress(ProcessLookupError):
                 if os.getpgid(pid) == os.getpgrp() and pid not in {one.pid for one in self.casts.values()}:
                     os.kill(pid, signal.SIGKILL)
@@ -308,18 +306,17 @@ class Play:
             mine = [one for one in self.casts.values() if isinstance(one.actor, kinds) and one.actor.number != but]
             others = _children() - {one.pid for one in self.casts.values() if one.actor.number == but}
             if everybody and time.monotonic() > late:
-                for pid in others & self._helpers():
-                    os.kill(
-                        pid, signal.SIGKILL
-                    )  # CPython may wait there for a thread that the fork left behind
+                for pid in others & self._helpers().keys():
+                    os.kill(pid, signal.SIGKILL)  # CPython may wait there for a thread that the fork left behind
             return not any(cast.running() for cast in mine) and not (everybody and others)
 
         self._wait(ended)
 
-    def _helpers(self) -> set[int]:
-        """The pids of all that were forked in C."""
+    def _helpers(self) -> dict[int, int]:
+        """The pids of all that were forked in C, and which actor forked each."""
         book = self.stage.directory / HELPERS
-        return {int(line.split()[1]) for line in book.read_text().splitlines()} if book.exists() else set()
+        lines = book.read_text().splitlines() if book.exists() else []
+        return {int(pid): int(forker) for forker, pid in map(str.split, lines)}
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         begin = time.monotonic()
