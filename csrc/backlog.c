@@ -1,4 +1,4 @@
-/* What waits for a subscription, or for the group of a member. */
+/* What waits for a subscription, or for the group of a member; and for whoever has a slot, as others see it. */
 #include "internal.h"
 
 /* Counts the events heard from the next one to what is committed now, beside a receiver that may be taking them. */
@@ -37,4 +37,35 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
         walk->count += verdict == EB_HEARD;
     }
     return EB_OK;
+}
+
+int64_t eb_waiting(const eb_bus *bus, uint32_t slot)
+{
+    const eb_ring *ring = &bus->ring;
+    eb_hearing hearing = {.owner = 0};
+    bool alone;
+    const eb_group *group = eb_slot_group(&bus->roster, slot, &alone);
+    uint64_t position = atomic_load(group ? &group->cursor : &bus->roster.header->slots[slot].position);
+    uint64_t start = group ? atomic_load(&group->start) : 0, sequence;
+    uint64_t committed = atomic_load(&ring->header->committed);
+    int64_t count = 0;
+    if (!eb_hearing_of(&bus->roster, slot, &hearing)) return 0;
+    if (committed - position > ring->capacity || position % 8 != 0) {
+        if (group) return eb_damaged("the cursor of a group is impossible");
+        eb_ring_oldest(ring, &position, &sequence);
+    }
+    while ((int64_t)(committed - position) > 0) {
+        eb_record record;
+        int status = eb_ring_read(ring, position, committed, &record);
+        bool heard = status == EB_OK && record.sequence >= start && eb_hears_record(bus, &hearing, &record, position);
+        if (eb_ring_lapped(ring, position)) { /* [lap]: begin again where the ring begins now */
+            eb_ring_oldest(ring, &position, &sequence);
+            count = 0;
+            continue;
+        }
+        if (status != EB_OK) return status;
+        count += heard;
+        position += record.bytes;
+    }
+    return count;
 }

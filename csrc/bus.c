@@ -75,7 +75,7 @@ static int repair_alone(eb_bus *bus)
         if (atomic_load(&group->open) != 1) continue;
         eb_group_revive(group);
         EB_TEST_POINT(alone_group);
-        status = eb_group_check(group, atomic_load(&header->committed), bus->ring.capacity);
+        status = eb_group_check(group, &header->committed, bus->ring.capacity);
     }
     if (status != EB_OK) return status;
     atomic_store(&header->publish_lock, 0);
@@ -123,6 +123,7 @@ void eb_bus_release(eb_bus *bus)
     if (atomic_fetch_sub(&bus->holders, 1) != 1) return;
     eb_bus_unmap(bus);
     pthread_mutex_destroy(&bus->roster_mutex);
+    free(bus->hearings);
     free(bus);
 }
 

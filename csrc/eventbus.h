@@ -154,7 +154,6 @@ typedef struct {
 } eb_group_terms;
 
 typedef struct {
-    uint64_t backlog; /* events between its cursor and the committed position */
     uint64_t redelivered;
     uint64_t dead;
     uint32_t slot;
@@ -168,6 +167,7 @@ typedef struct {
 typedef struct {
     uint32_t slot;
     uint32_t events;
+    uint64_t sequence; /* of the first one */
     uint64_t deliveries;
     uint64_t held_ns;
 } eb_claim_info;
@@ -185,12 +185,11 @@ typedef struct {
 } eb_stats;
 
 typedef struct {
-    uint64_t backlog; /* events between its cursor and the committed position */
     uint64_t lost;
     uint32_t pid;
     int gated;
     int sleeping;
-    int group; /* the number of the group whose member it is, or -1; then it has no backlog of its own */
+    int group; /* the number of the group whose member it is, or -1 */
     char name[64];
     char system[256];
     char kind[256];
@@ -251,6 +250,7 @@ int eb_shutdown(eb_bus *bus, int64_t deadline);
 int eb_closed(const eb_bus *bus);
 int eb_lock_holder(const eb_bus *bus);
 int eb_slowest(eb_bus *bus);
+int64_t eb_waiting(const eb_bus *bus, uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
 int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
 uint32_t eb_roster_epoch(eb_bus *bus);

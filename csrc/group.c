@@ -33,13 +33,11 @@ bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token)
 {
     if (!atomic_compare_exchange_strong(&group->lock, &from, token)) return false; /* [group] */
     EB_TEST_POINT(group_taken_over);
-    uint64_t cursor = atomic_load(&group->cursor);
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         const eb_claim *claim = &group->claims[i];
         uint64_t end = atomic_load(&claim->end);
-        if (atomic_load(&claim->holder) != 0 && (int64_t)(end - cursor) > 0) cursor = end;
+        if (atomic_load(&claim->holder) != 0) eb_cursor_raise(&group->cursor, end);
     }
-    atomic_store(&group->cursor, cursor);
     EB_TEST_POINT(group_mended);
     return true;
 }
@@ -60,10 +58,26 @@ uint32_t eb_claims_used(const eb_group *group)
     return used < EB_CLAIMS ? used : EB_CLAIMS;
 }
 
-/* Whether all positions lie in the ring and in order: `committed - x` is how far back x is. */
-int eb_group_check(const eb_group *group, uint64_t committed, uint64_t capacity)
+/* --- cursors: whoever has the lock moves the group's, and so do publishers over what the group does not hear --- */
+
+bool eb_cursor_move(eb_u64 *cursor, uint64_t from, uint64_t to)
 {
-    uint64_t cursor = committed - atomic_load(&group->cursor);
+    return from == to || atomic_compare_exchange_strong(cursor, &from, to); /* [cursor] [gate] */
+}
+
+/* To `to`, unless it is there or past it. */
+void eb_cursor_raise(eb_u64 *cursor, uint64_t to)
+{
+    uint64_t from = atomic_load(cursor);
+    while ((int64_t)(to - from) > 0 && !eb_cursor_move(cursor, from, to))
+        from = atomic_load(cursor);
+}
+
+/* Whether all positions lie in the ring and in order: `committed - x` is how far back x is. Read after the cursor, it is
+ * never behind it. */
+int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity)
+{
+    uint64_t at = atomic_load(&group->cursor), committed = atomic_load(committed_now), cursor = committed - at;
     if (cursor > capacity || cursor % 8 != 0) return eb_damaged("the cursor of a group is impossible");
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         const eb_claim *claim = &group->claims[i];
@@ -76,16 +90,17 @@ int eb_group_check(const eb_group *group, uint64_t committed, uint64_t capacity)
     return EB_OK;
 }
 
-/* Nothing before it is needed by the group any more. */
-uint64_t eb_group_gate(const eb_group *group, uint64_t committed)
+/* Nothing before it is needed by the group any more. The cursor is read before the claims: those made meanwhile are past it,
+ * and a claim's start before its holder, so that of one that is made anew it may be an older one. [gate] */
+uint64_t eb_group_gate(const eb_group *group)
 {
-    uint64_t longest = committed - atomic_load(&group->cursor);
+    uint64_t gate = atomic_load(&group->cursor);
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         const eb_claim *claim = &group->claims[i];
-        uint64_t lag = committed - atomic_load(&claim->start);
-        if (atomic_load(&claim->holder) != 0 && lag > longest) longest = lag;
+        uint64_t start = atomic_load(&claim->start);
+        if (atomic_load(&claim->holder) != 0 && (int64_t)(start - gate) < 0) gate = start;
     }
-    return committed - longest;
+    return gate;
 }
 
 /* Its number, or EB_NO_SLOT. Then the cursor moves to `end`. */
@@ -103,7 +118,7 @@ int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, 
         EB_TEST_POINT(claim_used);
         atomic_store(&claim->holder, token);
         EB_TEST_POINT(claim_held);
-        atomic_store(&group->cursor, end);
+        eb_cursor_raise(&group->cursor, end);
         EB_TEST_POINT(claim_cursor);
         return i;
     }

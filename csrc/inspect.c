@@ -61,17 +61,6 @@ static void copy_text(char *to, const _Atomic char *from, size_t length, size_t 
     to[length] = 0;
 }
 
-static uint64_t next_sequence(const eb_ring *ring)
-{
-    uint64_t oldest, committed, next;
-    do {
-        oldest = atomic_load(&ring->header->oldest); /* before the committed position, so never ahead of it */
-        committed = atomic_load(&ring->header->committed);
-        next = eb_ring_sequence_at(ring, committed);
-    } while (eb_ring_lapped(ring, committed) && (int64_t)(committed - oldest) >= 0); /* else damaged: any number */
-    return next;
-}
-
 static bool is_raised(const eb_bus *bus, uint32_t slot, uint32_t group)
 {
     const eb_roster_header *header = bus->roster.header;
@@ -86,12 +75,9 @@ int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
     const eb_slot_t *from = &bus->roster.header->slots[slot];
     uint64_t owner = atomic_load(&from->owner);
     if (!eb_slot_alive(&bus->roster, slot)) return 0;
-    uint64_t next = next_sequence(&bus->ring);
-    uint64_t sequence = atomic_load(&from->sequence);
     uint32_t group = atomic_load(&from->group) - 1;
     bool member = group < EB_GROUPS;
-    *out = (eb_subscriber_info){.backlog = next > sequence && !member ? next - sequence : 0,
-                                .lost = atomic_load(&from->lost),
+    *out = (eb_subscriber_info){.lost = atomic_load(&from->lost),
                                 .pid = atomic_load(&from->pid),
                                 .gated = (owner & EB_SLOT_GATED) != 0,
                                 .sleeping = is_raised(bus, slot, group),
@@ -139,15 +125,7 @@ int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
 {
     if (group >= EB_GROUPS || atomic_load(&group_at(bus, group)->open) != 1) return 0;
     const eb_group *from = group_at(bus, group);
-    uint64_t committed, cursor, backlog;
-    do { /* until no member claimed in between: what the group still needs is not overwritten */
-        cursor = atomic_load(&from->cursor);
-        committed = atomic_load(&bus->ring.header->committed);
-        backlog = events_between(bus, cursor, committed);
-    } while (atomic_load(&from->cursor) != cursor);
-    if (committed - cursor > bus->ring.capacity) return eb_damaged("the cursor of a group is impossible");
-    *out = (eb_group_info){.backlog = backlog,
-                           .redelivered = atomic_load(&from->redelivered),
+    *out = (eb_group_info){.redelivered = atomic_load(&from->redelivered),
                            .dead = atomic_load(&from->dead),
                            .slot = atomic_load(&from->slot),
                            .max_deliveries = atomic_load(&from->max_deliveries)};
@@ -177,16 +155,18 @@ int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_in
 {
     if (group >= EB_GROUPS || claim >= EB_CLAIMS) return 0;
     const eb_claim *from = &group_at(bus, group)->claims[claim];
-    uint64_t holder, start, end, events;
+    uint64_t holder, start, end, events, sequence;
     do { /* until its holder did not go on in between */
         holder = atomic_load(&from->holder);
         start = atomic_load(&from->start);
         end = atomic_load(&from->end);
         events = end - start <= bus->ring.capacity ? events_between(bus, start, end) : 0;
+        sequence = start % 8 == 0 ? eb_ring_sequence_at(&bus->ring, start) : 0;
     } while (atomic_load(&from->start) != start || atomic_load(&from->holder) != holder);
     if (holder == 0) return 0;
     *out = (eb_claim_info){.slot = holder == EB_RETURNED ? UINT32_MAX : (uint32_t)(holder & 0xFFF) - 1,
                            .events = (uint32_t)events,
+                           .sequence = sequence,
                            .deliveries = atomic_load(&from->deliveries),
                            .held_ns = passed_since(atomic_load(&from->since))};
     return 1;

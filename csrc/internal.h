@@ -79,6 +79,15 @@ typedef struct {
     uint32_t path_length;
 } eb_record;
 
+/* What is known of the owner of a slot by others: which topics they have looked up, and which of those it hears. */
+typedef struct {
+    uint64_t owner; /* the slot's owner word; 0: nothing is known */
+    uint32_t slot;
+    uint64_t known[EB_TOPICS / 64], heard[EB_TOPICS / 64];
+    char system[EB_NAME_LIMIT + 1];
+    char kind[EB_NAME_LIMIT + 1];
+} eb_hearing;
+
 struct eb_bus {
     eb_ring ring;
     eb_roster roster;
@@ -92,6 +101,7 @@ struct eb_bus {
     eb_kept kept;
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
     eb_subscription *subscriptions;
+    eb_hearing *hearings; /* of every slot, NULL before the first; for whoever has the publish lock */
     eb_file ring_file; /* while it is being opened */
     int64_t byte;      /* of its attachment; 0 for none */
     struct {           /* of the child that is about to be forked */
@@ -143,7 +153,8 @@ struct eb_subscription {
     uint64_t cursor;           /* what we last stored in the slot */
     _Atomic uint64_t position; /* of the next record; before `joined` it is still catching up */
     uint64_t sequence;         /* that record must have */
-    uint64_t joined;           /* from here on the gate protects what a gated subscription reads */
+    uint64_t joined;           /* from here on the gate protects what a gated subscription reads, and */
+    uint64_t joined_sequence;  /* from this one on it loses none */
     uint64_t start;            /* sequences before it are skipped */
     uint32_t topics[2];        /* of the first and the last event of the last batch, and */
     bool to_pass_on;           /* whether others are still to be woken for it */
@@ -186,7 +197,7 @@ void eb_ring_write(eb_ring *ring, uint64_t position, uint64_t sequence, uint64_t
                    const eb_outgoing *event, const char *head, const char *body);
 uint64_t eb_ring_sequence_at(const eb_ring *ring, uint64_t position);
 void eb_ring_commit(eb_ring *ring, uint64_t committed, uint64_t next_sequence);
-void eb_ring_count(eb_ring *ring, uint32_t topic);
+void eb_ring_count(eb_ring *ring, uint32_t topic, uint64_t position);
 int eb_ring_repair(eb_ring *ring);
 int eb_ring_verify(const eb_ring *ring);
 int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record);
@@ -194,6 +205,7 @@ void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *t
 bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
 void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence);
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length);
+uint32_t eb_ring_topics(const eb_ring *ring);
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length);
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);
@@ -247,10 +259,23 @@ bool eb_slot_alive(const eb_roster *roster, uint32_t slot);
 int eb_roster_reap(eb_roster *roster);
 uint32_t eb_roster_used(const eb_roster *roster);
 uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest);
+bool eb_slot_holds_gate(const eb_roster *roster, uint32_t slot);
+eb_group *eb_slot_group(const eb_roster *roster, uint32_t slot, bool *alone);
 void eb_roster_clear(eb_roster *roster);
 bool eb_slot_deaf(const eb_roster *roster, uint32_t slot, uint32_t topic);
 void eb_waiter_raise(eb_roster *roster, uint32_t slot);
 bool eb_waiter_lower(eb_roster *roster, uint32_t slot);
+
+/* matching.c */
+bool eb_means(const char *patterns, const char *name, size_t length);
+
+/* hearing.c */
+bool eb_hearing_of(const eb_roster *roster, uint32_t slot, eb_hearing *hearing);
+bool eb_hears_topic(const eb_bus *bus, eb_hearing *hearing, uint32_t topic);
+bool eb_hears_record(const eb_bus *bus, eb_hearing *hearing, const eb_record *record, uint64_t position);
+
+/* bystanders.c */
+void eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);
 
 /* group.c */
 int eb_group_named(const eb_roster *roster, const char *name);
@@ -258,8 +283,10 @@ uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster);
 bool eb_group_try_lock(eb_group *group, uint64_t token);
 bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token);
 void eb_group_unlock(eb_group *group);
-int eb_group_check(const eb_group *group, uint64_t committed, uint64_t capacity);
-uint64_t eb_group_gate(const eb_group *group, uint64_t committed);
+int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity);
+bool eb_cursor_move(eb_u64 *cursor, uint64_t from, uint64_t to);
+void eb_cursor_raise(eb_u64 *cursor, uint64_t to);
+uint64_t eb_group_gate(const eb_group *group);
 uint32_t eb_claims_used(const eb_group *group);
 int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now);
 int eb_claim_returned(const eb_group *group, uint64_t committed);

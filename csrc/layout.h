@@ -79,7 +79,7 @@
 #include "eventbus.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 2u
+#define EB_FORMAT 3u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -112,6 +112,8 @@ typedef struct {
     _Atomic uint8_t kind_length;
     uint16_t unused;
     eb_u64 count;
+    eb_u64 last; /* where its last record begins, once there is one */
+    uint64_t room;
 } eb_topic_entry;
 
 typedef struct {
@@ -128,6 +130,7 @@ typedef struct {
 
     _Alignas(2 * EB_LINE) eb_u64 gate; /* as last computed; never past a gated cursor */
     eb_u64 inline_count;
+    eb_u64 inline_last; /* as of a topic */
     eb_u32 topic_count;
 
     _Alignas(4096) eb_topic_entry topics[EB_TOPICS];
@@ -152,8 +155,8 @@ typedef struct {
     _Atomic uint8_t kind_length;
     eb_u32 group; /* the number of the group whose member it is, plus 1; else 0 */
 
-    _Alignas(EB_LINE) eb_u64 cursor; /* written by the subscriber only, like the two below */
-    eb_u64 sequence;
+    _Alignas(EB_LINE) eb_u64 cursor; /* by the subscriber, and by publishers over what it does not hear */
+    eb_u64 position; /* where it reads next, for people; written by the subscriber only, like the next */
     eb_u64 lost;
 
     _Alignas(EB_LINE) eb_u32 semaphore; /* 0 or 1; woken through futex(2) */
@@ -229,7 +232,7 @@ static_assert(offsetof(eb_ring_header, committed) == 256, "committed has its lin
 static_assert(offsetof(eb_ring_header, oldest) == 384, "oldest has its line pair to itself");
 static_assert(offsetof(eb_ring_header, gate) == 512, "publishers' own words");
 static_assert(offsetof(eb_ring_header, topics) == 4096, "the topic table begins a page");
-static_assert(sizeof(eb_topic_entry) == 16, "four entries a line");
+static_assert(sizeof(eb_topic_entry) == 32, "two entries a line");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
 static_assert(sizeof(eb_slot_t) == 1280, "whole lines");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");

@@ -20,7 +20,6 @@ static uint64_t place_group(eb_bus *bus, uint32_t slot, const eb_group_terms *te
     eb_terms shown = {.system = terms->system, .kind = terms->kind, .name = terms->name, .gated = 1};
     uint64_t position = atomic_load(terms->start == EB_LATEST ? &header->committed : &header->oldest);
     eb_slot_open_group(&bus->roster, slot, &shown, position);
-    atomic_store(&bus->roster.header->slots[slot].sequence, eb_ring_sequence_at(&bus->ring, position));
     uint64_t committed = atomic_load(&header->committed), gate = atomic_load(&header->gate);
     if (committed - position > committed - gate) atomic_store(&header->gate, position); /* never past a gated cursor */
     EB_TEST_POINT(group_gated);

@@ -96,61 +96,67 @@ static void bury(eb_subscription *sub, int64_t now)
 
 /* Claims the next records that are heard, up to `limit`; EB_NOTHING when there are none. Records skipped before the
  * first one stay skipped. */
-static int claim_new(eb_subscription *sub, uint64_t committed, uint32_t limit, int64_t now)
+static int claim_new(eb_subscription *sub, uint32_t limit, int64_t now)
 {
     eb_group *group = sub->group;
     uint64_t position = atomic_load(&group->cursor), start = position, end = position;
+    uint64_t committed = atomic_load(&sub->bus->ring.header->committed); /* [commit], and never behind the cursor */
     uint32_t found = 0;
     int status = EB_OK;
     for (uint32_t looked = 0; position != committed && found < limit && looked < EB_LOOK_RECORDS; looked++) {
         eb_record record;
+        int verdict = EB_UNHEARD;
         status = read_record(sub, position, committed, &record);
+        if (status == EB_OK && record.sequence >= atomic_load(&group->start)) verdict = eb_verdict(sub, &record, position);
+        if (status == EB_OK && verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
+        uint64_t moved = atomic_load(&group->cursor); /* [gate]: what is behind it may have been overwritten */
+        if ((int64_t)(moved - position) > 0) {
+            position = moved;
+            committed = atomic_load(&sub->bus->ring.header->committed);
+            status = EB_OK;
+            continue;
+        }
         if (status != EB_OK) break;
-        int verdict = record.sequence < atomic_load(&group->start) ? EB_UNHEARD : eb_verdict(sub, &record, position);
-        if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
-        if (verdict == EB_UNKNOWN) break;
         if (verdict == EB_HEARD && found++ == 0) start = position;
         position += record.bytes;
         if (verdict == EB_HEARD) end = position;
     }
     if (found > 0) return eb_claim_add(group, sub->token, start, end, (uint64_t)now);
-    atomic_store(&group->cursor, position);
+    eb_cursor_raise(&group->cursor, position);
     EB_TEST_POINT(cursor_skipped);
     return status == EB_OK ? EB_NOTHING : status;
 }
 
 /* Tells publishers how far the group is. [cursor] [space] */
-static void move_gate(eb_subscription *sub, uint64_t committed)
+static void move_gate(eb_subscription *sub)
 {
     eb_roster *roster = &sub->bus->roster;
     eb_slot_t *slot = &roster->header->slots[eb_group_slot(sub->group, roster)];
-    uint64_t gate = eb_group_gate(sub->group, committed) & ~7ull, before = atomic_load(&slot->cursor);
-    if (gate == before) return;
-    atomic_store_explicit(&slot->sequence, eb_ring_sequence_at(&sub->bus->ring, gate), memory_order_relaxed);
-    EB_TEST_POINT(gate_counted);
-    atomic_store(&slot->cursor, gate);
+    uint64_t gate = eb_group_gate(sub->group) & ~7ull, before = atomic_load(&slot->cursor);
+    if ((int64_t)(gate - before) <= 0) return;
+    eb_cursor_raise(&slot->cursor, gate);
     EB_TEST_POINT(claim_gated);
     sub->freed += gate - before;
-    eb_freed(sub, gate == committed);
+    eb_freed(sub, gate == atomic_load(&sub->bus->ring.header->committed));
 }
 
 /* Under the group's lock: a claim for this member, or why there is none. */
 static int choose(eb_subscription *sub, uint32_t limit)
 {
     eb_group *group = sub->group;
-    uint64_t committed = atomic_load(&sub->bus->ring.header->committed); /* [commit] */
+    const eb_ring *ring = &sub->bus->ring;
     int64_t now = eb_now();
-    int status = eb_group_check(group, committed, sub->bus->ring.capacity);
+    int status = eb_group_check(group, &ring->header->committed, ring->capacity);
     if (status != EB_OK) return status;
     bury(sub, now);
-    int found = eb_claim_returned(group, committed);
+    int found = eb_claim_returned(group, atomic_load(&ring->header->committed));
     if (found >= 0) eb_claim_adopt(group, found, sub->token, (uint64_t)now);
-    else found = claim_new(sub, committed, limit, now);
+    else found = claim_new(sub, limit, now);
     if (found >= 0) {
         sub->claim = found;
         sub->handed = sub->delivered = atomic_load(&held(sub)->start);
     }
-    move_gate(sub, committed);
+    move_gate(sub);
     return found >= 0 ? EB_OK : found;
 }
 

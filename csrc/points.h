@@ -9,6 +9,9 @@
     POINT(publish_locked)                                                                                              \
     POINT(repair_taken)                                                                                                \
     POINT(repair_mended)                                                                                               \
+    POINT(bystander_group)                                                                                                \
+    POINT(bystander_gate)                                                                                                 \
+    POINT(bystander_moved)                                                                                                \
     POINT(publish_gated)                                                                                               \
     POINT(oldest_moved)                                                                                                \
     POINT(publish_claimed)                                                                                             \
@@ -70,7 +73,6 @@
     POINT(claim_used)                                                                                                  \
     POINT(claim_held)                                                                                                  \
     POINT(claim_cursor)                                                                                                \
-    POINT(gate_counted)                                                                                                \
     POINT(claim_gated)                                                                                                 \
     POINT(claim_adopted)                                                                                               \
     POINT(claim_deliveries)                                                                                            \

@@ -17,12 +17,12 @@ static uint64_t lag_of(const eb_bus *bus, uint32_t slot)
     return atomic_load(&bus->ring.header->committed) - atomic_load(&bus->roster.header->slots[slot].cursor);
 }
 
-/* Whoever may hear one of the events; and a deaf one that lags by half a ring, whose cursor stands in the way. */
+/* Whoever may hear one of the events; and a deaf one that lags by half a ring and is lapped soon. */
 static bool may_hear(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
 {
     for (int i = 0; i < count; i++)
         if (!eb_slot_deaf(&bus->roster, slot, events[i].topic)) return true;
-    return lag_of(bus, slot) > bus->ring.capacity / 2;
+    return !eb_slot_holds_gate(&bus->roster, slot) && lag_of(bus, slot) > bus->ring.capacity / 2;
 }
 
 static bool lags(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count)
@@ -120,6 +120,7 @@ static int claim(eb_bus *bus, uint64_t need)
     uint64_t committed = atomic_load(&header->committed);
     if (!fits(bus, atomic_load_explicit(&header->gate, memory_order_relaxed), need)) {
         int slowest;
+        eb_move_bystanders(bus, committed, need);
         uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
         atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
         EB_TEST_POINT(publish_gated);
@@ -142,8 +143,8 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
     int status = claim(bus, what->bytes + 8);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_claimed);
-    uint64_t position = atomic_load(&ring->header->committed);
-    uint64_t sequence = eb_ring_sequence_at(ring, position);
+    uint64_t begin = atomic_load(&ring->header->committed), position = begin;
+    uint64_t sequence = eb_ring_sequence_at(ring, begin);
     const char *head = what->head;
     for (int i = 0; i < what->count; i++) {
         const eb_outgoing *event = &what->events[i];
@@ -154,8 +155,11 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
     }
     eb_ring_commit(ring, position, sequence + (uint64_t)what->count);
     EB_TEST_POINT(publish_committed);
-    for (int i = 0; i < what->count; i++)
-        eb_ring_count(ring, what->events[i].topic);
+    position = begin;
+    for (int i = 0; i < what->count; i++) {
+        eb_ring_count(ring, what->events[i].topic, position);
+        position += eb_ring_record_bytes(&what->events[i]);
+    }
     EB_TEST_POINT(publish_counted);
     return EB_OK;
 }

@@ -130,14 +130,17 @@ void eb_ring_commit(eb_ring *ring, uint64_t committed, uint64_t next_sequence)
 }
 
 /* Only the holder of the publish lock adds, so a load and a store are enough; readers want a figure, not an order. */
-void eb_ring_count(eb_ring *ring, uint32_t topic)
+void eb_ring_count(eb_ring *ring, uint32_t topic, uint64_t position)
 {
-    eb_u64 *count = topic == EB_INLINE ? &ring->header->inline_count : &ring->header->topics[topic].count;
+    bool named = topic == EB_INLINE;
+    eb_u64 *count = named ? &ring->header->inline_count : &ring->header->topics[topic].count;
+    atomic_store_explicit(named ? &ring->header->inline_last : &ring->header->topics[topic].last, position,
+                          memory_order_relaxed);
     atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
     EB_TEST_POINT(event_counted);
 }
 
-static uint32_t topic_count(const eb_ring *ring)
+uint32_t eb_ring_topics(const eb_ring *ring)
 {
     uint32_t count = atomic_load_explicit(&ring->header->topic_count, memory_order_acquire); /* [topic] */
     return count < EB_TOPICS ? count : EB_TOPICS;
@@ -146,7 +149,7 @@ static uint32_t topic_count(const eb_ring *ring)
 static uint64_t counted(const eb_ring *ring)
 {
     uint64_t sum = atomic_load_explicit(&ring->header->inline_count, memory_order_relaxed);
-    for (uint32_t i = 0; i < topic_count(ring); i++)
+    for (uint32_t i = 0; i < eb_ring_topics(ring); i++)
         sum += atomic_load_explicit(&ring->header->topics[i].count, memory_order_relaxed);
     return sum;
 }
@@ -163,7 +166,7 @@ static int walk(const eb_ring *ring, uint64_t from, eb_ring *count)
         int status = eb_ring_read(ring, position, committed, &record);
         if (status != EB_OK) return status;
         if (record.sequence != expected++) return eb_damaged("the sequence of the records is broken");
-        if (count && record.sequence >= from) eb_ring_count(count, record.topic);
+        if (count && record.sequence >= from) eb_ring_count(count, record.topic, position);
         position += record.bytes;
     }
     return eb_ring_sequence_at(ring, position) == expected ? EB_OK : eb_damaged("the next sequence is wrong");
@@ -256,7 +259,7 @@ static const char *topic_text(const eb_ring *ring, uint32_t topic, size_t *syste
 /* The number of the topic, or EB_NOTHING. Entries before `from` are known not to be it. */
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length)
 {
-    for (uint32_t i = from; i < topic_count(ring); i++) {
+    for (uint32_t i = from; i < eb_ring_topics(ring); i++) {
         size_t system, kind;
         const char *text = topic_text(ring, i, &system, &kind);
         if (!text) return eb_damaged("a topic's name lies outside of the table");
@@ -268,7 +271,7 @@ int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, si
 /* Whether the table may still have room for names of this length: what it has not any more it never has again. */
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length)
 {
-    uint32_t count = topic_count(ring);
+    uint32_t count = eb_ring_topics(ring);
     if (count == 0 || count == EB_TOPICS) return count == 0;
     const eb_topic_entry *last = &ring->header->topics[count - 1];
     uint64_t used = (uint64_t)last->name_offset + last->system_length + last->kind_length;
@@ -278,7 +281,7 @@ bool eb_ring_topic_fits(const eb_ring *ring, size_t length)
 /* Under the publish lock. Killed before the last store, the entry is not there and its bytes are used again. */
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length)
 {
-    uint32_t count = topic_count(ring);
+    uint32_t count = eb_ring_topics(ring);
     uint64_t used = 0;
     if (count > 0) {
         size_t system, kind;
@@ -300,7 +303,7 @@ int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, si
 /* Writes system and kind into `names` (512 bytes), one after the other. */
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths)
 {
-    if (topic >= topic_count(ring)) return eb_damaged("a record has a topic that is not in the table");
+    if (topic >= eb_ring_topics(ring)) return eb_damaged("a record has a topic that is not in the table");
     size_t system, kind;
     const char *text = topic_text(ring, topic, &system, &kind);
     if (!text) return eb_damaged("a topic's name lies outside of the table");

@@ -24,6 +24,11 @@ static bool holds_gate(uint64_t owner)
     return state_of(owner) == EB_SLOT_GROUP || (state_of(owner) == EB_SLOT_OPEN && (owner & EB_SLOT_GATED));
 }
 
+bool eb_slot_holds_gate(const eb_roster *roster, uint32_t slot)
+{
+    return holds_gate(owner_of(roster, slot));
+}
+
 static uint64_t next_owner(uint64_t owner, unsigned state)
 {
     return ((owner & ~(GENERATION - 1)) + GENERATION) | state;
@@ -50,15 +55,22 @@ void eb_slot_free(eb_roster *roster, uint32_t slot)
     EB_TEST_POINT(slot_freed);
 }
 
-/* Whether an open group has the slot. One whose creator died before the group was open is anybody's. */
+/* The open group that has the slot, or NULL. One whose creator died before the group was open is anybody's. `alone` tells
+ * whether it is a subscriber's. */
+eb_group *eb_slot_group(const eb_roster *roster, uint32_t slot, bool *alone)
+{
+    *alone = state_of(owner_of(roster, slot)) != EB_SLOT_GROUP;
+    for (uint32_t i = 0; i < EB_GROUPS && !*alone; i++) {
+        eb_group *group = &roster->header->groups[i];
+        if (atomic_load(&group->open) == 1 && atomic_load(&group->slot) == slot) return group;
+    }
+    return NULL;
+}
+
 static bool group_owns(const eb_roster *roster, uint32_t slot)
 {
-    if (state_of(owner_of(roster, slot)) != EB_SLOT_GROUP) return false;
-    for (uint32_t i = 0; i < EB_GROUPS; i++) {
-        const eb_group *group = &roster->header->groups[i];
-        if (atomic_load(&group->open) == 1 && atomic_load(&group->slot) == slot) return true;
-    }
-    return false;
+    bool alone;
+    return eb_slot_group(roster, slot, &alone) != NULL;
 }
 
 /* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `file` then holds it. */

@@ -8,10 +8,39 @@ static int go_on_after_lap(eb_subscription *sub)
     eb_ring_oldest(&sub->bus->ring, &position, &sequence);
     if (sequence < sub->sequence) return eb_damaged("the sequence of the records went back");
     uint64_t from = sub->sequence > sub->start ? sub->sequence : sub->start;
-    if (sequence > from) atomic_fetch_add(&sub->lost, sequence - from);
+    uint64_t to = sequence < sub->joined_sequence ? sequence : sub->joined_sequence;
+    if (to > from) atomic_fetch_add(&sub->lost, to - from);
     atomic_store(&sub->position, position);
     sub->sequence = sequence;
     return EB_OK;
+}
+
+/* Publishers have moved our cursor on, over what we do not hear: there, and from there on, nothing is overwritten. Whoever
+ * is still catching up joins there instead. [gate] */
+static int follow(eb_subscription *sub)
+{
+    const eb_ring *ring = &sub->bus->ring;
+    uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed), moved, sequence;
+    do {
+        moved = atomic_load(&sub->slot->cursor);
+        bool later = sub->gated && (int64_t)(moved - sub->cursor) > 0 && moved % 8 == 0;
+        if (!later || atomic_load(&ring->header->committed) - moved > ring->capacity)
+            return eb_damaged("the subscriber slot was overwritten");
+        sequence = eb_ring_sequence_at(ring, moved);
+    } while (atomic_load(&sub->slot->cursor) != moved);
+    sub->cursor = moved;
+    if ((int64_t)(position - sub->joined) < 0) {
+        sub->joined = moved;
+    } else if ((int64_t)(moved - position) > 0) {
+        atomic_store(&sub->position, moved);
+        sub->sequence = sequence;
+    }
+    return EB_OK;
+}
+
+static bool was_moved(const eb_subscription *sub)
+{
+    return sub->gated && atomic_load(&sub->slot->cursor) != sub->cursor;
 }
 
 /* One record: kept as event number *count, skipped, or given up because it was overwritten while we looked. */
@@ -23,19 +52,19 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     bool shared = !sub->gated || (int64_t)(position - sub->joined) < 0;
     eb_record record;
     if (shared && eb_ring_lapped(ring, position)) return go_on_after_lap(sub);
+    if (was_moved(sub)) return follow(sub);
     if (committed - position > ring->capacity) return eb_damaged("the committed position is impossible");
     int status = eb_ring_read(ring, position, committed, &record);
+    int verdict = status == EB_OK && record.sequence >= sub->start ? eb_verdict(sub, &record, position) : EB_UNHEARD;
+    if (was_moved(sub)) return follow(sub);
     if (status == EB_OK && record.sequence != sub->sequence)
         status = eb_damaged("the sequence of the records is broken");
     eb_batch_head before = batch->head;
     uint64_t beside_used = sub->beside_used;
-    bool kept = false;
-    if (status == EB_OK && record.sequence >= sub->start) {
-        int verdict = eb_verdict(sub, &record, position);
-        if (verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
-        if (verdict == EB_HEARD) status = eb_batch_keep(sub, &record, position, *count, shared);
-        kept = verdict == EB_HEARD && status == EB_OK;
-    }
+    if (status == EB_OK && verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
+    if (status == EB_OK && verdict == EB_HEARD) status = eb_batch_keep(sub, &record, position, *count, shared);
+    bool kept = verdict == EB_HEARD && status == EB_OK;
+    if (status == EB_UNDECIDED && was_moved(sub)) return follow(sub);
     EB_TEST_POINT(receive_read);
     if (shared && eb_ring_lapped(ring, position)) { /* [lap]: whatever we read may be another record's bytes */
         batch->head = before;
@@ -54,17 +83,20 @@ static int advance(eb_subscription *sub, uint64_t committed)
 {
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
     eb_slot_t *slot = sub->slot;
-    if (atomic_load(&slot->owner) != sub->owner || atomic_load(&slot->cursor) != sub->cursor)
-        return eb_damaged("the subscriber slot was overwritten");
+    if (atomic_load(&slot->owner) != sub->owner) return eb_damaged("the subscriber slot was overwritten");
     EB_TEST_POINT(receive_copied);
-    atomic_store_explicit(&slot->sequence, sub->sequence, memory_order_relaxed);
+    atomic_store_explicit(&slot->position, position, memory_order_relaxed);
     atomic_store_explicit(&slot->lost, atomic_load(&sub->lost), memory_order_relaxed);
     if ((int64_t)(position - sub->joined) < 0) return EB_OK;
+    EB_TEST_POINT(receive_counted);
+    while (!eb_cursor_move(&slot->cursor, sub->cursor, position)) { /* [cursor] [space] */
+        int status = follow(sub);
+        if (status != EB_OK) return status;
+        if ((int64_t)(sub->cursor - position) >= 0) return EB_OK;
+    }
+    EB_TEST_POINT(receive_advanced);
     sub->freed += position - sub->cursor;
     sub->cursor = position;
-    EB_TEST_POINT(receive_counted);
-    atomic_store(&slot->cursor, position); /* [cursor] [space] */
-    EB_TEST_POINT(receive_advanced);
     eb_freed(sub, position == committed);
     return EB_OK;
 }

@@ -31,11 +31,12 @@ static int place(eb_subscription *sub, int64_t start)
         sub->sequence = eb_ring_sequence_at(ring, position);
     } while (eb_ring_lapped(ring, position));
     sub->joined = sub->cursor = position;
+    sub->joined_sequence = sub->gated ? sub->sequence : UINT64_MAX;
     if (start != EB_LATEST) eb_ring_oldest(ring, &position, &sub->sequence);
     if (start > 0) sub->start = (uint64_t)start;
     if (start > 0 && sub->start < sub->sequence) atomic_store(&sub->lost, sub->sequence - sub->start);
     atomic_store(&sub->position, position);
-    atomic_store(&sub->slot->sequence, sub->sequence);
+    atomic_store(&sub->slot->position, position);
     atomic_store(&sub->slot->lost, atomic_load(&sub->lost));
     EB_TEST_POINT(slot_placed);
     return EB_OK;

@@ -9,10 +9,11 @@ from typing import Any, Final, NoReturn
 
 from eventbus import _fast, patterns
 from eventbus.core import native
-from eventbus.core.attachment import Attachment, Group, Occupant, Route
+from eventbus.core.attachment import Attachment, Route
+from eventbus.core.full import full
 from eventbus.core.holders import holders
 from eventbus.core.native import deadline_after
-from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
+from eventbus.errors import ClosedError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, check_path, dumps, encode
 from eventbus.policy import Guard
 
@@ -121,7 +122,7 @@ class Sender(_fast.Sender):
 
     def _refuse(self, handle: Attachment, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == native.FULL:
-            self._full(handle, seconds)
+            raise full(self._name, handle, seconds)
         if status == native.TOO_LARGE:
             limit = handle.event_limit
             raise InvalidError(
@@ -136,30 +137,6 @@ class Sender(_fast.Sender):
                 f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
             )
         handle.refuse(status)
-
-    def _full(self, handle: Attachment, seconds: float | None) -> NoReturn:
-        slowest = handle.slowest()
-        if isinstance(slowest, Group):
-            members = [one for one in handle.occupants() if one.group == slowest.number]
-            names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
-            raise FullError(
-                f"the bus {self._name!r} stayed full for {seconds} s: the group {slowest.name!r} has {slowest.backlog} "
-                f"events that no member took (members: {names}); add members, or use a larger capacity",
-                group=slowest.name,
-                pids=[one.pid for one in members],
-                backlog=slowest.backlog,
-                timeout=seconds,
-            )
-        if slowest is None:
-            raise FullError(f"the bus {self._name!r} was full for {seconds} s; it has room now, try again")
-        raise FullError(
-            f"the bus {self._name!r} stayed full for {seconds} s: subscriber {slowest.name!r} of process {slowest.pid} "
-            f"has {slowest.backlog} events to receive; {_remedy(handle, slowest)}",
-            name=slowest.name,
-            pid=slowest.pid,
-            backlog=slowest.backlog,
-            timeout=seconds,
-        )
 
     def _send_own(
         self, system: str, kind: str, path: str, data: Any, seconds: float | None, deadline: int | None = None
@@ -201,15 +178,6 @@ class Sender(_fast.Sender):
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle
-
-
-def _remedy(handle: Attachment, slowest: Occupant) -> str:
-    """What to do about a subscriber that does not receive; its process may have left somebody else with its locks."""
-    pids = holders(handle.roster_fd, slowest.slot)
-    if not pids or slowest.pid in pids:
-        return "let it receive or close it, or subscribe with overflow='drop'"
-    names = " and ".join(map(str, pids))
-    return f"that process has ended, but {names}, forked from it without libc's fork, keeps its descriptors: end that"
 
 
 def _check_names(system: str, kind: str, path: str) -> None:

@@ -28,7 +28,7 @@ ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
-    {"core.reader", "core.stats", "request"},
+    {"core.reader", "core.stats", "core.full", "request"},
     {"core.segment"},
     {"sending"},
     {"subscription"},

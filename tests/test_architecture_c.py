@@ -11,11 +11,11 @@ import pytest
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 # From the bottom up; a file calls files of lower rows only.
 CORE = (
-    {"status", "wait", "names", "process"},
+    {"status", "wait", "names", "process", "matching"},
     {"locks", "segment", "ring", "group"},
     {"roster"},
-    {"bus", "batch", "verdicts", "news"},
-    {"late"},
+    {"bus", "batch", "verdicts", "news", "hearing"},
+    {"late", "bystanders"},
     {"attachment"},
     {"publish", "inspect", "make_group", "backlog"},
     {"linger"},

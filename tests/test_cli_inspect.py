@@ -260,7 +260,7 @@ def test_stat_shows_subscribers_and_topics(name: str, capsys: pytest.CaptureFixt
             "system": "orders.*",
             "kind": "**",
             "overflow": "block",
-            "backlog": 3,
+            "backlog": 2,
             "lost": 0,
             "group": None,
             "sleeping": False,

@@ -55,12 +55,20 @@ class Reference:
         need = sum(map(size_of, records)) + 8
         if need > CAPACITY or any(size_of(record) > CAPACITY // 4 for record in records):
             return "invalid"
-        if any(one.blocking and self.used(max(one.next, one.joined)) + need > CAPACITY for one in self.readers):
+        if any(one.blocking and self.used(self.held(one)) + need > CAPACITY for one in self.readers):
             return "full"
         while self.used(self.oldest) + need > CAPACITY:
             self.oldest += 1
         self.records += records
         return "sent"
+
+    def held(self, reader: Reader) -> int:
+        """The first event that it hears and has yet to read, of those that are kept for it."""
+        first, end = max(reader.next, reader.joined), len(self.records) + 1
+        return next((number for number in range(first, end) if self.hears(reader, number)), end)
+
+    def hears(self, reader: Reader, number: int) -> bool:
+        return reader.system in (None, self.records[number - 1][0])
 
     def subscribe(self, system: str | None, blocking: bool, start: Start) -> Reader:
         joined = len(self.records) + 1
@@ -73,13 +81,14 @@ class Reference:
     def waiting(self, reader: Reader) -> list[int]:
         first = max(reader.next, self.oldest, reader.start)
         numbers = range(first, len(self.records) + 1)
-        return [number for number in numbers if reader.system in (None, self.records[number - 1][0])]
+        return [number for number in numbers if self.hears(reader, number)]
 
     def receive(self, reader: Reader, limit: int) -> list[int]:
         taken: list[int] = []
         while len(taken) < limit:
             if not reader.ready:  # reads all there is ahead, and learns what it has lost
-                reader.lost += max(0, self.oldest - max(reader.next, reader.start))
+                gone = min(self.oldest, reader.joined) if reader.blocking else self.oldest
+                reader.lost += max(0, gone - max(reader.next, reader.start))
                 reader.ready, reader.next = self.waiting(reader), len(self.records) + 1
             if not reader.ready:
                 break

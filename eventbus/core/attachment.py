@@ -37,7 +37,6 @@ class Occupant(NamedTuple):
     slot: int
     name: str
     pid: int
-    backlog: int
     lost: int
     system: str
     kind: str
@@ -51,6 +50,7 @@ class Claim(NamedTuple):
 
     slot: int | None
     events: int
+    sequence: int  # of the first one
     deliveries: int
     held: float
 
@@ -64,7 +64,6 @@ class Group(NamedTuple):
     kind: str
     slot: int
     max_deliveries: int
-    backlog: int
     redelivered: int
     dead: int
     claims: tuple[Claim, ...]
@@ -291,7 +290,13 @@ class Attachment:
             return None
         name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
         flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group))
-        return Occupant(slot, name, out.pid, out.backlog, out.lost, system, kind, *flags)
+        return Occupant(slot, name, out.pid, out.lost, system, kind, *flags)
+
+    def waiting(self, one: Occupant | Group) -> int:
+        """How many events it hears and has yet to take; of a member, none: they wait for its group."""
+        if isinstance(one, Occupant) and one.group is not None:
+            return 0
+        return self.checked(int(lib.eb_waiting(self.pointer, one.slot)))
 
     def occupants(self) -> Iterator[Occupant]:
         """Every live subscription."""
@@ -319,7 +324,7 @@ class Attachment:
             name, system, kind = (
                 ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind)
             )
-            counts = (out.slot, out.max_deliveries, out.backlog, out.redelivered, out.dead)
+            counts = (out.slot, out.max_deliveries, out.redelivered, out.dead)
             yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
 
     def _claims(self, group: int) -> Iterator[Claim]:
@@ -327,7 +332,7 @@ class Attachment:
         for number in range(lib.EB_CLAIMS):
             if lib.eb_claim_read(self.pointer, group, number, out):
                 slot = None if out.slot == 0xFFFFFFFF else out.slot
-                yield Claim(slot, out.events, out.deliveries, out.held_ns / 1e9)
+                yield Claim(slot, out.events, out.sequence, out.deliveries, out.held_ns / 1e9)
 
     def roster_epoch(self) -> int:
         """A number that the next coming or going of a subscription changes."""

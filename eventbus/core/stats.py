@@ -9,7 +9,7 @@ from eventbus.core.attachment import Attachment, Claim, Group, Occupant
 
 @dataclass(frozen=True)
 class SubscriberStats:
-    """One live subscription: ``backlog`` counts sequences up to the committed position, heard or not.
+    """One live subscription: ``backlog`` counts the events that it hears and has yet to receive.
 
     A member of a group has no backlog of its own: ``group`` says where to look.
     """
@@ -41,7 +41,7 @@ class GroupStats:
     """One group.
 
     Attributes:
-        backlog: the sequences that no member has claimed.
+        backlog: the events that it hears and that no member has claimed.
         returned: the claims that were given back, or that dead members held.
     """
 
@@ -77,7 +77,7 @@ class BusStats:
     removed: bool  # its name was removed, or means another bus by now
 
 
-_NOTHING = Claim(None, 0, 0, 0.0)
+_NOTHING = Claim(None, 0, 0, 0, 0.0)
 
 
 def read_stats(name: str, handle: Attachment) -> BusStats:
@@ -95,8 +95,8 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,
-        subscribers=tuple(_subscriber_stats(one, names) for one in occupants),
-        groups=tuple(_group_stats(group, occupants) for group in groups),
+        subscribers=tuple(_subscriber_stats(one, handle.waiting(one), names) for one in occupants),
+        groups=tuple(_group_stats(group, handle.waiting(group), occupants) for group in groups),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
         identity=handle.identity,
@@ -104,11 +104,11 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
     )
 
 
-def _subscriber_stats(one: Occupant, groups: dict[int, str]) -> SubscriberStats:
+def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> SubscriberStats:
     return SubscriberStats(
         name=one.name,
         pid=one.pid,
-        backlog=one.backlog,
+        backlog=backlog,
         lost=one.lost,
         system=one.system,
         kind=one.kind,
@@ -118,7 +118,7 @@ def _subscriber_stats(one: Occupant, groups: dict[int, str]) -> SubscriberStats:
     )
 
 
-def _group_stats(group: Group, occupants: tuple[Occupant, ...]) -> GroupStats:
+def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) -> GroupStats:
     held = {claim.slot: claim for claim in group.claims}
     members = [
         MemberStats(one.name, one.pid, claim.events, claim.deliveries, claim.held)
@@ -131,7 +131,7 @@ def _group_stats(group: Group, occupants: tuple[Occupant, ...]) -> GroupStats:
         system=group.system,
         kind=group.kind,
         max_deliveries=group.max_deliveries,
-        backlog=group.backlog,
+        backlog=backlog,
         redelivered=group.redelivered,
         dead=group.dead,
         returned=len(group.claims) - sum(one.group == group.number and one.slot in held for one in occupants),

@@ -29,7 +29,7 @@ static int hear(listener *me, int limit, int64_t deadline, bool gapless)
 /* With nothing left to read, what was received and what was lost are all there was. */
 static void expect_account(const listener *me)
 {
-    uint64_t next = atomic_load(&slot_of(it.bus, me->sub)->sequence);
+    uint64_t next = me->sub->sequence;
     EQUAL("received and lost are all that passed", me->received + eb_lost(me->sub), next - me->from);
 }
 
@@ -42,7 +42,7 @@ static listener listen_from(int64_t start, bool holds, int64_t spin)
         me.sub = subscribe(it.bus, &terms, EB_FOREVER, &status);
     while (!me.sub && (status == EB_INTERRUPTED || status == EB_BUSY));
     EQUAL("a subscription can be made", status, EB_OK);
-    me.from = start > 0 ? (uint64_t)start : atomic_load(&slot_of(it.bus, me.sub)->sequence);
+    me.from = start > 0 ? (uint64_t)start : me.sub->sequence;
     return me;
 }
 

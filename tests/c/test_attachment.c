@@ -350,27 +350,30 @@ static void nobody_outlives_its_death(void)
 {
     named it = name_it("dead");
     eb_bus *bus = create(&it);
-    int line[2];
-    CHECK("there is a line", pipe(line) == 0);
+    int line[2], forked[2];
+    CHECK("there is a line", pipe(line) == 0 && pipe(forked) == 0);
     eb_fork_begins();
     fflush(stdout);
     pid_t parent = fork();
     if (parent == 0) {
         eb_subscription *sub = join(bus, EB_LATEST, true);
+        char word = 0;
         eb_fork_ends();
         pid_t helper = fork();
         if (helper == 0) {
             close(line[1]);
-            char end;
-            ssize_t got = read(line[0], &end, 1); /* until the test ends the line */
+            ssize_t told = write(forked[1], &word, 1);
+            ssize_t got = read(line[0], &word, 1); /* until the test ends the line */
             eb_subscription_free(sub);
-            _exit(got != 0);
+            _exit(told != 1 || got != 0);
         }
-        kill(getpid(), SIGKILL);
+        kill(getpid(), read(forked[0], &word, 1) == 1 ? SIGKILL : SIGABRT); /* not while the helper is being made */
     }
     eb_fork_ends();
     close(line[0]);
     waitpid(parent, NULL, 0);
+    close(forked[0]);
+    close(forked[1]);
     CHECK("the dead one's slot is known", eb_roster_used(&bus->roster) == 1);
     CHECK("and dead", !eb_slot_alive(&bus->roster, 0));
     EQUAL("nobody else is attached", eb_bus_others(bus), 0);

@@ -262,9 +262,11 @@ static void a_cursor_somebody_else_moved_is_noticed(void)
     scene it = scene_small();
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
     put_many(it.peer, 0, 1, 2);
-    atomic_fetch_add(&slot_of(it.bus, sub)->cursor, 8);
+    atomic_fetch_sub(&slot_of(it.bus, sub)->cursor, 8);
     EQUAL("before it is used to free room", next(sub), EB_DAMAGED);
     CHECK("by its name", strstr(eb_detail(), "slot") != NULL);
+    atomic_fetch_add(&slot_of(it.bus, sub)->cursor, 16);
+    EQUAL("also one that was moved on, to where no record begins", next(sub), EB_DAMAGED);
     leave(sub);
     scene_end(&it);
 }

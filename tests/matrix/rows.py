@@ -84,6 +84,7 @@ _locked = Sending(hold=PUBLISH)
 _visible = Sending(hold=PUBLISH, sent=True)
 _mourning = Sending(hold=PUBLISH, owner_dead=True, again=False)
 _lapping = Sending(hold=PUBLISH, lapped=True, full=True)
+_moving = Sending(hold=PUBLISH, lapped=True, full=True, bystanders=True)
 _counting = _visible, Sending(hold=PUBLISH, owner_dead=True)
 _unwoken = Sending(sent=True, sleepers=True, unwoken=True)
 _reaping = Waiting(ROSTER, freed=True)
@@ -150,6 +151,9 @@ ROWS = {
     "repair_mended": who_sends(
         "nothing; the next owner finds nothing left to repair", _mourning, closer=_closing_after_a_death
     ),
+    "bystander_group": who_sends(NOTHING_SENT, _moving),
+    "bystander_gate": who_sends(NOTHING_SENT, _moving),
+    "bystander_moved": who_sends(NOTHING_SENT, _moving),
     "publish_gated": who_sends(NOTHING_SENT, _lapping),
     "oldest_moved": who_sends("fewer old events, which nobody needed", _lapping),
     "publish_claimed": who_sends(NOTHING_SENT, _locked),
@@ -273,7 +277,6 @@ ROWS = {
     "claim_used": _claim_begun,
     "claim_held": _claimed,
     "claim_cursor": _claimed,
-    "gate_counted": _claimed,
     "claim_gated": _claimed,
     "claim_adopted": _claimed,
     "claim_deliveries": _claimed,

@@ -98,6 +98,15 @@ class Sender:
         assert self._survivors.heard == warm + (self.said if self._plan.sent else self.said[:-1])
 
 
+def stand_by(line: Line, name: str) -> list[tuple[int, int]]:
+    """A subscriber, and a group without members, that hear nothing until they may go on; what they hear then."""
+    with eventbus.open(name) as bus, bus.subscribe("quiet") as sub:
+        bus.group("quiet", "quiet")
+        await_go(line)
+        with bus.subscribe("quiet", group="quiet") as member:
+            return [unsealed(one.receive(AT_ONCE)) for one in (sub, member)]
+
+
 def die_in_a_batch(_: Line, name: str) -> None:
     """Dies with the publish lock when its events are visible and not yet counted."""
     bus = eventbus.open(name)
@@ -117,6 +126,7 @@ class Sending:
         new: each event is the first one of its topic.
         lapped: the ring has gone round before.
         full: it sends for ever, and nobody receives.
+        bystanders: others hear nothing of what passes.
         owner_dead: the last owner of the publish lock died in the middle.
         again: whether it comes to its point more than once.
     """
@@ -128,12 +138,14 @@ class Sending:
     new: bool = False
     lapped: bool = False
     full: bool = False
+    bystanders: bool = False
     owner_dead: bool = False
     again: bool = True
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = scene.survivors()
+        quiet = scene.ready(stand_by) if self.bystanders else None
         if self.lapped:
             for _ in range(150):
                 survivors.send()
@@ -170,6 +182,10 @@ class Sending:
         sleeper_tells()
         survivors.send()
         sleeper.kill()
+        if quiet is not None:
+            number = survivors.send("quiet")
+            quiet.say("go")
+            assert quiet.result() == [(SURVIVOR, number)] * 2
         survivors.end()
 
 

@@ -1,0 +1,64 @@
+"""What holds a full ring back: the error that names whoever it is, with what it has."""
+
+from __future__ import annotations
+
+from eventbus.core.attachment import Attachment, Claim, Group, Occupant
+from eventbus.core.holders import holders
+from eventbus.errors import FullError
+
+
+def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
+    """The error for a send that found no room on the bus ``name`` for so long."""
+    slowest = handle.slowest()
+    stayed = f"the bus {name!r} stayed full for {seconds} s"
+    if slowest is None:
+        return FullError(f"the bus {name!r} was full for {seconds} s; it has room now, try again", timeout=seconds)
+    backlog = handle.waiting(slowest)
+    if isinstance(slowest, Occupant):
+        return FullError(
+            f"{stayed}: subscriber {slowest.name!r} of process {slowest.pid} has {backlog} events to receive; "
+            f"{_remedy(handle, slowest)}",
+            name=slowest.name,
+            pid=slowest.pid,
+            backlog=backlog,
+            timeout=seconds,
+        )
+    oldest = min(slowest.claims, key=lambda claim: claim.sequence, default=None)
+    if backlog == 0 and oldest is not None:
+        return _in_hand(stayed, handle, slowest, oldest, seconds)
+    members = [one for one in handle.occupants() if one.group == slowest.number]
+    names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
+    return FullError(
+        f"{stayed}: the group {slowest.name!r} has {backlog} events that no member took (members: {names}); add "
+        "members, or use a larger capacity",
+        group=slowest.name,
+        pids=[one.pid for one in members],
+        backlog=backlog,
+        timeout=seconds,
+    )
+
+
+def _in_hand(stayed: str, handle: Attachment, group: Group, claim: Claim, seconds: float | None) -> FullError:
+    """Nothing waits for the group: what one of its members has in hand is what stands in the way."""
+    member = None if claim.slot is None else handle.occupant(claim.slot)
+    who = f"a dead member of the group {group.name!r}"
+    if member is not None:
+        who = f"member {member.name!r} of process {member.pid}"
+    return FullError(
+        f"{stayed}: {who} has had event {claim.sequence} in hand for {claim.held:.0f} s; use a larger capacity",
+        group=group.name,
+        name=None if member is None else member.name,
+        pid=None if member is None else member.pid,
+        sequence=claim.sequence,
+        held=claim.held,
+        timeout=seconds,
+    )
+
+
+def _remedy(handle: Attachment, slowest: Occupant) -> str:
+    """What to do about a subscriber that does not receive; its process may have left somebody else with its locks."""
+    pids = holders(handle.roster_fd, slowest.slot)
+    if not pids or slowest.pid in pids:
+        return "let it receive or close it, or subscribe with overflow='drop'"
+    names = " and ".join(map(str, pids))
+    return f"that process has ended, but {names}, forked from it without libc's fork, keeps its descriptors: end that"
