@@ -167,6 +167,7 @@ struct eb_subscription {
     uint32_t index;
     eb_file file; /* carries the lock on its slot's byte */
     bool gated;
+    bool drains; /* is lossless, or a member: what it takes makes room */
     eb_group *group; /* NULL, or: the fields below are of its member */
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
@@ -256,6 +257,7 @@ bool eb_token_alive(const eb_roster *roster, uint64_t token);
 void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position);
 void eb_slot_free(eb_roster *roster, uint32_t slot);
 bool eb_slot_alive(const eb_roster *roster, uint32_t slot);
+bool eb_slot_is_left(const eb_roster *roster, uint32_t slot);
 int eb_roster_reap(eb_roster *roster);
 uint32_t eb_roster_used(const eb_roster *roster);
 uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest);
@@ -273,6 +275,15 @@ bool eb_means(const char *patterns, const char *name, size_t length);
 bool eb_hearing_of(const eb_roster *roster, uint32_t slot, eb_hearing *hearing);
 bool eb_hears_topic(const eb_bus *bus, eb_hearing *hearing, uint32_t topic);
 bool eb_hears_record(const eb_bus *bus, eb_hearing *hearing, const eb_record *record, uint64_t position);
+
+/* queue.c */
+uint64_t eb_queue_before(eb_bus *bus, uint64_t share);
+void eb_queue_up(eb_bus *bus, uint64_t need);
+bool eb_queue_leave(eb_bus *bus);
+
+/* share.c */
+#define EB_OUTSIDERS_SHARE(capacity) ((capacity) - (capacity) / 8) /* of who takes nothing from the ring */
+uint64_t eb_share(const eb_bus *bus);
 
 /* bystanders.c */
 void eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);

@@ -83,6 +83,7 @@
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
+#define EB_PLACES 32
 #define EB_WAITER_WORDS (EB_SUBSCRIBERS_LIMIT / 64)
 
 typedef _Atomic uint64_t eb_u64;
@@ -116,6 +117,15 @@ typedef struct {
     uint64_t room;
 } eb_topic_entry;
 
+/* A place of somebody who waits for room. */
+typedef struct {
+    eb_u64 until; /* CLOCK_MONOTONIC: 0 for nobody; the place is given up then, if it is not renewed */
+    eb_u64 ticket; /* whoever has a lower one came before */
+    eb_u64 need;  /* bytes */
+    eb_u64 owner; /* a publisher's token, and */
+    eb_u32 thread; /* its thread */
+} eb_place;
+
 typedef struct {
     eb_signature signature;
 
@@ -129,9 +139,14 @@ typedef struct {
     _Alignas(2 * EB_LINE) eb_u64 oldest;
 
     _Alignas(2 * EB_LINE) eb_u64 gate; /* as last computed; never past a gated cursor */
+    eb_u64 gate_moved;                 /* CLOCK_MONOTONIC: when it was last computed to be another */
+    eb_u32 queued;                     /* places that are taken, at least */
     eb_u64 inline_count;
     eb_u64 inline_last; /* as of a topic */
     eb_u32 topic_count;
+
+    _Alignas(2 * EB_LINE) eb_u64 tickets; /* of the next place */
+    eb_place places[EB_PLACES];
 
     _Alignas(4096) eb_topic_entry topics[EB_TOPICS];
     char heap[EB_HEAP_BYTES];

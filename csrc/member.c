@@ -135,9 +135,16 @@ static void move_gate(eb_subscription *sub)
     uint64_t gate = eb_group_gate(sub->group) & ~7ull, before = atomic_load(&slot->cursor);
     if ((int64_t)(gate - before) <= 0) return;
     eb_cursor_raise(&slot->cursor, gate);
-    EB_TEST_POINT(claim_gated);
     sub->freed += gate - before;
     eb_freed(sub, gate == atomic_load(&sub->bus->ring.header->committed));
+}
+
+/* What is acknowledged frees room at once where publishers wait for it; else they find it when they need it. */
+static void make_room(eb_subscription *sub)
+{
+    if (atomic_load(&sub->bus->roster.header->space.waiters) == 0) return; /* [space] */
+    move_gate(sub);
+    EB_TEST_POINT(room_made);
 }
 
 /* Under the group's lock: a claim for this member, or why there is none. */
@@ -157,6 +164,7 @@ static int choose(eb_subscription *sub, uint32_t limit)
         sub->handed = sub->delivered = atomic_load(&held(sub)->start);
     }
     move_gate(sub);
+    EB_TEST_POINT(claim_gated);
     return found >= 0 ? EB_OK : found;
 }
 
@@ -213,6 +221,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
         eb_claim *claim = held(sub);
         if (!is_holder(sub)) return eb_damaged("a claim was taken from its holder");
         eb_claim_acknowledge(claim, sub->handed);
+        make_room(sub);
         bool last = exhausted(sub);
         int status = copy_claim(sub, last ? 1 : limit);
         if (status != EB_OK) return last && status > 0 ? EB_EXHAUSTED : status;
@@ -240,9 +249,11 @@ int eb_member_ack(eb_subscription *sub)
     eb_batch_head *head = &sub->batch.head;
     if (head->done < head->handed) head->done++;
     eb_claim_acknowledge(claim, position);
-    if (position != atomic_load(&claim->end)) return EB_OK;
-    eb_claim_finish(claim);
-    sub->claim = -1;
+    if (position == atomic_load(&claim->end)) {
+        eb_claim_finish(claim);
+        sub->claim = -1;
+    }
+    make_room(sub);
     return EB_OK;
 }
 

@@ -33,6 +33,9 @@
     POINT(topic_written)                                                                                               \
     POINT(topic_shown)                                                                                                 \
     POINT(shutdown_stored)                                                                                             \
+    POINT(turn_counted)                                                                                                \
+    POINT(turn_taken)                                                                                                  \
+    POINT(turn_left)                                                                                                   \
     POINT(space_wanted)                                                                                                \
     POINT(shutdown_unlocked)                                                                                           \
     POINT(roster_locked)                                                                                               \
@@ -80,6 +83,7 @@
     POINT(claim_reset)                                                                                                 \
     POINT(claim_acknowledged)                                                                                          \
     POINT(claim_finished)                                                                                              \
+    POINT(room_made)                                                                                                   \
     POINT(claim_discounted)                                                                                            \
     POINT(claim_returned)                                                                                              \
     POINT(dead_counted)                                                                                                \

@@ -6,6 +6,7 @@
 
 #define NS_PER_SECOND 1000000000ll
 #define STREAM_NS 5000ull  /* between two events of a stream */
+#define TURN_NS (2 * EB_MILLISECOND) /* how often who waits for others to have their turn looks again */
 #define LOOK_NS 1000000ull /* how often a stream looks whether its publisher's descriptor is still there */
 
 /* --- wake --- */
@@ -108,23 +109,28 @@ static int measure(const eb_bus *bus, eb_publication *what)
     return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
 }
 
-static bool fits(const eb_bus *bus, uint64_t gate, uint64_t need)
+/* Within its share; an empty ring is anybody's. */
+static bool fits(const eb_bus *bus, uint64_t gate, uint64_t need, uint64_t share)
 {
-    return atomic_load(&bus->ring.header->committed) + need - gate <= bus->ring.capacity;
+    uint64_t used = atomic_load(&bus->ring.header->committed) - gate;
+    return used + need <= (used == 0 ? bus->ring.capacity : share);
 }
 
-/* Room for `need` bytes as far as the gate goes: the cached one first, the cursors only when it does not suffice. */
-static int claim(eb_bus *bus, uint64_t need)
+/* Room for `need` bytes, beside what is kept for others, as far as the gate goes: the cached one first, the cursors only
+ * when it does not suffice. */
+static int claim(eb_bus *bus, uint64_t need, uint64_t share)
 {
     eb_ring_header *header = bus->ring.header;
-    uint64_t committed = atomic_load(&header->committed);
-    if (!fits(bus, atomic_load_explicit(&header->gate, memory_order_relaxed), need)) {
+    uint64_t committed = atomic_load(&header->committed), before = eb_queue_before(bus, share);
+    if (!fits(bus, atomic_load_explicit(&header->gate, memory_order_relaxed), before + need, share)) {
         int slowest;
-        eb_move_bystanders(bus, committed, need);
+        eb_move_bystanders(bus, committed, before + need);
         uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
+        if (gate != atomic_load_explicit(&header->gate, memory_order_relaxed))
+            atomic_store_explicit(&header->gate_moved, (uint64_t)eb_now(), memory_order_relaxed);
         atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
         EB_TEST_POINT(publish_gated);
-        if (!fits(bus, gate, need)) return EB_FULL;
+        if (!fits(bus, gate, before + need, share)) return EB_FULL;
     }
     return eb_ring_room(&bus->ring, committed, need);
 }
@@ -136,11 +142,11 @@ static uint64_t wall_clock(void)
     return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
 }
 
-static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time)
+static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time, uint64_t share)
 {
     eb_ring *ring = &bus->ring;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
-    int status = claim(bus, what->bytes + 8);
+    int status = claim(bus, what->bytes + 8, share);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_claimed);
     uint64_t begin = atomic_load(&ring->header->committed), position = begin;
@@ -183,14 +189,18 @@ static int look(eb_bus *bus, uint64_t time)
     return eb_bus_check(bus);
 }
 
-static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline)
+static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline, uint64_t share)
 {
     uint64_t time = wall_clock();
     int status = look(bus, time);
     if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;
-    status = publish_locked(bus, what, time);
+    status = publish_locked(bus, what, time, share);
+    bool waits = status == EB_FULL && !eb_over(deadline);
+    if (waits) eb_queue_up(bus, what->bytes + 8);
+    bool next = !waits && eb_queue_leave(bus);
     eb_bus_unlock_publish(bus);
+    if (next) eb_event_post(&bus->roster.header->space);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_unlocked);
     atomic_store_explicit(&sent, eb_published() + (uint64_t)what->count, memory_order_relaxed);
@@ -201,29 +211,44 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
 /* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. Sleepers are
  * woken after the look: a deaf one may lag by just what others sent a moment before it. The slowest is woken whatever its
  * flag says: a publisher may have died between lowering it and waking. */
-static void await_room(eb_bus *bus, uint64_t need, int64_t deadline)
+static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t share)
 {
     eb_event_count *space = &bus->roster.header->space;
     int slowest;
     EB_TEST_POINT(space_wanted);
     uint32_t epoch = eb_event_prepare(space);
     uint64_t committed = atomic_load(&bus->ring.header->committed);
-    if (fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need)) return; /* [space] */
+    bool room = fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need, share);
+    bool others = atomic_load(&bus->ring.header->queued) > 1; /* whose turn comes first; then the room is not for us yet */
+    if (room && !others) return; /* [space] */
     wake(bus, lags, NULL, 0);
     if (slowest >= 0) eb_semaphore_post(&bus->roster.header->slots[slowest].semaphore);
-    if (eb_event_wait(space, epoch, eb_sooner(deadline, EB_SPACE_SLICE_NS)) == EB_NOTHING) eb_bus_reap(bus);
+    if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;
+    if (!room) eb_bus_reap(bus);
+}
+
+/* Whether room may have come of the dead: looked for when one of them is the slowest, so a full ring that is polled costs a
+ * look at one lock. */
+static bool reap(eb_bus *bus)
+{
+    int slowest;
+    eb_roster_gate(&bus->roster, atomic_load(&bus->ring.header->committed), bus->ring.capacity, &slowest);
+    return slowest >= 0 && eb_slot_is_left(&bus->roster, (uint32_t)slowest) && eb_bus_reap(bus) > 0;
 }
 
 /* After each wait the caller gets EB_INTERRUPTED: a signal that came between two waits must not wait for the third. */
 static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
 {
     int status = measure(bus, what);
-    if (status == EB_OK) status = try_publish(bus, what, deadline);
+    uint64_t share = EB_OUTSIDERS_SHARE(bus->ring.capacity), least = share;
+    if (status == EB_OK) status = try_publish(bus, what, deadline, share);
+    if (status == EB_FULL) share = eb_share(bus);
+    if (share > least) status = try_publish(bus, what, deadline, share);
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
     if (!eb_bus_named(bus)) return EB_REMOVED;
-    if (eb_over(deadline)) return eb_bus_reap(bus) > 0 ? try_publish(bus, what, deadline) : EB_FULL;
-    await_room(bus, what->bytes + 8, deadline);
+    if (eb_over(deadline)) return reap(bus) ? try_publish(bus, what, deadline, share) : EB_FULL;
+    await_room(bus, what->bytes + 8, deadline, share);
     return EB_INTERRUPTED;
 }
 

@@ -153,13 +153,19 @@ bool eb_token_alive(const eb_roster *roster, uint64_t token)
     return eb_slot_alive(roster, slot) && eb_token(roster, slot) == token;
 }
 
+/* Whether it is taken, and whoever took it is dead. */
+bool eb_slot_is_left(const eb_roster *roster, uint32_t slot)
+{
+    return state_of(owner_of(roster, slot)) != EB_SLOT_FREE && !group_owns(roster, slot) &&
+           !eb_byte_held(&roster->file, EB_SLOT_BYTE + slot);
+}
+
 /* Under the roster lock: nobody can take the byte between the second look and the store. */
 int eb_roster_reap(eb_roster *roster)
 {
     int reaped = 0;
     for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
-        if (state_of(owner_of(roster, i)) == EB_SLOT_FREE || group_owns(roster, i)) continue;
-        if (eb_byte_held(&roster->file, EB_SLOT_BYTE + i)) continue;
+        if (!eb_slot_is_left(roster, i)) continue;
         EB_TEST_POINT(reap_found);
         eb_slot_free(roster, i);
         EB_TEST_POINT(reap_freed);

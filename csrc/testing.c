@@ -36,6 +36,11 @@ int eb_test_passed(int point)
     return point >= 0 && point < EB_POINT_COUNT ? atomic_load(&passed[point]) : 0;
 }
 
+int eb_test_means(const char *patterns, const char *name)
+{
+    return eb_means(patterns, name, strlen(name));
+}
+
 #ifdef EB_COVERAGE
 void __gcov_dump(void);
 void __gcov_reset(void);

@@ -10,5 +10,7 @@ const char *eb_test_point_name(int point);
 void eb_test_arm(int point, int signal, int passes);
 /* How often this process, and those it was forked from, came to the point since it was armed last. */
 int eb_test_passed(int point);
+/* Whether the text of patterns means the name, as it is told from a slot. */
+int eb_test_means(const char *patterns, const char *name);
 /* Writes down what a build that measures coverage has counted, which else only a normal end does. */
 void eb_test_flush(void);

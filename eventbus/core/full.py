@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
-from eventbus.core.holders import holders
+from eventbus.core.holders import holders, holds
 from eventbus.errors import FullError
 
 
@@ -57,7 +57,8 @@ def _in_hand(stayed: str, handle: Attachment, group: Group, claim: Claim, second
 
 def _remedy(handle: Attachment, slowest: Occupant) -> str:
     """What to do about a subscriber that does not receive; its process may have left somebody else with its locks."""
-    pids = holders(handle.roster_fd, slowest.slot)
+    fd, slot = handle.roster_fd, slowest.slot
+    pids = [] if holds(slowest.pid, fd, slot) else holders(fd, slot)
     if not pids or slowest.pid in pids:
         return "let it receive or close it, or subscribe with overflow='drop'"
     names = " and ".join(map(str, pids))

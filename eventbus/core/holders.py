@@ -29,6 +29,15 @@ def holders(fd: int, slot: int | None = None) -> list[int]:
     return sorted(pid for pid in pids if any(byte in (None, held) for held in _locked(pid, file)))
 
 
+def holds(pid: int, fd: int, slot: int) -> bool:
+    """Whether this process is seen to hold the lock on the byte of a slot."""
+    try:
+        file = os.fstat(fd)
+    except OSError:
+        return False
+    return SLOT_BYTE + slot in _locked(pid, file)
+
+
 def _locked(pid: int, file: os.stat_result) -> Iterator[int]:
     """The bytes that a process has locked in the file. What ends or closes meanwhile has none."""
     with suppress(OSError):

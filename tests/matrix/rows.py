@@ -11,8 +11,8 @@ from matrix.groups import Burying, Contending, Making
 from matrix.opening import Opening, Repairing
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
 from matrix.scene import Hold, Role, Scene
-from matrix.sending import Closing, Queueing, Sending, Waiting
-from matrix.working import PassingOn, Returning, Watching, Working
+from matrix.sending import Closing, Queueing, Sending, TakingTurns, Waiting
+from matrix.working import MakingRoom, PassingOn, Returning, Watching, Working
 from matrix.working import Sleeping as MemberSleeping
 
 
@@ -64,7 +64,7 @@ def row(
     return Row(sees, only, cells, patient)
 
 
-def who_sends(sees: str, what: Sending | Waiting, *also: Burying, closer: Scenarios = (), patient: bool = False) -> Row:
+def who_sends(sees: str, what: Scenario, *also: Burying, closer: Scenarios = (), patient: bool = False) -> Row:
     """A row of what everybody does who sends; ``also`` a member that sends a dead letter."""
     only = "whoever sends" if closer == () else "whoever sends or shuts the bus down"
     member = (what, *also)
@@ -75,6 +75,7 @@ DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.
 NOTHING_SENT = "nothing; the next owner takes the lock over"
 LOCK_PASSES = "nothing; the next takes the lock over"
 WHOLE = "the whole event"
+PLACE = "its place among those who wait for room, for a tenth of a second"
 FREE_SLOT = "nothing; its slot is taken or reaped by the next"
 AGAIN = "its jobs come again, counted"
 START_OVER = "nothing; the next to open it starts over"
@@ -84,7 +85,7 @@ _locked = Sending(hold=PUBLISH)
 _visible = Sending(hold=PUBLISH, sent=True)
 _mourning = Sending(hold=PUBLISH, owner_dead=True, again=False)
 _lapping = Sending(hold=PUBLISH, lapped=True, full=True)
-_moving = Sending(hold=PUBLISH, lapped=True, full=True, bystanders=True)
+_moving = Sending(hold=PUBLISH, lapped=True, full=True, bystanders=True, again=False)
 _counting = _visible, Sending(hold=PUBLISH, owner_dead=True)
 _unwoken = Sending(sent=True, sleepers=True, unwoken=True)
 _reaping = Waiting(ROSTER, freed=True)
@@ -195,6 +196,9 @@ ROWS = {
     ),
     "shutdown_unlocked": row("the same", "whoever shuts the bus down", closer=Closing(), patient=True),
     # --- wait for room, tell that there is some ---
+    "turn_counted": who_sends(NOTHING_SENT, TakingTurns()),
+    "turn_taken": who_sends(PLACE, TakingTurns()),
+    "turn_left": who_sends(WHOLE, TakingTurns(sent=True)),
     "space_wanted": who_sends("nothing", Waiting()),
     "event_flagged": row(
         "nothing; somebody is told once without need",
@@ -294,6 +298,7 @@ ROWS = {
     "claim_finished": row(
         "the jobs are done", "a member", member=(*_free, Burying(1)), closer=LeavingWithJobs(prefetch=1)
     ),
+    "room_made": row("the jobs are done, and room", "a member that publishers wait for", member=MakingRoom()),
     "claim_discounted": row(AGAIN, "a member", member=_claiming, closer=LeavingWithJobs(GATE)),
     "claim_returned": row("its jobs are taken by the next", "a member", member=_free, closer=LeavingWithJobs()),
     "dead_counted": row("the dead letter, once", "a member", member=Burying(1)),

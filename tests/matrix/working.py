@@ -6,8 +6,24 @@ import signal
 from dataclasses import dataclass
 
 import eventbus
-from harness import Child, Line, until
-from matrix.scene import OWN_LOOK, READY, Aim, Hold, Scene, Survivors, asleep, await_go, idle, job_of, join, send_job
+from harness import Child, Line, sealed, until
+from matrix.scene import (
+    CAPACITY,
+    OWN_LOOK,
+    READY,
+    ROOM,
+    SURVIVOR,
+    Aim,
+    Hold,
+    Scene,
+    Survivors,
+    asleep,
+    await_go,
+    idle,
+    job_of,
+    join,
+    send_job,
+)
 
 JOBS = 6
 TIMES = 3
@@ -218,3 +234,45 @@ class Watching:
         sleeper.kill()
         survivors.drain()
         survivors.end()
+
+
+# --- making room ---
+
+
+def send_jobs_when_possible(line: Line, name: str) -> None:
+    """Sends jobs of one size until the ring is full, and once more when there is room; stops before it sleeps."""
+    bus = eventbus.open(name)
+    await_go(line)
+    Aim("event_flagged", signal.SIGSTOP, 1).take()
+    while True:
+        line.say(READY)
+        bus.send("jobs", "job", "/job", sealed(SURVIVOR, 0), timeout=None)
+
+
+def do_one(line: Line, name: str, aim: Aim) -> None:
+    """Takes a job and acknowledges it once it is told to."""
+    member = join(eventbus.open(name))
+    await_go(line)
+    assert member.receive(ROOM) is not None
+    aim.take()
+    member.ack()
+
+
+@dataclass(frozen=True)
+class MakingRoom:
+    """A member that acknowledges a job while a publisher waits for room."""
+
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        with eventbus.open(scene.name, capacity=CAPACITY) as bus:
+            victim, publisher = scene.victim(do_one), scene.ready(send_jobs_when_possible)
+            publisher.say("go")
+            publisher.wait_stopped()
+            begun = len(publisher.said())
+            victim.say("go")
+            scene.strike(victim, lambda _: None)
+            publisher.go_on()
+            until(lambda: bus.stats().sent == begun, "the publisher to find room", ROOM)
+            publisher.kill()
