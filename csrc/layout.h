@@ -79,7 +79,7 @@
 #include "eventbus.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 2u
+#define EB_FORMAT 3u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
