@@ -71,7 +71,7 @@ def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
     """The event that has these fields, as it was asked. With None as its path, all of its text stands for its data."""
     event = Event._make(fields)
     try:
-        if any(isinstance(name, bytes) for name in event[:3]):
+        if bytes in map(type, fields[:3]):
             raise ValueError("a name or the path is not UTF-8")
         if event.path is None:
             path, data = decode(event.data)
