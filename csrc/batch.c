@@ -29,7 +29,7 @@ void eb_batch_begin(eb_subscription *sub)
 void eb_batch_end(eb_batch *batch, uint32_t count)
 {
     eb_batch_head *head = &batch->head;
-    uint64_t last = head->json_count > 0 ? head->json_length - 1 : 1;
+    uint64_t last = head->json_count > 0 ? head->json_length - 2 : 1;
     batch->buffer[last] = ']';
     head->json_length = last + 1;
     if (count == 0) return;
@@ -66,7 +66,7 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     const eb_ring *ring = &sub->bus->ring;
     eb_parts parts = parts_of(record);
     eb_batch_head *head = &batch->head;
-    if (head->json_length + parts.text + 2 + sub->beside_used + parts.beside > batch->size) {
+    if (head->json_length + parts.text + 3 + sub->beside_used + parts.beside > batch->size) {
         batch->needed = parts.text + parts.beside + 16;
         return EB_LARGE;
     }
@@ -78,8 +78,9 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
         eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
                      shared);
         head->json_length += parts.text;
+        batch->text_end[head->json_count++] = head->json_length;
         batch->buffer[head->json_length++] = ',';
-        head->json_count++;
+        batch->buffer[head->json_length++] = '\n';
     }
     if (parts.beside > 0) {
         sub->beside_used += parts.beside;

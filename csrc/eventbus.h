@@ -117,8 +117,8 @@ typedef struct {
 } eb_batch_head;
 
 /* A batch as one subscription receives it, rewritten by each eb_receive. The JSON text of `json_count` events is one
- * array "[path,data,path,data,...]" in the first json_length bytes of buffer; an event with an eb_beside that has a
- * path has no part in it. */
+ * array "[path,data,path,data,...]" in the first json_length bytes of buffer, with a line break behind the comma between
+ * two events; text_end says where each one's text ends. An event with an eb_beside that has a path has no part in it. */
 typedef struct {
     eb_batch_head head;
     char *buffer;
@@ -132,6 +132,7 @@ typedef struct {
     uint64_t time[256];
     uint32_t sender[256];
     uint32_t topic[256];
+    uint64_t text_end[256];
     eb_beside beside[256];
 } eb_batch;
 

@@ -19,7 +19,7 @@ from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
 from eventbus.group import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, MAX_DELIVERIES, Member, make_group, room_for_member
 from eventbus.policy import PolicyLike, make_guard
-from eventbus.request import REQUEST_TIMEOUT, addressed, marked, new_identity, reply_system, result_of, unanswered
+from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of
 from eventbus.sending import Sender
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
@@ -173,8 +173,8 @@ class Bus(Sender):
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
         self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, LETTER_SECONDS if patient else 0)
 
-    def _answer(self, identity: str, kind: str, data: Any) -> bool:
-        return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout)
+    def _answer(self, identity: str, kind: str, data: Any, patient: bool = True) -> bool:
+        return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout if patient else 0)
 
     # --- asking ---
 
@@ -193,7 +193,8 @@ class Bus(Sender):
             The data of the reply.
 
         Raises:
-            RemoteError: the answer is an error.
+            RemoteError: the answer is an error, or what was asked cannot be read.
+            SegmentError: the answer cannot be read.
             UnavailableError: no answer came in time.
             As ``send`` and ``subscribe``.
         """
@@ -202,12 +203,9 @@ class Bus(Sender):
         self._allow(system, kind, path)
         with self._listen(reply_system(identity)) as replies:
             self._send_own(system, marked(kind), addressed(path, identity), data, timeout, deadline)
-            while (answer := replies.receive_until(deadline)) is not None and answer.path != identity:
-                pass
+            answer = awaited(lambda: replies.receive_until(deadline), identity)
             ended = replies.closed
-        if answer is None:
-            raise unanswered(self._name, system, kind, path, timeout, ended)
-        return result_of(answer, system, kind, path)
+        return result_of(answer, self._name, system, kind, path, timeout, ended)
 
     def _listen(self, system: str) -> Subscription:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""

@@ -90,6 +90,10 @@ class RemoteError(EventBusError):
 
 
 class SegmentError(EventBusError):
-    """The shared memory is of another version, damaged, or owned by somebody not trusted."""
+    """The shared memory is of another version, damaged, or owned by somebody not trusted.
+
+    With a ``sequence`` in ``details`` it is about that one event, which cannot be read: it was sent with an
+    ``orjson.Fragment`` that is no JSON. What comes after it is heard.
+    """
 
     kind = INTERNAL

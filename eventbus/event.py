@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,6 +50,18 @@ class Event(NamedTuple):
         raise InvalidError(f"the event {self.sequence} is no request: reply to what was sent with bus.request()")
 
 
+class Unreadable(NamedTuple):
+    """A record that is no event.
+
+    Attributes:
+        event: what is known of it; the data are its bytes as they are.
+        why: what is wrong with it.
+    """
+
+    event: Event
+    why: str
+
+
 def check_path(path: object) -> bytes:
     """The path as UTF-8.
 
@@ -82,3 +95,42 @@ def encode(path: str, data: Any) -> bytes:
         raise InvalidError(
             f"data of type {name} cannot be encoded as JSON: {error}; send what orjson encodes, or bytes", type=name
         ) from error
+
+
+def decode(text: bytes) -> tuple[str, Any]:
+    """Path and data of the text of one event, which has lost its brackets.
+
+    Raises:
+        ValueError: it is not the text of one event.
+        MemoryError: there is not enough to say so.
+    """
+    try:
+        values = loads(b"[%b]" % text)
+    except orjson.JSONDecodeError as error:
+        # Of the bracket, which stands at 0, orjson complains only if the text is not UTF-8, or it had no memory for it.
+        if error.pos == 0 and _is_utf8(text):
+            raise MemoryError(error.msg) from None
+        raise ValueError(f"its text is no JSON, {error}; an orjson.Fragment is sent as it is") from error
+    if len(values) != 2 or not isinstance(values[0], str):
+        raise ValueError("its text is not a path and data; an orjson.Fragment is sent as it is")
+    return values[0], values[1]
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_PATH = re.compile(rb'("(?:[^"\\]|\\.)*"),', re.DOTALL)
+
+
+def split(text: bytes) -> tuple[str, bytes]:
+    """The path at the beginning of a text that cannot be decoded, and what follows it; "" if there is none."""
+    found = _PATH.match(text, 0, 6 * PATH_LIMIT + 3)  # each byte of a path may be escaped
+    try:
+        return (loads(found[1]), text[found.end() :]) if found else ("", text)
+    except orjson.JSONDecodeError:
+        return "", text

@@ -15,13 +15,12 @@ from eventbus.core.attachment import Attachment
 from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, LATEST, SubscriptionHandle
 from eventbus.errors import (
     ClosedError,
-    EventBusError,
     InvalidError,
     SegmentError,
     SubscribersFullError,
     UnavailableError,
 )
-from eventbus.event import Event
+from eventbus.event import Event, Unreadable
 from eventbus.request import Answer, Request
 from eventbus.subscription import Subscription
 
@@ -77,7 +76,8 @@ class Member(Subscription):
     """A subscription that shares its group's events with the other members.
 
     Asking for the next event acknowledges the one before. Only one thread at a time may work with it. Left by an
-    exception, or by the end of the process, it gives back what it has in hand.
+    exception, or by the end of the process, it gives back what it has in hand. An event that cannot be read is sent as
+    ``eventbus.dead`` / ``exhausted`` before its error is raised, and is done with: no other member could read it.
     """
 
     def __init__(
@@ -121,7 +121,8 @@ class Member(Subscription):
         self._retry_letters()
         if self._ended:
             self._live_handle()
-        elif self._fill(deadline):
+            return None
+        while self._fill(deadline):
             for event in self._ready:  # which is in hand from the moment on in which it is made
                 return event
         return None
@@ -135,9 +136,10 @@ class Member(Subscription):
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
         deadline = native.deadline_after(timeout)
         self._retry_letters()
-        if not self._ended and self._fill(deadline):
+        while not self._ended and self._fill(deadline):
             for events in map(self._ready.take, (limit,), ([],)):
-                return events
+                if events:
+                    return events
         self._live_handle()
         return []
 
@@ -158,26 +160,26 @@ class Member(Subscription):
     # --- dead letters ---
 
     def _drop_exhausted(self, handle: SubscriptionHandle) -> None:
-        """Sends it on as dead. Until then it stays the group's, where what nobody can read would stay for ever."""
+        """Sends it on as dead; until then it stays the group's."""
         deliveries = int(handle.batch.head.deliveries) - 1
         try:
             (event,) = self._unpack(handle)
-            self._send_dead(event, {"deliveries": deliveries})
-        except SegmentError:
-            self._bury(handle)
-            raise
+            more: dict[str, Any] = {"deliveries": deliveries}
+            if isinstance(event, Unreadable):
+                event, more["error"] = event
+            self._send_dead(event, more)
         except BaseException:
             self._give_back(handle)
             raise
         self._bury(handle)
         if isinstance(event, Request):
-            self._tell(event, f"it was delivered {deliveries} times, and no member lived to handle it")
+            self._tell(event, "Exhausted", f"it was delivered {deliveries} times, and no member lived to handle it")
 
-    def _tell(self, request: Request, message: str) -> None:
-        try:
-            request.fail("Exhausted", message)
-        except EventBusError as error:
-            _log.error("whoever asked cannot be told: %s", error.message)
+    def _refused(self, handle: SubscriptionHandle, unreadable: Unreadable) -> SegmentError:
+        """No further delivery would make it readable, so it is dead with the first."""
+        error = super()._refused(handle, unreadable)
+        self._send_dead(unreadable.event, {"error": unreadable.why})
+        return error
 
     def bury(self, event: Event, **more: Any) -> None:
         """Sends the event in hand as ``eventbus.dead`` / ``exhausted``, and acknowledges it.

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from eventbus.errors import ClosedError, InvalidError, RemoteError, SegmentError, UnavailableError
-from eventbus.event import Event, check_path
+from eventbus.event import Event, Unreadable, check_path, decode, split
 
 MARK = "(request)"
 REPLY, FAILURE = "reply", "error"
 REQUEST_TIMEOUT = 5.0
 
-Answer = Callable[[str, str, Any], bool]  # of an identity, a kind (REPLY or FAILURE) and data
+Answer = Callable[..., bool]  # of an identity, a kind (REPLY or FAILURE), data, and whether it may wait for room
 
 
 class Request(Event):
@@ -44,9 +44,9 @@ class Request(Event):
         self.answered = self._answer(self._identity, REPLY, data)
         return self.answered
 
-    def fail(self, kind: str, message: str) -> bool:
+    def fail(self, kind: str, message: str, patient: bool = True) -> bool:
         """Answers with an error: a ``RemoteError`` is raised where the request was made."""
-        self.answered = self._answer(self._identity, FAILURE, {"type": kind, "message": message})
+        self.answered = self._answer(self._identity, FAILURE, {"type": kind, "message": message}, patient)
         return self.answered
 
     def _replace(self, **changes: Any) -> Request:
@@ -65,6 +65,32 @@ def opened(event: Event, answer: Answer) -> Event:
     request = Request._make(event._replace(kind=event.kind.removesuffix(MARK), path=path))
     request._identity, request._answer = identity, answer
     return request
+
+
+def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
+    """The event that has these fields, as it was asked. With None as its path, all of its text stands for its data."""
+    event = Event._make(fields)
+    try:
+        if bytes in map(type, fields[:3]):
+            raise ValueError("a name or the path is not UTF-8")
+        if event.path is None:
+            path, data = decode(event.data)
+            event = event._replace(path=path, data=data)
+        return opened(event, answer)
+    except (ValueError, SegmentError) as error:
+        return Unreadable(_known(event, answer), str(error))
+
+
+def _known(event: Event, answer: Answer) -> Event:
+    path, data = split(event.data) if event.path is None else (event.path, event.data)
+    system, kind, path = (
+        name.decode(errors="replace") if isinstance(name, bytes) else name for name in (event.system, event.kind, path)
+    )
+    known = event._replace(system=system, kind=kind, path=path or "?", data=data)
+    try:
+        return opened(known, answer)
+    except SegmentError:
+        return known
 
 
 def new_identity() -> str:
@@ -92,32 +118,48 @@ def marked(kind: str) -> str:
     return kind + MARK
 
 
-def unanswered(bus: str, system: str, kind: str, path: str, timeout: float | None, closed: bool) -> Exception:
-    """What is raised when no answer came."""
-    asked = f"the request {system!r} {kind!r} {path!r}"
-    if closed:
-        return ClosedError(f"the bus {bus!r} was shut down before {asked} was answered")
-    return UnavailableError(
-        f"nobody on the bus {bus!r} answered {asked} within {timeout} s: see that somebody who replies is subscribed, "
-        "or give it a longer timeout",
-        system=system,
-        kind=kind,
-        path=path,
-        timeout=timeout,
-    )
+def awaited(receive: Callable[[], Event | None], identity: str) -> Event | None:
+    """The answer to one request, among what others are told.
+
+    Raises:
+        SegmentError: it cannot be read.
+    """
+    while True:
+        try:
+            answer = receive()
+        except SegmentError as error:
+            if error.details.get("path", identity) == identity:
+                raise
+        else:
+            if answer is None or answer.path == identity:
+                return answer
 
 
-def result_of(answer: Event, system: str, kind: str, path: str) -> Any:
+def result_of(
+    answer: Event | None, bus: str, system: str, kind: str, path: str, timeout: float | None, closed: bool
+) -> Any:
     """The data of an answer.
 
     Raises:
         RemoteError: the answer is an error.
+        UnavailableError, ClosedError: there is none.
     """
+    asked = f"the request {system!r} {kind!r} {path!r}"
+    if answer is None and closed:
+        raise ClosedError(f"the bus {bus!r} was shut down before {asked} was answered")
+    if answer is None:
+        raise UnavailableError(
+            f"nobody on the bus {bus!r} answered {asked} within {timeout} s: see that somebody who replies is "
+            "subscribed, or give it a longer timeout",
+            system=system,
+            kind=kind,
+            path=path,
+            timeout=timeout,
+        )
     if answer.kind != FAILURE:
         return answer.data
     raise RemoteError(
-        f"the request {system!r} {kind!r} {path!r} failed in process {answer.sender}: "
-        f"{answer.data['type']}: {answer.data['message']}",
+        f"{asked} failed in process {answer.sender}: {answer.data['type']}: {answer.data['message']}",
         type=answer.data["type"],
         text=answer.data["message"],
         sender=answer.sender,

@@ -94,9 +94,12 @@ class Sender(_fast.Sender):
         _check_names(system, kind, path)
         self._allow_send(handle, system)
 
-    def _allow_send(self, handle: Attachment, system: str) -> None:
+    def _check_writable(self, handle: Attachment) -> None:
         if not handle.writable:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
+
+    def _allow_send(self, handle: Attachment, system: str) -> None:
+        self._check_writable(handle)
         if self._guard is not None:
             self._guard.check_send(system)
 
@@ -143,6 +146,7 @@ class Sender(_fast.Sender):
     ) -> bool:
         """A message of the bus itself: its names are known to be good, and no policy is asked."""
         handle = self._open_handle()
+        self._check_writable(handle)
         deadline = deadline_after(seconds) if deadline is None else deadline
         topic = self._own_topics.get((system, kind))
         if topic is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -21,9 +22,9 @@ from eventbus.core.reader import (
     UNDECIDED,
     SubscriptionHandle,
 )
-from eventbus.errors import InvalidError, SegmentError
-from eventbus.event import Event, loads
-from eventbus.request import MARK, Answer, opened
+from eventbus.errors import EventBusError, InvalidError, SegmentError
+from eventbus.event import Event, Unreadable, loads
+from eventbus.request import MARK, Answer, Request, received
 
 _fast.bind_receive(
     native.address_of("eb_receive"),
@@ -33,8 +34,9 @@ _fast.bind_receive(
     native.generation_word(),
     loads,
     Event,
-    SegmentError,
 )
+
+_log = logging.getLogger("eventbus")
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
@@ -95,14 +97,18 @@ class Subscription(_fast.Receiver):
 
         Raises:
             ClosedError: in a process that was forked from the subscriber's.
-            SegmentError: the shared memory is damaged.
+            SegmentError: the next event cannot be read: then ``details["sequence"]`` says which, and what comes after
+                it is next; or the shared memory is damaged.
         """
         for event in self._ready:
             return event  # not by next(): its event would be lost where a signal handler raises as the call returns
         return self._next(native.FOREVER if timeout is None else native.deadline_after(timeout))
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
-        """The next 1 to ``limit`` events, without waiting for more than the first; [] as ``receive`` gives None."""
+        """The next 1 to ``limit`` events, without waiting for more than the first; [] as ``receive`` gives None.
+
+        What comes before an event that cannot be read is returned; the next call raises.
+        """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
         events: list[Event] = []
@@ -110,7 +116,9 @@ class Subscription(_fast.Receiver):
         try:
             while True:
                 self._ready.take(limit - len(events), events)  # each is in hand or in the list
-                if len(events) >= limit or not self._fill(native.POLL if events else deadline):
+                if len(events) >= limit or (events and self._ready.unreadable):
+                    return events
+                if not self._fill(native.POLL if events else deadline):
                     return events
         except BaseException:  # of a signal handler, or damage: what was taken so far comes first next time
             self._ready.put_back(events)
@@ -160,9 +168,13 @@ class Subscription(_fast.Receiver):
         return chain.from_iterable(self._batches())
 
     def _batches(self) -> Iterator[Iterator[Event]]:
-        yield self._ready
-        while self._fill(native.FOREVER):
-            yield self._ready
+        more: Iterator[Event] | None = self._ready
+        while more is not None:
+            yield more
+            try:
+                more = self._ready if self._fill(native.FOREVER) else None
+            except SegmentError as error:  # raised here it would end the iterator, and that of one event ends nothing
+                more = map(_raise, (error.with_traceback(None),))
 
     def __enter__(self) -> Subscription:
         return self
@@ -204,18 +216,26 @@ class Subscription(_fast.Receiver):
             return taken
         return False
 
-    def _opened(self, handle: SubscriptionHandle, rows: list[tuple[Any, ...]]) -> list[Event]:
+    def _opened(self, handle: SubscriptionHandle, rows: list[tuple[Any, ...]]) -> list[Event | Unreadable]:
         """The events of a batch that is more than an array, from their fields; requests as such."""
-        try:
-            return [opened(Event._make(row), self._answer) for row in rows]
-        except SegmentError as error:
-            self._damaged(handle, error.message)
+        return [received(row, self._answer) for row in rows]
 
-    def _damaged(self, handle: SubscriptionHandle, what: str) -> NoReturn:
-        first, last = int(handle.batch.head.first_sequence), int(handle.batch.head.last_sequence)
-        raise SegmentError(
-            f"the events {first} to {last} of {handle.bus.what} are not what was sent: {what}", first=first, last=last
-        )
+    def _refused(self, handle: SubscriptionHandle, unreadable: Unreadable) -> SegmentError:
+        """What is raised in place of what cannot be read; whoever asked it is told."""
+        event, why = unreadable
+        names = {"system": event.system, "kind": event.kind, "path": event.path}
+        which = f"the event {event.sequence} {' '.join(map(repr, names.values()))} of {handle.bus.what}"
+        error = SegmentError(f"{which} cannot be read: {why}", sequence=event.sequence, **names)
+        if isinstance(event, Request):
+            self._tell(event, type(error).__name__, error.message, patient=False)
+        return error
+
+    def _tell(self, request: Request, kind: str, message: str, patient: bool = True) -> None:
+        """Answers with an error, if that can be: without ``patient`` only if there is room at once."""
+        try:
+            request.fail(kind, message, patient)
+        except EventBusError as error:
+            _log.error("whoever asked cannot be told: %s", error.message)
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the end has come. Interrupted, it is here that signals are handled."""
@@ -268,6 +288,13 @@ class Channel:
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._subscription)
+
+
+def _raise(error: SegmentError) -> NoReturn:
+    try:
+        raise error
+    finally:
+        del error  # which refers to this frame by now
 
 
 def checked_start(start: object) -> int:

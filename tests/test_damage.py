@@ -17,7 +17,7 @@ from eventbus import Bus, EventBusError, SegmentError
 from eventbus.core import native
 from eventbus.core.native import lib
 from eventbus.request import marked
-from harness import Fork, Line, ring_of, roster_of
+from harness import Fork, Line, ring_of, roster_of, take
 
 SIGNATURE = 64  # bytes, at the beginning of each segment; its words in csrc/layout.h
 CLOSED = range(264, 268)  # the ring's word that ends every subscription at once, which would be too easy
@@ -234,38 +234,25 @@ def send_unreadable(bus: Bus, kind: str) -> None:
     assert lib.eb_send(handle.route(handle.topic(b"a", kind.encode(), 0), b"", b""), b"[1,]") == 0
 
 
-def test_a_request_whose_path_is_no_text(bus: Bus) -> None:
+@pytest.mark.parametrize("text", [b"[[],1]", b'["/p",1]', b'["/p",oops]'])
+def test_a_request_whose_path_is_none(bus: Bus, text: bytes) -> None:
     """A request that is damaged is an error like every other record, whatever stands where its path was."""
     with bus.subscribe("**") as sub:
         handle = bus._open_handle()
         topic = handle.topic(b"a", marked("b").encode(), 0)
-        assert lib.eb_send(handle.route(topic, b"", b""), b"[[],1]") == 0
-        with pytest.raises(SegmentError, match="has the path"):
+        assert lib.eb_send(handle.route(topic, b"", b""), text) == 0
+        with pytest.raises(SegmentError, match=r"the event 1 .* cannot be read"):
             sub.receive(1)
 
 
-def fail_to_read(line: Line, name: str) -> None:
-    """A member that cannot read what it is handed, until it is killed."""
-    with eventbus.open(name) as bus, bus.subscribe("a", group="workers") as member:
-        with pytest.raises(SegmentError):
-            member.receive(5)
-        line.say("failed")
-        line.hear()
-
-
-def test_a_group_is_rid_of_what_nobody_can_read(bus: Bus, fork: Fork) -> None:
-    """A record that no member can read is an error for each until it is dead, and then no more in anybody's way."""
-    bus.group("workers", "a", max_deliveries=2)
-    send_unreadable(bus, "b")
-    for _ in range(2):
-        child = fork(fail_to_read, bus.name)
-        child.hear()
-        child.kill()
-    with bus.subscribe("a", group="workers") as member:
-        with pytest.raises(SegmentError):
-            member.receive(5)
+def test_a_group_is_rid_of_what_nobody_can_read(bus: Bus) -> None:
+    """A record that no member can read is an error for one of them, a dead letter, and in nobody's way any more."""
+    with bus.subscribe("eventbus.dead") as grave, bus.subscribe("a", group="workers") as member:
+        send_unreadable(bus, "b")
         bus.send("a", "b", "/good")
-        event = member.receive(5)
-        assert event is not None
-        assert event.path == "/good"
+        with pytest.raises(SegmentError):
+            member.receive(5)
+        letter = take(grave)
+        assert (letter.path, letter.data["sequence"], letter.data["data"]) == ("?", 1, {"base64": "MSw="})
+        assert take(member).path == "/good"
         assert bus.stats().groups[0].dead == 1

@@ -181,7 +181,7 @@ def test_receiving_inside_of_a_receive(bus: Bus, monkeypatch: pytest.MonkeyPatch
     """While a batch is being taken, as a signal handler may find it, there is nothing; then all of it comes, once."""
     opened, nested = eventbus.Subscription._opened, list[object]()
 
-    def receive_and_open(sub: eventbus.Subscription, *batch: Any) -> list[eventbus.Event]:
+    def receive_and_open(sub: eventbus.Subscription, *batch: Any) -> list[Any]:
         nested.extend((sub.receive(5), sub.receive_many(9, 5)))
         return opened(sub, *batch)
 

@@ -4,6 +4,7 @@
  *   object.c    how objects end
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
+ *   texts.c     whether texts may be decoded together
  *   unpack.c    what the core has read at once, into a Hand
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
@@ -44,7 +45,7 @@ typedef struct {
     PyObject *front;  /* a list of events that were put back, or NULL */
     Py_ssize_t taken; /* of it */
     PyObject *values; /* path, data, path, data ... of the batch, or NULL */
-    PyObject *made;   /* or a list of its events, all made already */
+    PyObject *made;   /* or a list of its events, all made already; what cannot be read is something else */
     PyObject *sender; /* of the event before, as an int */
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
@@ -65,6 +66,7 @@ bool eb_hand_is_inherited(const hand_object *hand);
 Py_ssize_t eb_hand_left(const hand_object *hand);
 PyObject *eb_event_empty(void);
 PyObject *eb_hand_all(hand_object *hand); /* a list of the events of the batch; nothing is handed out by that */
+PyObject *eb_hand_unreadable(const hand_object *hand); /* what comes next if that is no event, borrowed; else NULL */
 
 /* What its doc in receiver.c says. */
 typedef struct {
@@ -77,7 +79,11 @@ typedef struct {
     char ended;
 } receiver_object;
 
-/* unpack.c: the batch that was read last, in hand; false with an error, a SegmentError when it is not what was sent. */
+/* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
+uint64_t eb_text_start(const eb_batch *batch, uint32_t text);
+bool eb_texts_stand_alone(const eb_batch *batch);
+
+/* unpack.c: the batch that was read last, in hand; false with an error. */
 bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand);
 void eb_unpack_bind(PyObject *loads);
 int eb_unpack_ready(void);

@@ -112,9 +112,23 @@ static PyObject *next_in_front(hand_object *hand)
     return event;
 }
 
+/* Number `index` of those that are made already, borrowed, if it is an event. */
+static PyObject *event_made(const hand_object *hand, Py_ssize_t index)
+{
+    PyObject *event = PyList_GetItem(hand->made, index);
+    return event != NULL && PyObject_TypeCheck(event, event_type) ? event : NULL;
+}
+
+PyObject *eb_hand_unreadable(const hand_object *hand)
+{
+    if (hand->front != NULL || hand->made == NULL || eb_hand_left(hand) == 0) return NULL;
+    Py_ssize_t next = (Py_ssize_t)hand->batch->head.handed;
+    return event_made(hand, next) == NULL ? PyList_GetItem(hand->made, next) : NULL;
+}
+
 static PyObject *next_made(hand_object *hand)
 {
-    PyObject *event = PyList_GetItem(hand->made, (Py_ssize_t)hand->batch->head.handed);
+    PyObject *event = event_made(hand, (Py_ssize_t)hand->batch->head.handed);
     Py_XINCREF(event);
     if (event != NULL) hand->batch->head.handed++;
     return event;
@@ -195,12 +209,16 @@ static void move_on(hand_object *hand, Py_ssize_t count)
     if (in_front(hand) == 0) Py_CLEAR(hand->front);
 }
 
-/* How many can be taken at once, of those in front or of the batch. */
+/* How many can be taken at once, of those in front or of the batch; none past what cannot be read. */
 static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
 {
-    Py_ssize_t left = hand->busy ? 0 : eb_hand_left(hand);
+    Py_ssize_t left = hand->busy ? 0 : eb_hand_left(hand), count = 0;
     if (left > 0 && hand->front != NULL) left = in_front(hand);
-    return left < limit ? left : limit;
+    if (left > limit) left = limit;
+    if (hand->front != NULL || hand->made == NULL) return left;
+    while (count < left && event_made(hand, (Py_ssize_t)hand->batch->head.handed + count) != NULL)
+        count++;
+    return count;
 }
 
 /* As with one: the places first, for that may collect garbage. Then whatever is the next goes to them and on to the
@@ -278,6 +296,12 @@ static PyObject *hand_unfinished(PyObject *object, void *unused)
     return PyLong_FromUnsignedLong(eb_hand_is_inherited(hand) ? 0 : head->handed - head->done);
 }
 
+static PyObject *hand_unreadable(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(eb_hand_unreadable((hand_object *)object) != NULL);
+}
+
 static int hand_traverse(PyObject *object, visitproc visit, void *arg)
 {
     hand_object *hand = (hand_object *)object;
@@ -315,12 +339,14 @@ static PyMethodDef hand_methods[] = {
 
 static PyGetSetDef hand_properties[] = {
     {"unfinished", hand_unfinished, NULL, "Events that are handed out and not done with.", NULL},
+    {"unreadable", hand_unreadable, NULL, "Whether what comes next is no event.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot hand_slots[] = {
     {Py_tp_doc,
-     (void *)"The events in hand: an iterator that hands out the next one, and goes on when there are more."},
+     (void *)"The events in hand: an iterator that hands out the next one, and goes on when there are more. It stops\n"
+             "before what cannot be read."},
     {Py_tp_traverse, (void *)hand_traverse},
     {Py_tp_clear, (void *)hand_clear},
     {Py_tp_dealloc, (void *)hand_dealloc},

@@ -8,10 +8,9 @@ static struct {
     int (*ack)(eb_subscription *sub);
     int (*bury)(eb_subscription *sub);
     int (*give_back)(eb_subscription *sub, int handed_out);
-    PyObject *segment_error;
     PyObject *no; /* False */
     /* names of attributes and methods */
-    PyObject *subscription, *batch, *acquire, *release, *await_turn, *live_handle, *settle;
+    PyObject *subscription, *batch, *acquire, *release, *await_turn, *live_handle, *settle, *refused;
 } bound;
 
 /* An address that a handle keeps as an int; NULL with an error. */
@@ -76,13 +75,12 @@ static PyObject *receiver_unpack(PyObject *object, PyObject *handle)
 
 /* Takes the batch that was read last in hand; its status, or INT_MIN with an error. What runs in between, a signal handler
  * or a destructor, may want to receive: meanwhile there is nothing. Or to close: then there is nothing afterwards. */
-static int take_batch(receiver_object *self, eb_subscription *sub, PyObject *handle, hand_object *hand)
+static int take_batch(receiver_object *self, PyObject *handle, hand_object *hand)
 {
     eb_hand_busy(hand);
-    bool taken = eb_unpack(self, handle, hand), unreadable = !taken && PyErr_ExceptionMatches(bound.segment_error);
+    bool taken = eb_unpack(self, handle, hand);
     int status = taken ? hand->batch->head.status : INT_MIN;
-    if (unreadable) bound.give_back(sub, 1); /* a member's, or asking for the next one would acknowledge all of it */
-    if (taken || unreadable) hand->number = hand->batch->head.number; /* or it would come for ever */
+    if (taken) hand->number = hand->batch->head.number;
     hand->dropped = hand->dropped || !taken;
     eb_hand_idle(hand);
     return status;
@@ -108,7 +106,29 @@ static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
         if (status <= 0 && status != EB_EXHAUSTED) return status;
     }
     if (head->status == EB_EXHAUSTED) return EB_EXHAUSTED; /* a member hands it out to nobody, and says so itself */
-    return take_batch(self, sub, handle, hand);
+    return take_batch(self, handle, hand);
+}
+
+/* What comes next cannot be read: its error is raised, and it is passed over, in one step; a member's is buried. Where
+ * Python raises something else, as of a signal handler, it comes next again. What the core has to say against a burial it
+ * says when the next one is asked for. */
+static int refuse(receiver_object *self, PyObject *handle, PyObject *unreadable)
+{
+    hand_object *hand = hand_of(self);
+    eb_subscription *sub = address_in(handle, bound.subscription);
+    if (sub == NULL) return -1;
+    Py_INCREF(unreadable);
+    eb_hand_busy(hand);
+    PyObject *error = PyObject_CallMethodObjArgs((PyObject *)self, bound.refused, handle, unreadable, NULL);
+    if (error != NULL) {
+        hand->batch->head.handed++;
+        bound.bury(sub);
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    }
+    Py_XDECREF(error);
+    eb_hand_idle(hand);
+    Py_DECREF(unreadable);
+    return -1;
 }
 
 /* --- the next events --- */
@@ -227,8 +247,11 @@ static int fill(receiver_object *self, int64_t deadline)
         if (!ready && self->ended) return 0;
         PyObject *handle = self->handle;
         Py_INCREF(handle); /* `close` may drop it while this thread is in Python */
-        if (ready) go_on = acknowledge(self, handle);
-        else {
+        if (ready) {
+            go_on = acknowledge(self, handle);
+            PyObject *unreadable = go_on > 0 ? eb_hand_unreadable(hand_of(self)) : NULL;
+            if (unreadable != NULL) go_on = refuse(self, handle, unreadable);
+        } else {
             status = read_batch(self, handle, deadline);
             go_on = status > 0 ? 1 : status == INT_MIN ? -1 : settle(self, handle, status);
         }
@@ -337,16 +360,14 @@ PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 {
     (void)module;
     unsigned long long receive, ack, bury, give_back, generation;
-    PyObject *loads, *event, *error;
-    if (!PyArg_ParseTuple(given, "KKKKKOO!O:bind_receive", &receive, &ack, &bury, &give_back, &generation, &loads,
-                          &PyType_Type, &event, &error))
+    PyObject *loads, *event;
+    if (!PyArg_ParseTuple(given, "KKKKKOO!:bind_receive", &receive, &ack, &bury, &give_back, &generation, &loads,
+                          &PyType_Type, &event))
         return NULL;
     bound.bury = (int (*)(eb_subscription *))(uintptr_t)bury;
     bound.give_back = (int (*)(eb_subscription *, int))(uintptr_t)give_back;
     bound.receive = (int (*)(eb_subscription *, int, int64_t))(uintptr_t)receive;
     bound.ack = (int (*)(eb_subscription *))(uintptr_t)ack;
-    Py_INCREF(error);
-    bound.segment_error = error;
     eb_hand_bind((const uint64_t *)(uintptr_t)generation, (PyTypeObject *)event);
     eb_unpack_bind(loads);
     Py_RETURN_NONE;
@@ -360,7 +381,7 @@ int eb_receiver_ready(PyObject *module)
     } names[] = {
         {&bound.subscription, "address"}, {&bound.batch, "batch_address"},    {&bound.acquire, "acquire"},
         {&bound.release, "release"},      {&bound.await_turn, "_await_turn"}, {&bound.live_handle, "_live_handle"},
-        {&bound.settle, "_settle"},
+        {&bound.settle, "_settle"},       {&bound.refused, "_refused"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) return 0;

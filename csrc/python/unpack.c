@@ -5,40 +5,40 @@
 #define BUFFER_READ 0x100 /* PyBUF_READ, which the headers of the limited API have from 3.11 on */
 
 static PyObject *loads;
-static PyObject *opened, *damaged; /* names of methods */
+static PyObject *opened; /* the name of a method */
 
-/* Raises that the batch is not what was sent; false. */
-static bool damage(receiver_object *self, PyObject *handle, const char *what)
+/* What orjson makes of all texts at once; NULL with an error, or without one if it refuses them. */
+static PyObject *decode_all(const eb_batch *batch)
 {
-    PyErr_Clear();
-    PyObject *text = PyUnicode_FromString(what);
-    if (text == NULL) return false;
-    PyObject *told = PyObject_CallMethodObjArgs((PyObject *)self, damaged, handle, text, NULL);
-    Py_DECREF(text);
-    Py_XDECREF(told);
-    return false;
-}
-
-/* path, data, path, data ... of the events that are text. */
-static bool decode(receiver_object *self, PyObject *handle, hand_object *hand)
-{
-    const eb_batch *batch = hand->batch;
-    if (batch->head.json_count == 0) return (hand->values = PyList_New(0)) != NULL;
     Py_ssize_t length = (Py_ssize_t)batch->head.json_length;
     PyObject *text = length < LITTLE ? PyBytes_FromStringAndSize(batch->buffer, length)
                                      : PyMemoryView_FromMemory(batch->buffer, length, BUFFER_READ);
-    if (text == NULL) return false;
+    if (text == NULL) return NULL;
     PyObject *values = PyObject_CallFunctionObjArgs(loads, text, NULL);
-    if (values == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) { /* which is also how orjson says: no memory */
-        PyErr_Clear();
-        values = PyObject_CallFunctionObjArgs(loads, text, NULL);
-    }
     Py_DECREF(text);
-    if (values == NULL) return PyErr_ExceptionMatches(PyExc_ValueError) && damage(self, handle, "a record is no JSON");
-    bool whole = PyList_Check(values) && PyList_Size(values) == 2 * (Py_ssize_t)batch->head.json_count;
-    if (whole) hand->values = values;
-    else Py_DECREF(values);
-    return whole || damage(self, handle, "a record is not a path and data");
+    if (values == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) PyErr_Clear();
+    return values;
+}
+
+static bool are_paths_and_data(PyObject *values, Py_ssize_t count)
+{
+    if (!PyList_Check(values) || PyList_Size(values) != 2 * count) return false;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (Py_TYPE(PyList_GetItem(values, 2 * i)) != &PyUnicode_Type) return false;
+    return true;
+}
+
+/* path, data, path, data ... of the events that are text; false with an error, or without one if not all are what was
+ * sent, or orjson had no memory for them, which it says in the same way. */
+static bool decode(hand_object *hand)
+{
+    const eb_batch *batch = hand->batch;
+    Py_ssize_t count = batch->head.json_count;
+    if (count == 0) return (hand->values = PyList_New(0)) != NULL;
+    PyObject *values = count == 1 || eb_texts_stand_alone(batch) ? decode_all(batch) : NULL;
+    if (values != NULL && are_paths_and_data(values, count)) hand->values = values;
+    else Py_XDECREF(values);
+    return hand->values != NULL;
 }
 
 /* The rows; -1 with an error, else whether requests may be among them: whose names have a mark behind them, or stand in the
@@ -69,9 +69,13 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
 
 /* --- batches that are more than an array --- */
 
-static PyObject *text_of(const char *bytes, uint32_t length)
+/* Of a batch that is not what was sent, what is no text as bytes. */
+static PyObject *text_of(const hand_object *hand, const char *bytes, uint32_t length)
 {
-    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)length, NULL);
+    PyObject *text = PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)length, NULL);
+    if (text != NULL || hand->values != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) return text;
+    PyErr_Clear();
+    return PyBytes_FromStringAndSize(bytes, (Py_ssize_t)length);
 }
 
 static PyObject *name_of(const hand_row *row, Py_ssize_t which)
@@ -81,11 +85,24 @@ static PyObject *name_of(const hand_row *row, Py_ssize_t which)
     return name;
 }
 
-static PyObject *value_of(const hand_object *hand, Py_ssize_t *value)
+/* Of text number `text`: the path, or None if none of them is decoded. */
+static PyObject *path_of(const hand_object *hand, uint32_t text)
 {
-    PyObject *found = PyList_GetItem(hand->values, (*value)++);
-    Py_XINCREF(found);
-    return found;
+    PyObject *path = hand->values == NULL ? Py_None : PyList_GetItem(hand->values, 2 * (Py_ssize_t)text);
+    Py_XINCREF(path);
+    return path;
+}
+
+/* The data, or all of the text. */
+static PyObject *data_of(const hand_object *hand, uint32_t text)
+{
+    if (hand->values == NULL) {
+        uint64_t start = eb_text_start(hand->batch, text), end = hand->batch->text_end[text];
+        return PyBytes_FromStringAndSize(hand->batch->buffer + start, (Py_ssize_t)(end - start));
+    }
+    PyObject *data = PyList_GetItem(hand->values, 2 * (Py_ssize_t)text + 1);
+    Py_XINCREF(data);
+    return data;
 }
 
 /* A tuple of an event's fields: an event, or a plain one. Steals their references, also where one could not be made: then
@@ -104,9 +121,9 @@ static PyObject *fields_of(PyObject *(*fields)[8], bool plain)
     return tuple;
 }
 
-/* Event number `index`; `beside` is what stands beside the array for it, or NULL, and `value` where its text would be. */
-static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_beside *beside, Py_ssize_t *value,
-                           bool plain)
+/* Event number `index`; `beside` is what stands beside the array for it, or NULL, and `text` the number of its text, if
+ * it has one. */
+static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_beside *beside, uint32_t text, bool plain)
 {
     const hand_row *row = &hand->rows[index];
     const char *bytes = beside == NULL ? NULL : hand->batch->buffer + beside->offset;
@@ -115,11 +132,11 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
     const char *kind = named ? bytes + beside->system_length : bytes,
                *path = named ? kind + beside->kind_length : bytes;
     PyObject *fields[8] = {
-        named ? text_of(bytes, beside->system_length) : name_of(row, 0),
-        named ? text_of(kind, beside->kind_length) : name_of(row, 1),
-        raw ? text_of(path, beside->path_length) : value_of(hand, value),
+        named ? text_of(hand, bytes, beside->system_length) : name_of(row, 0),
+        named ? text_of(hand, kind, beside->kind_length) : name_of(row, 1),
+        raw ? text_of(hand, path, beside->path_length) : path_of(hand, text),
         raw ? PyBytes_FromStringAndSize(path + beside->path_length, (Py_ssize_t)beside->data_length)
-            : value_of(hand, value),
+            : data_of(hand, text),
         PyLong_FromUnsignedLongLong(row->sequence),
         PyLong_FromUnsignedLongLong(row->time),
         PyLong_FromUnsignedLong(row->sender),
@@ -132,22 +149,29 @@ static PyObject *all_fields(const hand_object *hand, bool plain)
 {
     const eb_batch *batch = hand->batch;
     PyObject *list = PyList_New((Py_ssize_t)hand->count);
-    Py_ssize_t value = 0;
-    uint32_t beside = 0;
+    uint32_t beside = 0, text = 0;
     for (uint32_t i = 0; list != NULL && i < hand->count; i++) {
         bool has = beside < batch->head.beside_count && batch->beside[beside].index == i;
-        PyObject *fields = fields_at(hand, i, has ? &batch->beside[beside++] : NULL, &value, plain);
+        const eb_beside *its = has ? &batch->beside[beside++] : NULL;
+        PyObject *fields = fields_at(hand, i, its, text, plain);
+        text += !has || its->path_length == 0;
         if (fields == NULL || PyList_SetItem(list, (Py_ssize_t)i, fields) != 0) Py_CLEAR(list);
     }
     return list;
 }
 
-/* All are made now: while what stands beside the array is there; and requests, which only their kinds tell, become such. */
+/* All are made now: while what stands beside the array is there; and requests, which only their kinds tell, become such.
+ * Where one is not what was sent, Python finds out which: it gets the texts as they are. */
 static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand, bool asked)
 {
-    PyObject *fields = all_fields(hand, asked);
-    if (fields == NULL)
-        return PyErr_ExceptionMatches(PyExc_ValueError) && damage(self, handle, "a name or a path is not UTF-8");
+    PyObject *fields = hand->values == NULL ? NULL : all_fields(hand, asked);
+    if (fields == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+        PyErr_Clear();
+        Py_CLEAR(hand->values);
+    }
+    asked = asked || hand->values == NULL;
+    if (fields == NULL && !PyErr_Occurred()) fields = all_fields(hand, true);
+    if (fields == NULL) return false;
     if (!asked) {
         hand->made = fields;
         return true;
@@ -161,9 +185,9 @@ bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand)
 {
     const eb_batch_head *head = &hand->batch->head;
     uint32_t count = head->status > 0 ? (uint32_t)head->status : 1;
-    bool whole = decode(self, handle, hand);
-    int asked = whole ? write_rows(hand, self->names, count) : -1;
-    return asked >= 0 && ((!asked && head->beside_count == 0) || make_all(self, handle, hand, asked > 0));
+    bool whole = decode(hand);
+    int asked = whole || !PyErr_Occurred() ? write_rows(hand, self->names, count) : -1;
+    return asked >= 0 && ((whole && !asked && head->beside_count == 0) || make_all(self, handle, hand, asked > 0));
 }
 
 void eb_unpack_bind(PyObject *given)
@@ -175,6 +199,5 @@ void eb_unpack_bind(PyObject *given)
 int eb_unpack_ready(void)
 {
     opened = PyUnicode_InternFromString("_opened");
-    damaged = PyUnicode_InternFromString("_damaged");
-    return opened != NULL && damaged != NULL;
+    return opened != NULL;
 }

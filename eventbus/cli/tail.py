@@ -10,6 +10,7 @@ from collections.abc import Callable
 from rich.text import Text
 
 from eventbus.cli.tables import printable
+from eventbus.errors import SegmentError
 from eventbus.event import Event
 from eventbus.subscription import Subscription
 
@@ -32,7 +33,13 @@ def follow(
     try:
         while heard != count:
             limit = BATCH if count is None else min(BATCH, count - heard)
-            events = subscription.receive_many(limit, patience)
+            try:
+                events = subscription.receive_many(limit, patience)
+            except SegmentError as error:
+                if "sequence" not in error.details:
+                    raise
+                warn(error.message)
+                continue
             if subscription.lost > lost:
                 warn(f"lost {subscription.lost - lost} events")
                 lost = subscription.lost

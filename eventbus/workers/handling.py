@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
-from eventbus.errors import EventBusError
+from eventbus.errors import EventBusError, SegmentError
 from eventbus.event import Event
 from eventbus.group import Member
 from eventbus.request import Request
@@ -52,7 +52,7 @@ class Handling(NamedTuple):
             signal.signal(signal.SIGTERM, lambda *_: member.stop())
             listening()
             handled = 0
-            while (event := member.receive()) is not None:
+            while (event := self._next(member)) is not None:
                 if handled == 0:
                     began()
                 self._handle(member, event, loop)
@@ -60,6 +60,16 @@ class Handling(NamedTuple):
                 if handled == self.max_events:
                     return RETIRED
         return DONE
+
+    def _next(self, member: Member) -> Event | None:
+        """The next event that can be read; what cannot be is a dead letter by the time that this is known."""
+        while True:
+            try:
+                return member.receive()
+            except SegmentError as error:
+                if "sequence" not in error.details:
+                    raise
+                _log.error("%s: %s", self.name, error.message)
 
     def _handle(self, member: Member, event: Event, loop: Loop) -> None:
         try:

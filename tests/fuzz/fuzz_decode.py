@@ -26,13 +26,13 @@ def one_input(data: bytes) -> None:
 
 
 def receive_all(bus: Bus, data: bytes) -> None:
-    """One at a time, many at once, and by a group whose members give back what they cannot read until it is dead."""
+    """By a group, whose member buries what it cannot read; then, with its letters, one at a time and many at once."""
     bus.group("all", "**", max_deliveries=1)
     with bus.subscribe("**") as single, bus.subscribe("**") as many, bus.subscribe("**", group="all") as member:
         readable = min([send(bus, *record) for record in records(data)], default=True)
+        drain(lambda: [member.receive(0)], readable)
         drain(lambda: [single.receive(0)], readable)
         drain(lambda: many.receive_many(MOST, 0), readable)
-        drain(lambda: [member.receive(0)], readable)
         try:
             assert many.backlog == 0
         except SegmentError as error:
