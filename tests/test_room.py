@@ -135,6 +135,7 @@ def test_a_large_batch_is_not_starved(fork: Fork, name: str) -> None:
 
 def test_a_place_in_turn_goes_with_whoever_had_it(fork: Fork, name: str) -> None:
     """A publisher that is killed while it waits for room keeps the others waiting for a moment, not for ever."""
+
     def send_large(line: Line) -> None:
         with eventbus.open(name) as bus:
             arm("turn_taken", passes=1)
