@@ -43,11 +43,13 @@ enum {
 };
 
 enum {
-    EB_TOPICS = 4096,     /* entries of the topic table */
-    EB_NAME_LIMIT = 255,  /* bytes of a system, a kind or a pattern */
-    EB_PATH_LIMIT = 4096, /* bytes of a path */
-    EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
-    EB_BATCH_LIMIT = 256, /* events in one batch */
+    EB_TOPICS = 4096,           /* entries of the topic table */
+    EB_NAME_LIMIT = 255,        /* bytes of a system, a kind or a pattern */
+    EB_PATH_LIMIT = 4096,       /* bytes of a path */
+    EB_EXTENSION_LIMIT = 16383, /* bytes of an extension */
+    EB_EXTENSION_MARK = 0xFF,   /* between its texts: a byte that UTF-8 has not */
+    EB_LABEL_LIMIT = 63,        /* bytes of a subscription's name */
+    EB_BATCH_LIMIT = 256,       /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
     EB_SLOT_BYTE = 1024,   /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
     EB_GROUPS = 32,        /* groups of one bus */
@@ -69,22 +71,26 @@ typedef struct {
     uint32_t unused;
 } eb_route;
 
-/* One event of a batch to send; its bytes follow those of the event before it: system, kind, path, body.
+/* One event of a batch to send; its bytes follow those of the event before it: system, kind, extension, path, body.
  * Without a path the body is the JSON text "[path,data]"; with one it is raw data. system and kind are empty unless
- * topic is EB_INLINE. */
+ * topic is EB_INLINE. The extension is empty, or the origin, then name and value of each header, with EB_EXTENSION_MARK
+ * between one text and the next. */
 typedef struct {
     uint32_t topic;
     uint32_t system_length;
     uint32_t kind_length;
+    uint32_t extension_length;
     uint32_t path_length;
     uint32_t body_length;
 } eb_outgoing;
 
-/* What stands beside the JSON array for event number `index`: system, kind, path and raw data, from `offset`. */
+/* What stands beside the JSON array for event number `index`: system, kind, extension, path and raw data, from
+ * `offset`. */
 typedef struct {
     uint32_t index;
     uint32_t system_length;
     uint32_t kind_length;
+    uint32_t extension_length;
     uint32_t path_length;
     uint64_t data_length;
     uint64_t offset;
@@ -142,6 +148,7 @@ typedef struct {
     int64_t start;   /* EB_LATEST, EB_OLDEST or a sequence */
     int64_t spin_ns; /* how long to look before sleeping; EB_ADAPTIVE */
     int gated;       /* whether it holds publishers back */
+    int local;       /* whether it does not hear what has an origin; of a group, all members or none */
     int group;       /* the number of the group to be a member of, plus 1; 0 for none */
 } eb_terms;
 

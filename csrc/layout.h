@@ -12,7 +12,8 @@
  *   itself needs a capacity that divides it, else the data offset jumps there: after some 58 years at 10 GB/s.)
  *   A record is a header of four words and a body, rounded up to eight bytes. Its first word, the sequence, is written
  *   by the publish *before* it: each commit leaves the next sequence number at the position where the next record will
- *   begin. So one store, of `committed`, makes a record and the sequence counter visible together.
+ *   begin. So one store, of `committed`, makes a record and the sequence counter visible together. The body is the names
+ *   of a topic past the table, the extension (origin and headers), then path and data, or a text without its brackets.
  *
  *   step                          killed right after it, the others see
  *   1 publish lock taken          nothing; whoever wants it finds its owner dead, takes it over, and repairs
@@ -79,7 +80,7 @@
 #include "eventbus.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 2u
+#define EB_FORMAT 3u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -218,7 +219,11 @@ typedef struct {
 /* The words of a record's header. */
 enum { EB_WORD_SEQUENCE = 0, EB_WORD_TIME = 1, EB_WORD_TOPIC = 2, EB_WORD_SENDER = 3, EB_HEADER_WORDS = 4 };
 /* EB_WORD_TOPIC: body_length | topic << 32 | system_length of an inline topic << 56
- * EB_WORD_SENDER: sender | path_length of raw data << 32 | kind_length of an inline topic << 56 */
+ * EB_WORD_SENDER: sender | extension_length << 24 | path_length of raw data << 38 | five bits of nothing |
+ *                 kind_length of an inline topic << 56 */
+#define EB_SENDER_BITS 24 /* Linux has no pid past 22 bits */
+#define EB_EXTENSION_BITS 14
+#define EB_PATH_BITS 13
 #define EB_HEADER_BYTES (EB_HEADER_WORDS * 8)
 
 #define EB_RECORD_BYTES(body) ((uint64_t)EB_HEADER_BYTES + (((uint64_t)(body) + 7) & ~(uint64_t)7))
@@ -237,7 +242,8 @@ static_assert(offsetof(eb_roster_header, groups) == 4096, "the groups begin a pa
 static_assert(offsetof(eb_roster_header, slots) % 4096 == 0, "the slots begin a page");
 static_assert(sizeof(((eb_batch *)0)->sequence) == EB_BATCH_LIMIT * 8, "eventbus.h spells the limit out");
 static_assert(EB_TOPICS <= EB_INLINE, "a topic number fits 24 bits");
-static_assert(EB_PATH_LIMIT < 1 << 24, "a path length fits 24 bits");
+static_assert(EB_PATH_LIMIT < 1 << EB_PATH_BITS, "a path's length fits");
+static_assert(EB_EXTENSION_LIMIT < 1 << EB_EXTENSION_BITS, "an extension's length fits");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "lock-free 64-bit atomics");
 static_assert(sizeof(off_t) == 8, "the locks lie past what 32 bits count: -D_FILE_OFFSET_BITS=64");
 

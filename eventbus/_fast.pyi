@@ -1,11 +1,11 @@
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from eventbus.core.attachment import Route
 from eventbus.core.reader import SubscriptionHandle
 from eventbus.errors import SegmentError
-from eventbus.event import Event
+from eventbus.event import Event, Headers
 
 class Scope:
     def __init__(self, end: int, pointer: int, owner: object) -> None: ...
@@ -14,7 +14,16 @@ class Scope:
 
 class Sender:
     _routes: dict[str, dict[str, Route]]
-    def send(self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = ...) -> bool: ...
+    def send(
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any = None,
+        *,
+        timeout: float | None = ...,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool: ...
 
 class Hand(Iterator[Event]):
     unfinished: int
@@ -49,6 +58,7 @@ def bind_receive(
     generation: int,
     loads: Callable[[bytes | memoryview], Any],
     event: type[Event],
+    headers: type[Headers],
     segment_error: type[SegmentError],
     /,
 ) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from eventbus import _fast, patterns
@@ -13,12 +13,14 @@ from eventbus.core.attachment import Attachment, Group, Occupant, Route
 from eventbus.core.holders import holders
 from eventbus.core.native import deadline_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
-from eventbus.event import OPTIONS, check_path, dumps, encode
+from eventbus.event import OPTIONS, check_path, dumps, encode, extension
 from eventbus.policy import Guard
 
 _fast.bind_send(native.address_of("eb_send"), native.address_of("eb_send_raw"), dumps, OPTIONS)
 
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
+
+_Event = tuple[Any, Any, Any, Any, Any]  # system, kind, path, data, headers
 
 _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"})()  # the bus's own
 
@@ -40,16 +42,19 @@ class Sender(_fast.Sender):
         """The bus's name."""
         return self._name
 
-    def _send_slow(self, system: str, kind: str, path: str, data: Any = None, timeout: float | None = _DEFAULT) -> bool:
+    def _send_slow(
+        self, system: str, kind: str, path: str, data: Any, headers: Any, timeout: float | None = _DEFAULT
+    ) -> bool:
         """``send`` with all checks, names and patience."""
-        self._publish([(system, kind, path, data)], timeout)
+        self._publish([(system, kind, path, data, headers)], timeout)
         return True
 
     def send_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
         """Publishes several events at once: all become visible together, or none does.
 
         Args:
-            events: ``(system, kind, path)`` or ``(system, kind, path, data)`` each.
+            events: ``(system, kind, path)``, ``(system, kind, path, data)`` or ``(system, kind, path, data, headers)``
+                each.
             timeout: as in ``send``.
 
         Returns:
@@ -58,14 +63,13 @@ class Sender(_fast.Sender):
         Raises:
             As ``send``; also InvalidError when the events do not fit into the ring together.
         """
-        return self._publish(events, timeout)
+        return self._publish(map(_whole, events), timeout)
 
-    def _outgoing(self, event: tuple[Any, ...], deadline: int) -> tuple[tuple[int, ...], bytes]:
+    def _outgoing(self, event: _Event, origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
-        if not isinstance(event, (tuple, list)) or len(event) not in (3, 4):
-            raise InvalidError("each event must be (system, kind, path) or (system, kind, path, data)", event=event)
-        system, kind, path, data = (*event, None)[:4]
-        return _row(self._topic(system, kind, path, deadline), system, kind, path, data)
+        system, kind, path, data, headers = event
+        topic = self._topic(system, kind, path, deadline)
+        return _row(topic, system, kind, path, data, extension(headers, origin))
 
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
@@ -99,14 +103,14 @@ class Sender(_fast.Sender):
         if self._guard is not None:
             self._guard.check_send(system)
 
-    def _publish(self, events: Iterable[tuple[Any, ...]], timeout: float | None) -> int:
+    def _publish(self, events: Iterable[_Event], timeout: float | None, origin: str = "") -> int:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
         self._open_handle()
         rows, parts = array("I"), []
         for event in events:
-            row, bytes_ = self._outgoing(event, deadline)
+            row, bytes_ = self._outgoing(event, origin, deadline)
             parts.append(bytes_)
             try:
                 rows.extend(row)
@@ -162,7 +166,14 @@ class Sender(_fast.Sender):
         )
 
     def _send_own(
-        self, system: str, kind: str, path: str, data: Any, seconds: float | None, deadline: int | None = None
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any,
+        seconds: float | None,
+        deadline: int | None = None,
+        headers: Any = None,
     ) -> bool:
         """A message of the bus itself: its names are known to be good, and no policy is asked."""
         handle = self._open_handle()
@@ -170,7 +181,7 @@ class Sender(_fast.Sender):
         topic = self._own_topics.get((system, kind))
         if topic is None:
             topic = handle.topic(system.encode(), kind.encode(), deadline)
-        row, blob = _row(max(topic, 0), system, kind, path, data)
+        row, blob = _row(max(topic, 0), system, kind, path, data, extension(headers))
         status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
         if status < 0:
             self._refuse(handle, status, seconds, len(blob))
@@ -212,17 +223,30 @@ def _remedy(handle: Attachment, slowest: Occupant) -> str:
     return f"that process has ended, but {names}, forked from it without libc's fork, keeps its descriptors: end that"
 
 
+def _whole(event: object) -> _Event:
+    """An event as ``send_many`` takes it, with what was left out."""
+    if not isinstance(event, (tuple, list)) or not 3 <= len(event) <= 5 or not _may_be_headers(event[4:]):
+        form = "(system, kind, path), (system, kind, path, data) or (system, kind, path, data, headers)"
+        raise InvalidError(f"each event must be {form}, with headers a mapping of str to str", event=event)
+    system, kind, path, data, headers = (*event, None, None)[:5]
+    return system, kind, path, data, headers
+
+
+def _may_be_headers(rest: Sequence[object]) -> bool:
+    return all(one is None or isinstance(one, Mapping) for one in rest)
+
+
 def _check_names(system: str, kind: str, path: str) -> None:
     patterns.check_name(system, "system")
     patterns.check_name(kind, "kind")
     check_path(path)
 
 
-def _row(topic: int, system: str, kind: str, path: str, data: Any) -> tuple[tuple[int, ...], bytes]:
+def _row(topic: int, system: str, kind: str, path: str, data: Any, extended: bytes) -> tuple[tuple[int, ...], bytes]:
     names = (system.encode(), kind.encode()) if topic == native.INLINE else (b"", b"")
     if isinstance(data, (bytes, bytearray, memoryview)):
         raw_path, body = path.encode(), bytes(data)
     else:
         raw_path, body = b"", encode(path, data)
-    parts = (*names, raw_path, body)
+    parts = (*names, extended, raw_path, body)
     return (topic, *map(len, parts)), b"".join(parts)

@@ -22,7 +22,7 @@ from eventbus.core.reader import (
     SubscriptionHandle,
 )
 from eventbus.errors import InvalidError, SegmentError
-from eventbus.event import Event, loads
+from eventbus.event import Event, Headers, loads
 from eventbus.request import MARK, Answer, opened
 
 _fast.bind_receive(
@@ -33,6 +33,7 @@ _fast.bind_receive(
     native.generation_word(),
     loads,
     Event,
+    Headers,
     SegmentError,
 )
 

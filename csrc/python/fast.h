@@ -4,6 +4,7 @@
  *   object.c    how objects end
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
+ *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
@@ -27,7 +28,19 @@ void eb_fast_free(PyObject *object);
 /* scope.c */
 int eb_scope_ready(PyObject *module);
 
+/* headers.c */
+typedef struct {
+    PyObject *headers;
+    PyObject *origin;
+} eb_extension;
+
+bool eb_headers_bind(PyTypeObject *headers);
+eb_extension eb_no_extension(void);                                 /* borrowed */
+eb_extension eb_extension_read(const char *bytes, uint32_t length); /* new; both NULL with an error */
+
 /* hand.c */
+
+enum { EB_EVENT_FIELDS = 10 };
 
 /* What is in hand of a subscription: events that were put back, then those of the batch, of which the core's head says how
  * many were handed out and how many of these are done. A row is one event of the batch but for its path and data. */

@@ -60,7 +60,7 @@ void eb_hand_idle(hand_object *hand)
 /* A place for one; making it may collect garbage. */
 PyObject *eb_event_empty(void)
 {
-    return allocate(event_type, 8);
+    return allocate(event_type, EB_EVENT_FIELDS);
 }
 
 static PyObject *sender_of(hand_object *hand, uint32_t index)
@@ -93,13 +93,15 @@ static bool fill(hand_object *hand, uint32_t index, PyObject *event)
 {
     const hand_row *row = &hand->rows[index];
     Py_ssize_t value = 2 * (Py_ssize_t)index;
+    eb_extension none = eb_no_extension();
     return put_borrowed(event, 0, PyTuple_GetItem(row->names, 0)) &&
            put_borrowed(event, 1, PyTuple_GetItem(row->names, 1)) &&
            put_borrowed(event, 2, PyList_GetItem(hand->values, value)) &&
            put_borrowed(event, 3, PyList_GetItem(hand->values, value + 1)) &&
            put(event, 4, PyLong_FromUnsignedLongLong(row->sequence)) &&
            put(event, 5, PyLong_FromUnsignedLongLong(row->time)) && put(event, 6, sender_of(hand, index)) &&
-           put(event, 7, PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1));
+           put(event, 7, PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1)) &&
+           put_borrowed(event, 8, none.headers) && put_borrowed(event, 9, none.origin);
 }
 
 static PyObject *next_in_front(hand_object *hand)

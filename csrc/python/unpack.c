@@ -90,10 +90,10 @@ static PyObject *value_of(const hand_object *hand, Py_ssize_t *value)
 
 /* A tuple of an event's fields: an event, or a plain one. Steals their references, also where one could not be made: then
  * NULL. */
-static PyObject *fields_of(PyObject *(*fields)[8], bool plain)
+static PyObject *fields_of(PyObject *(*fields)[EB_EVENT_FIELDS], bool plain)
 {
-    PyObject *tuple = plain ? PyTuple_New(8) : eb_event_empty();
-    for (Py_ssize_t i = 0; i < 8; i++) {
+    PyObject *tuple = plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty();
+    for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++) {
         PyObject *field = (*fields)[i];
         if (tuple != NULL && field != NULL) PyTuple_SetItem(tuple, i, field);
         else {
@@ -112,9 +112,12 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
     const char *bytes = beside == NULL ? NULL : hand->batch->buffer + beside->offset;
     bool named = beside != NULL && beside->system_length + beside->kind_length > 0;
     bool raw = beside != NULL && beside->path_length > 0;
+    uint32_t extended = beside == NULL ? 0 : beside->extension_length;
     const char *kind = named ? bytes + beside->system_length : bytes,
-               *path = named ? kind + beside->kind_length : bytes;
-    PyObject *fields[8] = {
+               *extension = named ? kind + beside->kind_length : bytes, *path = raw ? extension + extended : NULL;
+    eb_extension more = eb_extension_read(extension, extended);
+    if (more.headers == NULL) return NULL;
+    PyObject *fields[EB_EVENT_FIELDS] = {
         named ? text_of(bytes, beside->system_length) : name_of(row, 0),
         named ? text_of(kind, beside->kind_length) : name_of(row, 1),
         raw ? text_of(path, beside->path_length) : value_of(hand, value),
@@ -124,6 +127,8 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         PyLong_FromUnsignedLongLong(row->time),
         PyLong_FromUnsignedLong(row->sender),
         PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1),
+        more.headers,
+        more.origin,
     };
     return fields_of(&fields, plain);
 }
@@ -147,7 +152,8 @@ static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand,
 {
     PyObject *fields = all_fields(hand, asked);
     if (fields == NULL)
-        return PyErr_ExceptionMatches(PyExc_ValueError) && damage(self, handle, "a name or a path is not UTF-8");
+        return PyErr_ExceptionMatches(PyExc_ValueError) &&
+               damage(self, handle, "a name, a path or a header is not UTF-8");
     if (!asked) {
         hand->made = fields;
         return true;

@@ -257,7 +257,7 @@ class Attachment:
         return int(lib.eb_topic_count(self.pointer, topic))
 
     def send_batch(self, rows: Any, count: int, blob: bytes, deadline: int) -> int:
-        """Sends ``count`` events, all or none; ``rows`` has five uint32 each, as eb_outgoing. The status."""
+        """Sends ``count`` events, all or none; ``rows`` has six uint32 each, as eb_outgoing. The status."""
         events = ffi.from_buffer("eb_outgoing[]", rows)
         return until_done(lambda: int(lib.eb_send_batch(self.pointer, events, count, blob, len(blob), deadline)))
 

@@ -21,11 +21,12 @@ static eb_subscription *subs[SUBSCRIPTIONS];
 
 static void send_some(eb_bus *to, int count)
 {
-    eb_outgoing named = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 8};
+    eb_outgoing named = {
+        .topic = EB_INLINE, .system_length = 1, .kind_length = 2, .extension_length = 1, .body_length = 8};
     for (int i = 0; i < count; i++) {
         put(to, (uint32_t)i % 4, (uint64_t)i);
         eb_send_raw(&(eb_route){.bus = to, .topic = (uint32_t)i % 4}, "/path", 5, "data", 4);
-        eb_send_batch(to, &named, 1, "ak9[\"/\",1]", 11, EB_POLL);
+        eb_send_batch(to, &named, 1, "ak9o[\"/\",1]", 12, EB_POLL);
     }
 }
 
@@ -125,7 +126,12 @@ static void damage(input *from)
 
 static void join_anew(unsigned which)
 {
-    eb_terms terms = {.system = "a", .kind = "**", .name = "fuzz", .start = EB_OLDEST, .gated = which != DROPPING};
+    eb_terms terms = {.system = "a",
+                      .kind = "**",
+                      .name = "fuzz",
+                      .start = EB_OLDEST,
+                      .gated = which != DROPPING,
+                      .local = which == OTHER_MEMBER};
     int status = EB_OK;
     if (which >= MEMBER) terms.group = 1;
     subs[which] = subscribe(bus, &terms, EB_POLL, &status);
@@ -161,9 +167,13 @@ static void send(input *from)
 {
     char bytes[1024] = "[\"/path\",[1]]";
     uint32_t length = 13 + (uint32_t)take_bytes(from, 2) % 1000;
-    eb_outgoing events[2] = {{.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = length - 3},
-                             {.topic = 1, .path_length = 1, .body_length = 2}};
-    unsigned how = take_byte(from);
+    unsigned how = take_byte(from), extension = how / 64;
+    eb_outgoing events[2] = {{.topic = EB_INLINE,
+                              .system_length = 1,
+                              .kind_length = 2,
+                              .extension_length = extension,
+                              .body_length = length - 3 - extension},
+                             {.topic = 1, .extension_length = extension, .path_length = 1, .body_length = 2}};
     eb_route route = {.bus = bus, .topic = how / 8 % 8};
     switch (how % 5) {
     case 0:
@@ -172,7 +182,7 @@ static void send(input *from)
         break;
     case 1: known(eb_send_raw(&route, "/path", 5, bytes, length)); break;
     case 2: known(eb_send_batch(bus, events, 1, bytes, length, EB_POLL)); break;
-    case 3: known(eb_send_batch(bus, events, 2, bytes, length + 3, eb_now() + 1000)); break;
+    case 3: known(eb_send_batch(bus, events, 2, bytes, length + 3 + extension, eb_now() + 1000)); break;
     default: known(eb_topic(bus, (char[]){'a', 'k', (char)('0' + take_byte(from) % 16)}, 1, 2, EB_POLL));
     }
 }
