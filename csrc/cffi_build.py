@@ -9,8 +9,8 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
-LEAVES = ["status.c", "wait.c", "names.c", "process.c", "locks.c", "segment.c", "ring.c", "group.c", "roster.c"]
-LEAVES += ["batch.c", "verdicts.c", "news.c"]
+LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "group.c"]
+LEAVES += ["roster.c", "batch.c", "verdicts.c", "news.c"]
 FLOWS = ["bus.c", "late.c", "attachment.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c"]
 FLOWS += ["single.c", "relay.c", "member.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"

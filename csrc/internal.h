@@ -181,6 +181,11 @@ void eb_ring_unmap(eb_ring *ring);
 int eb_roster_map(eb_roster *roster, int fd);
 void eb_roster_unmap(eb_roster *roster);
 
+/* notes.c */
+int eb_note_write(eb_ring *ring, const eb_note *note, uint64_t committed);
+int eb_note_find(eb_ring *ring, eb_note *note);
+void eb_notes_repair(eb_ring *ring);
+
 /* ring.c */
 uint64_t eb_head_bytes(const eb_outgoing *event);
 uint64_t eb_ring_record_bytes(const eb_outgoing *event);

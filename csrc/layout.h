@@ -26,6 +26,8 @@
  *   6 publish lock released       the whole event; who sleeps is woken by the next publisher, or looks again by itself
  *   7 waiter's bit cleared        within EB_SLICE_NS: a sleeper looks by itself and raises its bit again
  *   8 sleeper woken               -
+ *   Between 2 and 3 a note is written where its name has no value that holds, and numbered. Killed before 4, it is one of a
+ *   position that is not committed, and the repair takes its number away before anybody else commits that much.
  *   A new topic is written behind the last entry and becomes visible with `topic_count`; before that nobody looks there.
  *
  *   The publish lock's word names its owner by a token, and the token a byte of the roster that its owner keeps locked: so
@@ -115,6 +117,20 @@ typedef struct {
     eb_u64 count;
 } eb_topic_entry;
 
+/* The last note of one name. Two values take turns, so that the one that holds is never written over. */
+typedef struct {
+    eb_u64 number;      /* 0: none; else one more than that of the one before */
+    uint64_t committed; /* it holds from the moment on in which so much is */
+    uint32_t length;
+    char bytes[EB_NOTE_LIMIT];
+} eb_note_value;
+
+typedef struct {
+    eb_u32 name_length; /* 0 of the first entry that is not used */
+    char name[EB_NOTE_NAME_LIMIT];
+    eb_note_value values[2];
+} eb_note_entry;
+
 typedef struct {
     eb_signature signature;
 
@@ -133,6 +149,7 @@ typedef struct {
 
     _Alignas(4096) eb_topic_entry topics[EB_TOPICS];
     char heap[EB_HEAP_BYTES];
+    eb_note_entry notes[EB_NOTES];
 } eb_ring_header;
 
 /* A GROUP slot is nobody's: it holds the gate for a group, with or without members. */
@@ -235,6 +252,9 @@ static_assert(offsetof(eb_ring_header, oldest) == 384, "oldest has its line pair
 static_assert(offsetof(eb_ring_header, gate) == 512, "publishers' own words");
 static_assert(offsetof(eb_ring_header, topics) == 4096, "the topic table begins a page");
 static_assert(sizeof(eb_topic_entry) == 16, "four entries a line");
+static_assert(sizeof(eb_note_entry) == 256, "whole lines");
+static_assert(sizeof(((eb_note *)0)->name) == EB_NOTE_NAME_LIMIT, "eventbus.h spells the limit out");
+static_assert(sizeof(((eb_note *)0)->bytes) == EB_NOTE_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
 static_assert(sizeof(eb_slot_t) == 1280, "whole lines");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");

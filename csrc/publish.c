@@ -84,7 +84,8 @@ typedef struct {
     int count;
     const char *head;
     const char *body;
-    uint64_t bytes; /* of all records */
+    const eb_note *note; /* or NULL */
+    uint64_t bytes;      /* of all records */
 } eb_publication;
 
 /* Adds the records up; EB_TOO_LARGE when they cannot be in the ring at once. */
@@ -139,6 +140,8 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
     EB_TEST_POINT(publish_claimed);
     uint64_t position = atomic_load(&ring->header->committed);
     uint64_t sequence = eb_ring_sequence_at(ring, position);
+    if (what->note) status = eb_note_write(ring, what->note, position + what->bytes);
+    if (status != EB_OK) return status;
     const char *head = what->head;
     for (int i = 0; i < what->count; i++) {
         const eb_outgoing *event = &what->events[i];
@@ -274,9 +277,12 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
     return publish_one(to.bus, &event, head, data);
 }
 
-int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
+int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                  size_t length, int64_t deadline)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes};
+    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note};
+    bool noted = note && note->name_length - 1 < EB_NOTE_NAME_LIMIT && note->length <= EB_NOTE_LIMIT;
+    if (note && !noted) return EB_TOO_LARGE;
     uint64_t sum = 0;
     for (int i = 0; i < count; i++) {
         if (events[i].topic >= EB_TOPICS && events[i].topic != EB_INLINE)
@@ -284,6 +290,11 @@ int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char 
         sum += eb_head_bytes(&events[i]) + events[i].body_length;
     }
     return sum != length ? EB_TOO_LARGE : publish(bus, &what, deadline);
+}
+
+int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
+{
+    return eb_send_noted(bus, NULL, events, count, bytes, length, deadline);
 }
 
 int eb_shutdown(eb_bus *bus, int64_t deadline)

@@ -191,6 +191,7 @@ int eb_ring_verify(const eb_ring *ring)
 int eb_ring_repair(eb_ring *ring)
 {
     uint64_t next = eb_ring_sequence_at(ring, atomic_load(&ring->header->committed));
+    eb_notes_repair(ring);
     uint64_t missing = next - 1 - counted(ring);
     if (missing == 0) return EB_OK;
     if (missing > next) return eb_damaged("the topic counters are ahead of the sequence");

@@ -65,6 +65,27 @@ class Sender(_fast.Sender):
         """
         return self._publish(map(_whole, events), timeout)
 
+    def _bring(
+        self,
+        origin: str,
+        events: Iterable[tuple[Any, ...]],
+        note: tuple[str, bytes],
+        *,
+        timeout: float | None = _DEFAULT,
+    ) -> int:
+        """``send_many`` of what a bridge brought from the bus ``origin``, and in the same step how far it has come.
+
+        Args:
+            note: of what, and the position; kept until the next one of the name, whatever becomes of the events.
+        """
+        return self._publish(map(_whole, events), timeout, origin, note)
+
+    def _noted(self, name: str) -> bytes | None:
+        """The last note of the name that came with events that are visible; None if there is none."""
+        handle = self._open_handle()
+        self._check_writable(handle)
+        return handle.note(name.encode(), deadline_after(self._send_timeout))
+
     def _outgoing(self, event: _Event, origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
         system, kind, path, data, headers = event
@@ -97,13 +118,22 @@ class Sender(_fast.Sender):
         _check_names(system, kind, path)
         self._allow_send(handle, system)
 
-    def _allow_send(self, handle: Attachment, system: str) -> None:
+    def _check_writable(self, handle: Attachment) -> None:
         if not handle.writable:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot send")
+
+    def _allow_send(self, handle: Attachment, system: str) -> None:
+        self._check_writable(handle)
         if self._guard is not None:
             self._guard.check_send(system)
 
-    def _publish(self, events: Iterable[_Event], timeout: float | None, origin: str = "") -> int:
+    def _publish(
+        self,
+        events: Iterable[_Event],
+        timeout: float | None,
+        origin: str = "",
+        note: tuple[str, bytes] | None = None,
+    ) -> int:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
@@ -116,9 +146,10 @@ class Sender(_fast.Sender):
                 rows.extend(row)
             except OverflowError:  # more than 32 bits can say
                 self._refuse(self._open_handle(), native.TOO_LARGE, size=len(bytes_))
-        if parts:
+        if parts or note:
             handle, blob = self._open_handle(), b"".join(parts)
-            status = handle.send_batch(rows, len(parts), blob, deadline)
+            self._check_writable(handle)
+            status = handle.send_batch(rows, len(parts), blob, deadline, note and (note[0].encode(), note[1]))
             if status < 0:
                 self._refuse(handle, status, seconds, len(blob))
         return len(parts)
@@ -134,6 +165,8 @@ class Sender(_fast.Sender):
                 size=size,
                 limit=limit,
             )
+        if status == native.TABLE_FULL:
+            raise UnavailableError(f"the bus {self._name!r} has notes of {native.NOTES} names, and room for no more")
         if status == native.BUSY:
             pid = handle.lock_holder()
             raise UnavailableError(

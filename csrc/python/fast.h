@@ -48,7 +48,8 @@ typedef struct {
     uint64_t sequence;
     uint64_t time;
     uint32_t sender;
-    PyObject *names; /* a tuple that begins with system and kind */
+    PyObject *names; /* a tuple that begins with the two below */
+    PyObject *system, *kind;
 } hand_row;
 
 typedef struct {
@@ -58,7 +59,8 @@ typedef struct {
     Py_ssize_t taken; /* of it */
     PyObject *values; /* path, data, path, data ... of the batch, or NULL */
     PyObject *made;   /* or a list of its events, all made already */
-    PyObject *sender; /* of the event before, as an int */
+    PyObject *sender; /* of the event before, as an int, which is `pid` */
+    uint32_t pid;
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
     uint32_t count;      /* events of the batch */

@@ -51,8 +51,11 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
         hand_row *row = &hand->rows[i];
         *row = (hand_row){.sequence = batch->sequence[i], .time = batch->time[i], .sender = batch->sender[i]};
         hand->count = i + 1;
-        if (i > 0 && batch->topic[i] == batch->topic[i - 1]) row->names = row[-1].names;
-        else {
+        if (i > 0 && batch->topic[i] == batch->topic[i - 1]) {
+            row->names = row[-1].names;
+            row->system = row[-1].system;
+            row->kind = row[-1].kind;
+        } else {
             PyObject *topic = PyLong_FromUnsignedLong(batch->topic[i]);
             if (topic == NULL) return -1;
             row->names = PyDict_GetItemWithError(known, topic);
@@ -61,6 +64,9 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
             Py_DECREF(topic);
             if (PyErr_Occurred()) return -1;
             asked = asked || row->names == NULL || PyTuple_Size(row->names) > 2;
+            if (row->names == NULL) continue;
+            row->system = PyTuple_GetItem(row->names, 0);
+            row->kind = PyTuple_GetItem(row->names, 1);
         }
         Py_XINCREF(row->names);
     }
@@ -74,9 +80,8 @@ static PyObject *text_of(const char *bytes, uint32_t length)
     return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)length, NULL);
 }
 
-static PyObject *name_of(const hand_row *row, Py_ssize_t which)
+static PyObject *known(PyObject *name)
 {
-    PyObject *name = row->names == NULL ? NULL : PyTuple_GetItem(row->names, which);
     Py_XINCREF(name);
     return name;
 }
@@ -118,8 +123,8 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
     eb_extension more = eb_extension_read(extension, extended);
     if (more.headers == NULL) return NULL;
     PyObject *fields[EB_EVENT_FIELDS] = {
-        named ? text_of(bytes, beside->system_length) : name_of(row, 0),
-        named ? text_of(kind, beside->kind_length) : name_of(row, 1),
+        named ? text_of(bytes, beside->system_length) : known(row->system),
+        named ? text_of(kind, beside->kind_length) : known(row->kind),
         raw ? text_of(path, beside->path_length) : value_of(hand, value),
         raw ? PyBytes_FromStringAndSize(path + beside->path_length, (Py_ssize_t)beside->data_length)
             : value_of(hand, value),

@@ -111,7 +111,10 @@ static void damage(input *from)
     switch (take_byte(from) % 6) {
     case 0: damage_header(from); break;
     case 1: damage_bytes(from, bus->ring.data, 8, CAPACITY); break;
-    case 2: damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics); break;
+    case 2:
+        if (take_byte(from) % 4 == 3) damage_bytes(from, ring->notes, 8, 2 * sizeof *ring->notes);
+        else damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics);
+        break;
     case 3: /* past the signature, which was checked when the bus was opened */
         damage_bytes(from, &roster->persist, 8,
                      offsetof(eb_roster_header, groups) - offsetof(eb_roster_header, persist));
@@ -175,6 +178,7 @@ static void send(input *from)
                               .body_length = length - 3 - extension},
                              {.topic = 1, .extension_length = extension, .path_length = 1, .body_length = 2}};
     eb_route route = {.bus = bus, .topic = how / 8 % 8};
+    eb_note note = {.name_length = 1, .length = EB_NOTE_LIMIT, .name = "n"};
     switch (how % 5) {
     case 0:
         memset(bytes + 13, 'x', length - 13);
@@ -182,7 +186,7 @@ static void send(input *from)
         break;
     case 1: known(eb_send_raw(&route, "/path", 5, bytes, length)); break;
     case 2: known(eb_send_batch(bus, events, 1, bytes, length, EB_POLL)); break;
-    case 3: known(eb_send_batch(bus, events, 2, bytes, length + 3 + extension, eb_now() + 1000)); break;
+    case 3: known(eb_send_noted(bus, &note, events, 2, bytes, length + 3 + extension, eb_now() + 1000)); break;
     default: known(eb_topic(bus, (char[]){'a', 'k', (char)('0' + take_byte(from) % 16)}, 1, 2, EB_POLL));
     }
 }
@@ -192,10 +196,14 @@ static void call(input *from)
     unsigned what = take_byte(from), which = take_byte(from) % SUBSCRIPTIONS;
     eb_subscription *sub = subs[which];
     int limit = (int)(1 + what / 16 % 16);
+    eb_note note = {.name_length = 1, .name = "n"};
     switch (what % 16) {
     case 0: look_around(bus); return;
     case 1: send(from); return;
-    case 2: known(eb_bus_reap(bus)); return;
+    case 2:
+        known(eb_bus_reap(bus));
+        if (known(eb_note_read(bus, &note, EB_POLL)) == EB_OK) HOLDS("a note fits", note.length <= EB_NOTE_LIMIT);
+        return;
     case 3: part(which, take_byte(from) % 2); return;
     case 4:
         if (!sub) join_anew(which);
