@@ -96,19 +96,28 @@ def check_path(path: object) -> bytes:
     return encoded
 
 
-def extension(headers: object, origin: str = "") -> bytes:
+def are_headers(headers: object) -> bool:
+    """Whether it can be at first sight."""
+    return headers is None or isinstance(headers, Mapping)
+
+
+def check_headers(headers: Any) -> None:
+    """Raises InvalidError unless it is a mapping, or None."""
+    if not are_headers(headers):
+        raise InvalidError(f"headers must be a mapping of str to str, not {type(headers).__name__}", headers=headers)
+
+
+def extension(headers: Mapping[Any, Any] | None, origin: str = "") -> bytes:
     """What a record carries beside path and data, as ``eventbus.h`` has it; nothing for neither headers nor origin.
 
     Raises:
-        InvalidError: the headers are no mapping of str to str, or too long.
+        InvalidError: a name or a value is no str, or they are too long.
     """
     texts = [] if headers is None else _header_texts(headers)
     return b"\xff".join((origin.encode(), *texts)) if origin or texts else b""
 
 
-def _header_texts(headers: object) -> list[bytes]:
-    if not isinstance(headers, Mapping):
-        raise InvalidError(f"headers must be a mapping of str to str, not {type(headers).__name__}", headers=headers)
+def _header_texts(headers: Mapping[Any, Any]) -> list[bytes]:
     texts: list[bytes] = []
     for name, value in headers.items():
         if not isinstance(name, str) or not name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 from eventbus import _fast, patterns
@@ -13,14 +13,12 @@ from eventbus.core.attachment import Attachment, Group, Occupant, Route
 from eventbus.core.holders import holders
 from eventbus.core.native import deadline_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
-from eventbus.event import OPTIONS, check_path, dumps, encode, extension
+from eventbus.event import OPTIONS, are_headers, check_headers, check_path, dumps, encode, extension
 from eventbus.policy import Guard
 
 _fast.bind_send(native.address_of("eb_send"), native.address_of("eb_send_raw"), dumps, OPTIONS)
 
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
-
-_Event = tuple[Any, Any, Any, Any, Any]  # system, kind, path, data, headers
 
 _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"})()  # the bus's own
 
@@ -46,6 +44,7 @@ class Sender(_fast.Sender):
         self, system: str, kind: str, path: str, data: Any, headers: Any, timeout: float | None = _DEFAULT
     ) -> bool:
         """``send`` with all checks, names and patience."""
+        check_headers(headers)
         self._publish([(system, kind, path, data, headers)], timeout)
         return True
 
@@ -63,7 +62,7 @@ class Sender(_fast.Sender):
         Raises:
             As ``send``; also InvalidError when the events do not fit into the ring together.
         """
-        return self._publish(map(_whole, events), timeout)
+        return self._publish(events, timeout)
 
     def _bring(
         self,
@@ -78,7 +77,7 @@ class Sender(_fast.Sender):
         Args:
             note: of what, and the position; kept until the next one of the name, whatever becomes of the events.
         """
-        return self._publish(map(_whole, events), timeout, origin, note)
+        return self._publish(events, timeout, origin, note)
 
     def _noted(self, name: str) -> bytes | None:
         """The last note of the name that came with events that are visible; None if there is none."""
@@ -86,11 +85,16 @@ class Sender(_fast.Sender):
         self._check_writable(handle)
         return handle.note(name.encode(), deadline_after(self._send_timeout))
 
-    def _outgoing(self, event: _Event, origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
+    def _outgoing(self, event: tuple[Any, ...], origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
-        system, kind, path, data, headers = event
+        size = len(event) if isinstance(event, (tuple, list)) else 0
+        if not 3 <= size <= 5 or (size == 5 and not are_headers(event[4])):
+            form = "(system, kind, path), (system, kind, path, data) or (system, kind, path, data, headers)"
+            raise InvalidError(f"each event must be {form}, with headers a mapping of str to str", event=event)
+        system, kind, path, data, headers = (*event, None, None)[:5]
         topic = self._topic(system, kind, path, deadline)
-        return _row(topic, system, kind, path, data, extension(headers, origin))
+        extended = b"" if headers is None and not origin else extension(headers, origin)
+        return _row(topic, system, kind, path, data, extended)
 
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
@@ -129,7 +133,7 @@ class Sender(_fast.Sender):
 
     def _publish(
         self,
-        events: Iterable[_Event],
+        events: Iterable[tuple[Any, ...]],
         timeout: float | None,
         origin: str = "",
         note: tuple[str, bytes] | None = None,
@@ -209,6 +213,7 @@ class Sender(_fast.Sender):
         headers: Any = None,
     ) -> bool:
         """A message of the bus itself: its names are known to be good, and no policy is asked."""
+        check_headers(headers)
         handle = self._open_handle()
         deadline = deadline_after(seconds) if deadline is None else deadline
         topic = self._own_topics.get((system, kind))
@@ -256,19 +261,6 @@ def _remedy(handle: Attachment, slowest: Occupant) -> str:
     return f"that process has ended, but {names}, forked from it without libc's fork, keeps its descriptors: end that"
 
 
-def _whole(event: object) -> _Event:
-    """An event as ``send_many`` takes it, with what was left out."""
-    if not isinstance(event, (tuple, list)) or not 3 <= len(event) <= 5 or not _may_be_headers(event[4:]):
-        form = "(system, kind, path), (system, kind, path, data) or (system, kind, path, data, headers)"
-        raise InvalidError(f"each event must be {form}, with headers a mapping of str to str", event=event)
-    system, kind, path, data, headers = (*event, None, None)[:5]
-    return system, kind, path, data, headers
-
-
-def _may_be_headers(rest: Sequence[object]) -> bool:
-    return all(one is None or isinstance(one, Mapping) for one in rest)
-
-
 def _check_names(system: str, kind: str, path: str) -> None:
     patterns.check_name(system, "system")
     patterns.check_name(kind, "kind")
@@ -281,5 +273,7 @@ def _row(topic: int, system: str, kind: str, path: str, data: Any, extended: byt
         raw_path, body = path.encode(), bytes(data)
     else:
         raw_path, body = b"", encode(path, data)
+    if topic != native.INLINE and not extended and not raw_path:
+        return (topic, 0, 0, 0, 0, len(body)), body
     parts = (*names, extended, raw_path, body)
     return (topic, *map(len, parts)), b"".join(parts)
