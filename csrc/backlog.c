@@ -18,6 +18,7 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
             return eb_damaged("the committed position is impossible");
         int status = eb_ring_read(ring, walk->position, walk->stop, &record);
         int verdict = record.sequence < start ? EB_UNHEARD : EB_UNKNOWN;
+        if (status == EB_OK && sub->local && eb_ring_has_origin(ring, walk->position, &record)) verdict = EB_UNHEARD;
         if (status == EB_OK && verdict == EB_UNKNOWN &&
             record.topic != EB_INLINE) /* an inline one's is the receiver's own */
             verdict = eb_verdict(sub, &record, walk->position);

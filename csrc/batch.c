@@ -41,7 +41,7 @@ void eb_batch_end(eb_batch *batch, uint32_t count)
 typedef struct {
     uint64_t names;  /* the first bytes of the body */
     uint64_t skip;   /* bytes of the body before `beside`: the names, once they have a number */
-    uint64_t beside; /* names, path and raw data */
+    uint64_t beside; /* names, extension, path and raw data */
     uint64_t text;   /* the JSON text: the last bytes of the body */
 } eb_parts;
 
@@ -53,8 +53,9 @@ static eb_parts parts_of(const eb_record *record)
         parts.beside = record->stored - parts.skip;
         return parts;
     }
-    uint64_t before = parts.names > 0 ? parts.names + 1 : 0; /* an inline record keeps its bracket */
-    parts.beside = parts.names - parts.skip;
+    uint64_t before =
+        parts.names + record->extension_length + (parts.names > 0); /* an inline record keeps its bracket */
+    parts.beside = parts.names - parts.skip + record->extension_length;
     parts.text = record->stored > before ? record->stored - before : 0;
     return parts;
 }
@@ -85,12 +86,14 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     if (parts.beside > 0) {
         sub->beside_used += parts.beside;
         uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
-        batch->beside[head->beside_count++] = (eb_beside){.index = index,
-                                                          .system_length = named > 0 ? record->system_length : 0,
-                                                          .kind_length = named > 0 ? record->kind_length : 0,
-                                                          .path_length = record->path_length,
-                                                          .data_length = parts.beside - named - record->path_length,
-                                                          .offset = offset};
+        batch->beside[head->beside_count++] =
+            (eb_beside){.index = index,
+                        .system_length = named > 0 ? record->system_length : 0,
+                        .kind_length = named > 0 ? record->kind_length : 0,
+                        .extension_length = record->extension_length,
+                        .path_length = record->path_length,
+                        .data_length = parts.beside - named - record->extension_length - record->path_length,
+                        .offset = offset};
         eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside, shared);
     }
     return EB_OK;

@@ -43,9 +43,14 @@ enum {
 };
 
 enum {
-    EB_TOPICS = 4096,     /* entries of the topic table */
-    EB_NAME_LIMIT = 255,  /* bytes of a system, a kind or a pattern */
-    EB_PATH_LIMIT = 4096, /* bytes of a path */
+    EB_TOPICS = 4096,           /* entries of the topic table */
+    EB_NAME_LIMIT = 255,        /* bytes of a system, a kind or a pattern */
+    EB_PATH_LIMIT = 4096,       /* bytes of a path */
+    EB_EXTENSION_LIMIT = 16383, /* bytes of an extension */
+    EB_EXTENSION_MARK = 0xFF,   /* between its texts: a byte that UTF-8 has not */
+    EB_NOTES = 64,              /* names of notes */
+    EB_NOTE_NAME_LIMIT = 76,
+    EB_NOTE_LIMIT = 64,
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
@@ -69,22 +74,35 @@ typedef struct {
     uint32_t unused;
 } eb_route;
 
-/* One event of a batch to send; its bytes follow those of the event before it: system, kind, path, body.
+/* One event of a batch to send; its bytes follow those of the event before it: system, kind, extension, path, body.
  * Without a path the body is the JSON text "[path,data]"; with one it is raw data. system and kind are empty unless
- * topic is EB_INLINE. */
+ * topic is EB_INLINE. The extension is empty, or the origin, then name and value of each header, with EB_EXTENSION_MARK
+ * between one text and the next. */
 typedef struct {
     uint32_t topic;
     uint32_t system_length;
     uint32_t kind_length;
+    uint32_t extension_length;
     uint32_t path_length;
     uint32_t body_length;
 } eb_outgoing;
 
-/* What stands beside the JSON array for event number `index`: system, kind, path and raw data, from `offset`. */
+/* How far somebody has come who brings events from elsewhere: the last note of a name is kept, however often the ring goes
+ * round. */
+typedef struct {
+    uint32_t name_length; /* 1 to EB_NOTE_NAME_LIMIT */
+    uint32_t length;      /* up to EB_NOTE_LIMIT */
+    char name[76];
+    char bytes[64];
+} eb_note;
+
+/* What stands beside the JSON array for event number `index`: system, kind, extension, path and raw data, from
+ * `offset`. */
 typedef struct {
     uint32_t index;
     uint32_t system_length;
     uint32_t kind_length;
+    uint32_t extension_length;
     uint32_t path_length;
     uint64_t data_length;
     uint64_t offset;
@@ -143,6 +161,7 @@ typedef struct {
     int64_t start;   /* EB_LATEST, EB_OLDEST or a sequence */
     int64_t spin_ns; /* how long to look before sleeping; EB_ADAPTIVE */
     int gated;       /* whether it holds publishers back */
+    int local;       /* whether it does not hear what has an origin; of a group, all members or none */
     int group;       /* the number of the group to be a member of, plus 1; 0 for none */
 } eb_terms;
 
@@ -242,11 +261,16 @@ int64_t eb_event_limit(const eb_bus *bus);
 int eb_topic(eb_bus *bus, const char *names, size_t system_length, size_t kind_length, int64_t deadline);
 int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths); /* 512 bytes; two lengths */
 int64_t eb_topic_count(const eb_bus *bus, uint32_t topic);
-/* These two take an eb_route, and poll; eb_send_batch has patience. The JSON text ends with a 0. */
+/* These two take an eb_route, and poll; the other ones have patience. The JSON text ends with a 0. */
 int eb_send(const void *route, const char *json);
 int eb_send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length);
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length,
                   int64_t deadline);
+/* The note holds as soon as the events are visible, and not before; without events, when this returns EB_OK. EB_TABLE_FULL:
+ * there are EB_NOTES other names. */
+int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                  size_t length, int64_t deadline);
+int eb_note_read(eb_bus *bus, eb_note *note, int64_t deadline); /* the last one of its name, or EB_NOTHING */
 int eb_shutdown(eb_bus *bus, int64_t deadline);
 int eb_closed(const eb_bus *bus);
 int eb_lock_holder(const eb_bus *bus);

@@ -11,6 +11,16 @@ int eb_closed(const eb_bus *bus)
     return atomic_load(&bus->ring.header->closed) != 0;
 }
 
+int eb_note_read(eb_bus *bus, eb_note *note, int64_t deadline)
+{
+    int status = eb_bus_check(bus);
+    if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
+    if (status != EB_OK) return status;
+    status = eb_note_find(&bus->ring, note);
+    eb_bus_unlock_publish(bus);
+    return status;
+}
+
 int eb_topic_names(const eb_bus *bus, uint32_t topic, char *names, uint32_t *lengths)
 {
     return eb_ring_topic_names(&bus->ring, topic, names, lengths);

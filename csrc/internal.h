@@ -76,6 +76,7 @@ typedef struct {
     uint32_t stored; /* bytes of the body */
     uint32_t system_length;
     uint32_t kind_length;
+    uint32_t extension_length;
     uint32_t path_length;
 } eb_record;
 
@@ -168,6 +169,7 @@ struct eb_subscription {
     eb_file file; /* carries the lock on its slot's byte */
     bool gated;
     bool drains; /* is lossless, or a member: what it takes makes room */
+    bool local;      /* does not hear what has an origin */
     eb_group *group; /* NULL, or: the fields below are of its member */
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
@@ -191,7 +193,13 @@ void eb_ring_unmap(eb_ring *ring);
 int eb_roster_map(eb_roster *roster, int fd);
 void eb_roster_unmap(eb_roster *roster);
 
+/* notes.c */
+int eb_note_write(eb_ring *ring, const eb_note *note, uint64_t committed);
+int eb_note_find(eb_ring *ring, eb_note *note);
+void eb_notes_repair(eb_ring *ring);
+
 /* ring.c */
+uint64_t eb_head_bytes(const eb_outgoing *event);
 uint64_t eb_ring_record_bytes(const eb_outgoing *event);
 int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need);
 void eb_ring_write(eb_ring *ring, uint64_t position, uint64_t sequence, uint64_t time, uint32_t sender,
@@ -202,6 +210,7 @@ void eb_ring_count(eb_ring *ring, uint32_t topic, uint64_t position);
 int eb_ring_repair(eb_ring *ring);
 int eb_ring_verify(const eb_ring *ring);
 int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record);
+bool eb_ring_has_origin(const eb_ring *ring, uint64_t position, const eb_record *record);
 void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *to, uint64_t length, bool shared);
 bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
 void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence);

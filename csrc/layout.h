@@ -12,7 +12,8 @@
  *   itself needs a capacity that divides it, else the data offset jumps there: after some 58 years at 10 GB/s.)
  *   A record is a header of four words and a body, rounded up to eight bytes. Its first word, the sequence, is written
  *   by the publish *before* it: each commit leaves the next sequence number at the position where the next record will
- *   begin. So one store, of `committed`, makes a record and the sequence counter visible together.
+ *   begin. So one store, of `committed`, makes a record and the sequence counter visible together. The body is the names
+ *   of a topic past the table, the extension (origin and headers), then path and data, or a text without its brackets.
  *
  *   step                          killed right after it, the others see
  *   1 publish lock taken          nothing; whoever wants it finds its owner dead, takes it over, and repairs
@@ -25,6 +26,8 @@
  *   6 publish lock released       the whole event; who sleeps is woken by the next publisher, or looks again by itself
  *   7 waiter's bit cleared        within EB_SLICE_NS: a sleeper looks by itself and raises its bit again
  *   8 sleeper woken               -
+ *   Between 2 and 3 a note is written where its name has no value that holds, and numbered. Killed before 4, it is one of a
+ *   position that is not committed, and the repair takes its number away before anybody else commits that much.
  *   A new topic is written behind the last entry and becomes visible with `topic_count`; before that nobody looks there.
  *
  *   The publish lock's word names its owner by a token, and the token a byte of the roster that its owner keeps locked: so
@@ -125,6 +128,19 @@ typedef struct {
     eb_u64 owner; /* a publisher's token, and */
     eb_u32 thread; /* its thread */
 } eb_place;
+/* The last note of one name. Two values take turns, so that the one that holds is never written over. */
+typedef struct {
+    eb_u64 number;      /* 0: none; else one more than that of the one before */
+    uint64_t committed; /* it holds from the moment on in which so much is */
+    uint32_t length;
+    char bytes[EB_NOTE_LIMIT];
+} eb_note_value;
+
+typedef struct {
+    eb_u32 name_length; /* 0 of the first entry that is not used */
+    char name[EB_NOTE_NAME_LIMIT];
+    eb_note_value values[2];
+} eb_note_entry;
 
 typedef struct {
     eb_signature signature;
@@ -150,6 +166,7 @@ typedef struct {
 
     _Alignas(4096) eb_topic_entry topics[EB_TOPICS];
     char heap[EB_HEAP_BYTES];
+    eb_note_entry notes[EB_NOTES];
 } eb_ring_header;
 
 /* A GROUP slot is nobody's: it holds the gate for a group, with or without members. */
@@ -236,7 +253,11 @@ typedef struct {
 /* The words of a record's header. */
 enum { EB_WORD_SEQUENCE = 0, EB_WORD_TIME = 1, EB_WORD_TOPIC = 2, EB_WORD_SENDER = 3, EB_HEADER_WORDS = 4 };
 /* EB_WORD_TOPIC: body_length | topic << 32 | system_length of an inline topic << 56
- * EB_WORD_SENDER: sender | path_length of raw data << 32 | kind_length of an inline topic << 56 */
+ * EB_WORD_SENDER: sender | extension_length << 24 | path_length of raw data << 38 | five bits of nothing |
+ *                 kind_length of an inline topic << 56 */
+#define EB_SENDER_BITS 24 /* Linux has no pid past 22 bits */
+#define EB_EXTENSION_BITS 14
+#define EB_PATH_BITS 13
 #define EB_HEADER_BYTES (EB_HEADER_WORDS * 8)
 
 #define EB_RECORD_BYTES(body) ((uint64_t)EB_HEADER_BYTES + (((uint64_t)(body) + 7) & ~(uint64_t)7))
@@ -248,6 +269,9 @@ static_assert(offsetof(eb_ring_header, oldest) == 384, "oldest has its line pair
 static_assert(offsetof(eb_ring_header, gate) == 512, "publishers' own words");
 static_assert(offsetof(eb_ring_header, topics) == 4096, "the topic table begins a page");
 static_assert(sizeof(eb_topic_entry) == 32, "two entries a line");
+static_assert(sizeof(eb_note_entry) == 256, "whole lines");
+static_assert(sizeof(((eb_note *)0)->name) == EB_NOTE_NAME_LIMIT, "eventbus.h spells the limit out");
+static_assert(sizeof(((eb_note *)0)->bytes) == EB_NOTE_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
 static_assert(sizeof(eb_slot_t) == 1280, "whole lines");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");
@@ -255,7 +279,8 @@ static_assert(offsetof(eb_roster_header, groups) == 4096, "the groups begin a pa
 static_assert(offsetof(eb_roster_header, slots) % 4096 == 0, "the slots begin a page");
 static_assert(sizeof(((eb_batch *)0)->sequence) == EB_BATCH_LIMIT * 8, "eventbus.h spells the limit out");
 static_assert(EB_TOPICS <= EB_INLINE, "a topic number fits 24 bits");
-static_assert(EB_PATH_LIMIT < 1 << 24, "a path length fits 24 bits");
+static_assert(EB_PATH_LIMIT < 1 << EB_PATH_BITS, "a path's length fits");
+static_assert(EB_EXTENSION_LIMIT < 1 << EB_EXTENSION_BITS, "an extension's length fits");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "lock-free 64-bit atomics");
 static_assert(sizeof(off_t) == 8, "the locks lie past what 32 bits count: -D_FILE_OFFSET_BITS=64");
 

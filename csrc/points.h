@@ -15,6 +15,9 @@
     POINT(publish_gated)                                                                                               \
     POINT(oldest_moved)                                                                                                \
     POINT(publish_claimed)                                                                                             \
+    POINT(note_named)                                                                                                  \
+    POINT(note_written)                                                                                                \
+    POINT(note_numbered)                                                                                               \
     POINT(publish_header)                                                                                              \
     POINT(publish_copied)                                                                                              \
     POINT(publish_committed)                                                                                           \

@@ -85,13 +85,9 @@ typedef struct {
     int count;
     const char *head;
     const char *body;
-    uint64_t bytes; /* of all records */
+    const eb_note *note; /* or NULL */
+    uint64_t bytes;      /* of all records */
 } eb_publication;
-
-static uint64_t head_bytes(const eb_outgoing *event)
-{
-    return (uint64_t)event->system_length + event->kind_length + event->path_length;
-}
 
 /* Adds the records up; EB_TOO_LARGE when they cannot be in the ring at once. */
 static int measure(const eb_bus *bus, eb_publication *what)
@@ -100,7 +96,7 @@ static int measure(const eb_bus *bus, eb_publication *what)
     for (int i = 0; i < what->count; i++) {
         const eb_outgoing *event = &what->events[i];
         if (event->path_length == 0 && event->body_length < 2) return EB_TOO_LARGE;
-        if (event->path_length > EB_PATH_LIMIT) return EB_TOO_LARGE;
+        if (event->path_length > EB_PATH_LIMIT || event->extension_length > EB_EXTENSION_LIMIT) return EB_TOO_LARGE;
         if (event->system_length > EB_NAME_LIMIT || event->kind_length > EB_NAME_LIMIT) return EB_TOO_LARGE;
         uint64_t bytes = eb_ring_record_bytes(event);
         if (bytes > (uint64_t)eb_event_limit(bus)) return EB_TOO_LARGE;
@@ -151,10 +147,12 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
     EB_TEST_POINT(publish_claimed);
     uint64_t begin = atomic_load(&ring->header->committed), position = begin;
     uint64_t sequence = eb_ring_sequence_at(ring, begin);
+    if (what->note) status = eb_note_write(ring, what->note, begin + what->bytes);
+    if (status != EB_OK) return status;
     const char *head = what->head;
     for (int i = 0; i < what->count; i++) {
         const eb_outgoing *event = &what->events[i];
-        const char *body = what->body ? what->body : head + head_bytes(event);
+        const char *body = what->body ? what->body : head + eb_head_bytes(event);
         eb_ring_write(ring, position, sequence + (uint64_t)i, time, bus->pid, event, head, body);
         position += eb_ring_record_bytes(event);
         head = body + event->body_length;
@@ -308,16 +306,24 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
     return publish_one(to.bus, &event, head, data);
 }
 
-int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
+int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                  size_t length, int64_t deadline)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes};
+    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note};
+    bool noted = note && note->name_length - 1 < EB_NOTE_NAME_LIMIT && note->length <= EB_NOTE_LIMIT;
+    if (note && !noted) return EB_TOO_LARGE;
     uint64_t sum = 0;
     for (int i = 0; i < count; i++) {
         if (events[i].topic >= EB_TOPICS && events[i].topic != EB_INLINE)
             return eb_damaged("a topic number that the table has not");
-        sum += head_bytes(&events[i]) + events[i].body_length;
+        sum += eb_head_bytes(&events[i]) + events[i].body_length;
     }
     return sum != length ? EB_TOO_LARGE : publish(bus, &what, deadline);
+}
+
+int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
+{
+    return eb_send_noted(bus, NULL, events, count, bytes, length, deadline);
 }
 
 int eb_shutdown(eb_bus *bus, int64_t deadline)

@@ -3,6 +3,11 @@
 
 #define BODY_BITS 0xFFFFFFFFull
 #define LARGE_BYTES 4096u
+#define SENDER_MASK ((1u << EB_SENDER_BITS) - 1)
+#define EXTENSION_SHIFT EB_SENDER_BITS
+#define EXTENSION_MASK ((1u << EB_EXTENSION_BITS) - 1)
+#define PATH_SHIFT (EB_SENDER_BITS + EB_EXTENSION_BITS)
+#define PATH_MASK ((1u << EB_PATH_BITS) - 1)
 
 /* A damaged position gives some offset inside of the data, aligned like every other. */
 static uint64_t offset_of(const eb_ring *ring, uint64_t position)
@@ -15,6 +20,12 @@ static eb_u64 *word_at(const eb_ring *ring, uint64_t position)
     return (eb_u64 *)(void *)(ring->data + offset_of(ring, position));
 }
 
+/* What stands before the body: names, extension and path. */
+uint64_t eb_head_bytes(const eb_outgoing *event)
+{
+    return (uint64_t)event->system_length + event->kind_length + event->extension_length + event->path_length;
+}
+
 /* Names and brackets: an inline record keeps its opening bracket, because it stands between the names and the text. */
 static uint64_t skipped(const eb_outgoing *event)
 {
@@ -23,7 +34,7 @@ static uint64_t skipped(const eb_outgoing *event)
 
 static uint64_t stored_bytes(const eb_outgoing *event)
 {
-    uint64_t all = (uint64_t)event->system_length + event->kind_length + event->path_length + event->body_length;
+    uint64_t all = eb_head_bytes(event) + event->body_length;
     return event->path_length == 0 ? all - 1 - skipped(event) : all;
 }
 
@@ -100,20 +111,21 @@ static void store_both(eb_u64 *to, const char *head, uint64_t head_length, const
     store_bytes(to, body, body_length);
 }
 
-/* `head` is what stands before the body: names and path. The first record's sequence word was written by the commit
- * before; writing the same value again hurts nobody. */
+/* `head` is what stands before the body. The first record's sequence word was written by the commit before; writing the
+ * same value again hurts nobody. */
 void eb_ring_write(eb_ring *ring, uint64_t position, uint64_t sequence, uint64_t time, uint32_t sender,
                    const eb_outgoing *event, const char *head, const char *body)
 {
     eb_u64 *words = word_at(ring, position);
     uint64_t topic = stored_bytes(event) | (uint64_t)event->topic << 32 | (uint64_t)event->system_length << 56;
-    uint64_t from = sender | (uint64_t)event->path_length << 32 | (uint64_t)event->kind_length << 56;
+    uint64_t from = (sender & SENDER_MASK) | (uint64_t)event->extension_length << EXTENSION_SHIFT |
+                    (uint64_t)event->path_length << PATH_SHIFT | (uint64_t)event->kind_length << 56;
     atomic_store_explicit(words + EB_WORD_SEQUENCE, sequence, memory_order_release);
     atomic_store_explicit(words + EB_WORD_TIME, time, memory_order_release);
     atomic_store_explicit(words + EB_WORD_TOPIC, topic, memory_order_release);
     atomic_store_explicit(words + EB_WORD_SENDER, from, memory_order_release);
     EB_TEST_POINT(publish_header);
-    uint64_t before = (uint64_t)event->system_length + event->kind_length + event->path_length;
+    uint64_t before = eb_head_bytes(event);
     store_both(words + EB_HEADER_WORDS, head, before, body + skipped(event), stored_bytes(event) - before);
 }
 
@@ -182,6 +194,7 @@ int eb_ring_verify(const eb_ring *ring)
 int eb_ring_repair(eb_ring *ring)
 {
     uint64_t next = eb_ring_sequence_at(ring, atomic_load(&ring->header->committed));
+    eb_notes_repair(ring);
     uint64_t missing = next - 1 - counted(ring);
     if (missing == 0) return EB_OK;
     if (missing > next) return eb_damaged("the topic counters are ahead of the sequence");
@@ -215,14 +228,15 @@ int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_
     record->bytes = EB_RECORD_BYTES(record->stored);
     record->topic = (topic >> 32) & EB_INLINE;
     record->system_length = topic >> 56;
-    record->sender = (uint32_t)from;
-    record->path_length = (from >> 32) & 0xFFFFFF;
+    record->sender = from & SENDER_MASK;
+    record->extension_length = (from >> EXTENSION_SHIFT) & EXTENSION_MASK;
+    record->path_length = (from >> PATH_SHIFT) & PATH_MASK;
     record->kind_length = from >> 56;
     if (record->bytes > committed - position) return eb_damaged("a record has an impossible length");
     if (record->topic != EB_INLINE && record->topic >= EB_TOPICS) return eb_damaged("a record has an impossible topic");
     uint64_t names = (uint64_t)record->system_length + record->kind_length;
     if ((record->topic == EB_INLINE) != (names != 0)) return eb_damaged("a record has misplaced names");
-    if (record->path_length > EB_PATH_LIMIT || names + record->path_length > record->stored)
+    if (record->path_length > EB_PATH_LIMIT || names + record->extension_length + record->path_length > record->stored)
         return eb_damaged("a record's names are longer than itself");
     return EB_OK;
 }
@@ -245,6 +259,15 @@ void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *t
         skip += part;
         length -= part;
     }
+}
+
+/* The extension begins with it, or with the mark behind it. */
+bool eb_ring_has_origin(const eb_ring *ring, uint64_t position, const eb_record *record)
+{
+    char first;
+    if (record->extension_length == 0) return false;
+    eb_ring_copy(ring, position, (uint64_t)record->system_length + record->kind_length, &first, 1, true);
+    return (unsigned char)first != EB_EXTENSION_MARK;
 }
 
 static const char *topic_text(const eb_ring *ring, uint32_t topic, size_t *system_length, size_t *kind_length)

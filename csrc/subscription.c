@@ -98,6 +98,7 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
     eb_bus *bus = sub->bus;
     sub->gated = terms->gated != 0;
     sub->drains = terms->gated != 0 || terms->group > 0;
+    sub->local = terms->local != 0;
     sub->pace.spin_ns = terms->spin_ns;
     int status = usable(sub);
     if (status == EB_OK) status = eb_bus_check(bus);

@@ -14,6 +14,7 @@ static int verdict_on_names(const eb_subscription *sub, eb_record *record, uint6
 
 int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position)
 {
+    if (sub->local && eb_ring_has_origin(&sub->bus->ring, position, record)) return EB_UNHEARD;
     if (record->topic == EB_INLINE) return verdict_on_names(sub, record, position);
     return atomic_load_explicit(&sub->verdicts[record->topic], memory_order_relaxed);
 }

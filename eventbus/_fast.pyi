@@ -1,10 +1,10 @@
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from eventbus.core.attachment import Route
 from eventbus.core.reader import SubscriptionHandle
-from eventbus.event import Event, Unreadable
+from eventbus.event import Event, Headers, Unreadable
 
 class Scope:
     def __init__(self, end: int, pointer: int, owner: object) -> None: ...
@@ -13,7 +13,16 @@ class Scope:
 
 class Sender:
     _routes: dict[str, dict[str, Route]]
-    def send(self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = ...) -> bool: ...
+    def send(
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any = None,
+        *,
+        timeout: float | None = ...,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool: ...
 
 class Hand(Iterator[Event]):
     unfinished: int
@@ -49,5 +58,6 @@ def bind_receive(
     generation: int,
     loads: Callable[[bytes | memoryview], Any],
     event: type[Event],
+    headers: type[Headers],
     /,
 ) -> None: ...

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from eventbus import patterns
@@ -82,6 +81,7 @@ class Bus(Sender):
         prefetch: int = 1,
         name: str | None = None,
         spin: float | None = None,
+        _local: bool = False,
     ) -> Subscription:
         """Hears the events whose system and kind match; nothing sent after this returns is missed.
 
@@ -114,10 +114,10 @@ class Bus(Sender):
             self._guard.check_subscribe(wanted)
         hears = self._hearing(wanted, wanted_kind)
         texts = (system, kind or "**", label)
-        if group is None:
-            return self._alone(texts, hears, start=first, spin=seconds, blocking=overflow == "block")
         bus = self._live_handle()
-        handle = SubscriptionHandle(bus)
+        handle = SubscriptionHandle(bus, _local)
+        if group is None:
+            return self._alone(handle, texts, hears, start=first, spin=seconds, blocking=overflow == "block")
         fetch = self._check_member(group, overflow, prefetch)
         made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
         with handle.joining():
@@ -171,7 +171,8 @@ class Bus(Sender):
         return prefetch
 
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
-        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, LETTER_SECONDS if patient else 0)
+        seconds = LETTER_SECONDS if patient else 0
+        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, headers=letter.get("headers"))
 
     def _answer(self, identity: str, kind: str, data: Any, patient: bool = True) -> bool:
         return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout if patient else 0)
@@ -179,7 +180,14 @@ class Bus(Sender):
     # --- asking ---
 
     def request(
-        self, system: str, kind: str, path: str, data: Any = None, *, timeout: float | None = REQUEST_TIMEOUT
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any = None,
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Sends an event to which a subscriber replies with ``event.reply(data)``, and waits for the first answer.
 
@@ -188,6 +196,7 @@ class Bus(Sender):
         Args:
             system, kind, path, data: as in ``send``; kind and path may be a little shorter.
             timeout: seconds for the whole call; None for ever.
+            headers: as in ``send``.
 
         Returns:
             The data of the reply.
@@ -202,7 +211,7 @@ class Bus(Sender):
         identity = new_identity()
         self._allow(system, kind, path)
         with self._listen(reply_system(identity)) as replies:
-            self._send_own(system, marked(kind), addressed(path, identity), data, timeout, deadline)
+            self._send_own(system, marked(kind), addressed(path, identity), data, timeout, deadline, headers)
             answer = awaited(lambda: replies.receive_until(deadline), identity)
             ended = replies.closed
         return result_of(answer, self._name, system, kind, path, timeout, ended)
@@ -210,16 +219,16 @@ class Bus(Sender):
     def _listen(self, system: str) -> Subscription:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
         texts = (system, "**", checked_name(None, "request"))
-        return self._alone(texts, lambda heard, _: heard == system, start=LATEST, spin=None, blocking=True)
+        handle = SubscriptionHandle(self._live_handle())
+        return self._alone(handle, texts, lambda heard, _: heard == system, start=LATEST, spin=None, blocking=True)
 
     def _alone(
-        self, texts: tuple[str, str, str], hears: Hears, start: int, spin: float | None, blocking: bool
+        self, handle: SubscriptionHandle, texts: tuple[str, str, str], hears: Hears, **terms: Any
     ) -> Subscription:
         """A subscription that is no member of a group; ``texts`` are its patterns and its name."""
-        handle = SubscriptionHandle(self._live_handle())
         made = Subscription(handle, texts[2], hears, self._answer)
         with handle.joining():
-            handle.join(*texts, start=start, spin=spin, blocking=blocking)
+            handle.join(*texts, **terms)
             self._subscriptions[id(made)] = made
         return made
 
@@ -250,7 +259,7 @@ class Bus(Sender):
         while True:
             handle = self._live_handle()
             epoch = handle.roster_epoch()
-            if sum(system is None or _would_hear(one.system, system) for one in handle.occupants()) >= count:
+            if sum(system is None or patterns.would_match(one.system, system) for one in handle.occupants()) >= count:
                 return True
             status = handle.roster_wait(epoch, deadline)
             if status == native.NOTHING:
@@ -384,12 +393,3 @@ def _reopen(name: str, options: dict[str, Any]) -> Bus:
     bus._finalizer.detach()
     bus._finalize(_leave_forgotten, weakref.ref(bus._open_handle()))
     return bus
-
-
-@functools.lru_cache(maxsize=1024)
-def _would_hear(pattern: str, system: str) -> bool:
-    """Whether a pattern found in the roster hears the system; text that is no pattern any more hears nothing."""
-    try:
-        return patterns.compile(pattern).matches(system)
-    except InvalidError:
-        return False

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
 from eventbus.errors import InvalidError
 
 PATH_LIMIT = 4096
+HEADERS_LIMIT = 4096
 
 dumps, loads = orjson.dumps, orjson.loads
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Headers(dict[str, str]):
+    """The headers of an event: a dict that nobody can change. ``dict(headers)`` is one that can be."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the headers of an event cannot be changed: dict(event.headers) can")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[Headers], tuple[dict[str, str]]]:
+        return Headers, (dict(self),)
+
+
+NO_HEADERS: Mapping[str, str] = Headers()
 
 
 class Event(NamedTuple):
@@ -26,6 +49,8 @@ class Event(NamedTuple):
         time: nanoseconds since the epoch, when it was sent.
         sender: the sender's pid, for people.
         deliveries: 1, more after a redelivery in a group.
+        headers: what was sent as such, names and values in their order; nobody can change it.
+        origin: "" for what was sent on this bus, else the name of the bus that a bridge brought it from.
     """
 
     system: str
@@ -36,6 +61,8 @@ class Event(NamedTuple):
     time: int
     sender: int
     deliveries: int = 1
+    headers: Mapping[str, str] = NO_HEADERS
+    origin: str = ""
 
     def __hash__(self) -> int:
         """That of its fields. From CPython 3.14 on a tuple keeps its own, which those that C makes here do not have."""
@@ -80,6 +107,48 @@ def check_path(path: object) -> bytes:
         size = len(encoded)
         raise InvalidError(f"path has {size} bytes, the limit is {PATH_LIMIT}", size=size, limit=PATH_LIMIT)
     return encoded
+
+
+def are_headers(headers: object) -> bool:
+    """Whether it can be at first sight."""
+    return headers is None or isinstance(headers, Mapping)
+
+
+def check_headers(headers: Any) -> None:
+    """Raises InvalidError unless it is a mapping, or None."""
+    if not are_headers(headers):
+        raise InvalidError(f"headers must be a mapping of str to str, not {type(headers).__name__}", headers=headers)
+
+
+def extension(headers: Mapping[Any, Any] | None, origin: str = "") -> bytes:
+    """What a record carries beside path and data, as ``eventbus.h`` has it; nothing for neither headers nor origin.
+
+    Raises:
+        InvalidError: a name or a value is no str, or they are too long.
+    """
+    texts = [] if headers is None else _header_texts(headers)
+    return b"\xff".join((origin.encode(), *texts)) if origin or texts else b""
+
+
+def _header_texts(headers: Mapping[Any, Any]) -> list[bytes]:
+    texts: list[bytes] = []
+    for name, value in headers.items():
+        if not isinstance(name, str) or not name:
+            raise InvalidError(f"the name of a header must be a str of at least one character, not {name!r}", name=name)
+        if not isinstance(value, str):
+            raise InvalidError(f"the header {name!r} must be a str, not {type(value).__name__}", name=name, value=value)
+        try:
+            texts += name.encode(), value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidError(f"the header {name!r} cannot be encoded as UTF-8: {error}", name=name) from error
+    size = sum(map(len, texts))
+    if size > HEADERS_LIMIT:
+        raise InvalidError(
+            f"the headers have {size} bytes, the limit is {HEADERS_LIMIT}: send what is longer as data",
+            size=size,
+            limit=HEADERS_LIMIT,
+        )
+    return texts
 
 
 def encode(path: str, data: Any) -> bytes:

@@ -275,7 +275,7 @@ class Member(Subscription):
 def _letter(event: Event, group: str) -> dict[str, Any]:
     """What is told of an event that nobody could handle; raw data is in base64."""
     raw = isinstance(event.data, bytes)
-    return {
+    letter = {
         "group": group,
         "deliveries": event.deliveries,
         "system": event.system,
@@ -286,3 +286,4 @@ def _letter(event: Event, group: str) -> dict[str, Any]:
         "time": event.time,
         "sender": event.sender,
     }
+    return letter | {name: value for name in ("headers", "origin") if (value := getattr(event, name))}

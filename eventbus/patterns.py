@@ -10,6 +10,7 @@ Several patterns side by side in one integer are their union, which is how a pol
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -135,6 +136,15 @@ def compile(text: object, what: str = "pattern") -> Pattern:
     _check_brackets(checked, what)
     segments = _simplified([_segment(part, checked, what) for part in checked.split(".")])
     return Pattern(checked, segments, _machine([segments]))
+
+
+@functools.lru_cache(maxsize=1024)
+def would_match(pattern: str, name: str) -> bool:
+    """Whether a pattern found in the roster hears the name; text that is no pattern any more hears nothing."""
+    try:
+        return compile(pattern).matches(name)
+    except InvalidError:
+        return False
 
 
 def covers(allowed: Iterable[Pattern], wanted: Pattern) -> bool:

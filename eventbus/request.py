@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventbus.errors import ClosedError, InvalidError, RemoteError, SegmentError, UnavailableError
-from eventbus.event import Event, Unreadable, check_path, decode, split
+from eventbus.event import NO_HEADERS, Event, Unreadable, check_path, decode, split
 
 MARK = "(request)"
 REPLY, FAILURE = "reply", "error"
@@ -73,6 +73,8 @@ def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
     try:
         if bytes in map(type, fields[:3]):
             raise ValueError("a name or the path is not UTF-8")
+        if event.headers is None:
+            raise ValueError("its headers are not what was sent")
         if event.path is None:
             path, data = decode(event.data)
             event = event._replace(path=path, data=data)
@@ -86,7 +88,8 @@ def _known(event: Event, answer: Answer) -> Event:
     system, kind, path = (
         name.decode(errors="replace") if isinstance(name, bytes) else name for name in (event.system, event.kind, path)
     )
-    known = event._replace(system=system, kind=kind, path=path or "?", data=data)
+    headers = NO_HEADERS if event.headers is None else event.headers
+    known = event._replace(system=system, kind=kind, path=path or "?", data=data, headers=headers)
     try:
         return opened(known, answer)
     except SegmentError:

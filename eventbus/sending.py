@@ -14,7 +14,7 @@ from eventbus.core.full import full
 from eventbus.core.holders import holders
 from eventbus.core.native import deadline_after
 from eventbus.errors import ClosedError, InvalidError, UnavailableError
-from eventbus.event import OPTIONS, check_path, dumps, encode
+from eventbus.event import OPTIONS, are_headers, check_headers, check_path, dumps, encode, extension
 from eventbus.policy import Guard
 
 _fast.bind_send(native.address_of("eb_send"), native.address_of("eb_send_raw"), dumps, OPTIONS)
@@ -41,16 +41,20 @@ class Sender(_fast.Sender):
         """The bus's name."""
         return self._name
 
-    def _send_slow(self, system: str, kind: str, path: str, data: Any = None, timeout: float | None = _DEFAULT) -> bool:
+    def _send_slow(
+        self, system: str, kind: str, path: str, data: Any, headers: Any, timeout: float | None = _DEFAULT
+    ) -> bool:
         """``send`` with all checks, names and patience."""
-        self._publish([(system, kind, path, data)], timeout)
+        check_headers(headers)
+        self._publish([(system, kind, path, data, headers)], timeout)
         return True
 
     def send_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
         """Publishes several events at once: all become visible together, or none does.
 
         Args:
-            events: ``(system, kind, path)`` or ``(system, kind, path, data)`` each.
+            events: ``(system, kind, path)``, ``(system, kind, path, data)`` or ``(system, kind, path, data, headers)``
+                each.
             timeout: as in ``send``.
 
         Returns:
@@ -61,12 +65,37 @@ class Sender(_fast.Sender):
         """
         return self._publish(events, timeout)
 
-    def _outgoing(self, event: tuple[Any, ...], deadline: int) -> tuple[tuple[int, ...], bytes]:
+    def _bring(
+        self,
+        origin: str,
+        events: Iterable[tuple[Any, ...]],
+        note: tuple[str, bytes],
+        *,
+        timeout: float | None = _DEFAULT,
+    ) -> int:
+        """``send_many`` of what a bridge brought from the bus ``origin``, and in the same step how far it has come.
+
+        Args:
+            note: of what, and the position; kept until the next one of the name, whatever becomes of the events.
+        """
+        return self._publish(events, timeout, origin, note)
+
+    def _noted(self, name: str) -> bytes | None:
+        """The last note of the name that came with events that are visible; None if there is none."""
+        handle = self._open_handle()
+        self._check_writable(handle)
+        return handle.note(name.encode(), deadline_after(self._send_timeout))
+
+    def _outgoing(self, event: tuple[Any, ...], origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
-        if not isinstance(event, (tuple, list)) or len(event) not in (3, 4):
-            raise InvalidError("each event must be (system, kind, path) or (system, kind, path, data)", event=event)
-        system, kind, path, data = (*event, None)[:4]
-        return _row(self._topic(system, kind, path, deadline), system, kind, path, data)
+        size = len(event) if isinstance(event, (tuple, list)) else 0
+        if not 3 <= size <= 5 or (size == 5 and not are_headers(event[4])):
+            form = "(system, kind, path), (system, kind, path, data) or (system, kind, path, data, headers)"
+            raise InvalidError(f"each event must be {form}, with headers a mapping of str to str", event=event)
+        system, kind, path, data, headers = (*event, None, None)[:5]
+        topic = self._topic(system, kind, path, deadline)
+        extended = b"" if headers is None and not origin else extension(headers, origin)
+        return _row(topic, system, kind, path, data, extended)
 
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
@@ -103,22 +132,29 @@ class Sender(_fast.Sender):
         if self._guard is not None:
             self._guard.check_send(system)
 
-    def _publish(self, events: Iterable[tuple[Any, ...]], timeout: float | None) -> int:
+    def _publish(
+        self,
+        events: Iterable[tuple[Any, ...]],
+        timeout: float | None,
+        origin: str = "",
+        note: tuple[str, bytes] | None = None,
+    ) -> int:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
         self._open_handle()
         rows, parts = array("I"), []
         for event in events:
-            row, bytes_ = self._outgoing(event, deadline)
+            row, bytes_ = self._outgoing(event, origin, deadline)
             parts.append(bytes_)
             try:
                 rows.extend(row)
             except OverflowError:  # more than 32 bits can say
                 self._refuse(self._open_handle(), native.TOO_LARGE, size=len(bytes_))
-        if parts:
+        if parts or note:
             handle, blob = self._open_handle(), b"".join(parts)
-            status = handle.send_batch(rows, len(parts), blob, deadline)
+            self._check_writable(handle)
+            status = handle.send_batch(rows, len(parts), blob, deadline, note and (note[0].encode(), note[1]))
             if status < 0:
                 self._refuse(handle, status, seconds, len(blob))
         return len(parts)
@@ -134,6 +170,8 @@ class Sender(_fast.Sender):
                 size=size,
                 limit=limit,
             )
+        if status == native.TABLE_FULL:
+            raise UnavailableError(f"the bus {self._name!r} has notes of {native.NOTES} names, and room for no more")
         if status == native.BUSY:
             pid = handle.lock_holder()
             raise UnavailableError(
@@ -142,16 +180,24 @@ class Sender(_fast.Sender):
         handle.refuse(status)
 
     def _send_own(
-        self, system: str, kind: str, path: str, data: Any, seconds: float | None, deadline: int | None = None
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any,
+        seconds: float | None,
+        deadline: int | None = None,
+        headers: Any = None,
     ) -> bool:
         """A message of the bus itself: its names are known to be good, and no policy is asked."""
+        check_headers(headers)
         handle = self._open_handle()
         self._check_writable(handle)
         deadline = deadline_after(seconds) if deadline is None else deadline
         topic = self._own_topics.get((system, kind))
         if topic is None:
             topic = handle.topic(system.encode(), kind.encode(), deadline)
-        row, blob = _row(max(topic, 0), system, kind, path, data)
+        row, blob = _row(max(topic, 0), system, kind, path, data, extension(headers))
         status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
         if status < 0:
             self._refuse(handle, status, seconds, len(blob))
@@ -190,11 +236,13 @@ def _check_names(system: str, kind: str, path: str) -> None:
     check_path(path)
 
 
-def _row(topic: int, system: str, kind: str, path: str, data: Any) -> tuple[tuple[int, ...], bytes]:
+def _row(topic: int, system: str, kind: str, path: str, data: Any, extended: bytes) -> tuple[tuple[int, ...], bytes]:
     names = (system.encode(), kind.encode()) if topic == native.INLINE else (b"", b"")
     if isinstance(data, (bytes, bytearray, memoryview)):
         raw_path, body = path.encode(), bytes(data)
     else:
         raw_path, body = b"", encode(path, data)
-    parts = (*names, raw_path, body)
+    if topic != native.INLINE and not extended and not raw_path:
+        return (topic, 0, 0, 0, 0, len(body)), body
+    parts = (*names, extended, raw_path, body)
     return (topic, *map(len, parts)), b"".join(parts)

@@ -23,7 +23,7 @@ from eventbus.core.reader import (
     SubscriptionHandle,
 )
 from eventbus.errors import EventBusError, InvalidError, SegmentError
-from eventbus.event import Event, Unreadable, loads
+from eventbus.event import Event, Headers, Unreadable, loads
 from eventbus.request import MARK, Answer, Request, received
 
 _fast.bind_receive(
@@ -34,6 +34,7 @@ _fast.bind_receive(
     native.generation_word(),
     loads,
     Event,
+    Headers,
 )
 
 _log = logging.getLogger("eventbus")

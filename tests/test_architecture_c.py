@@ -12,6 +12,7 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 # From the bottom up; a file calls files of lower rows only.
 CORE = (
     {"status", "wait", "names", "process", "matching"},
+    {"notes"},
     {"locks", "segment", "ring", "group"},
     {"roster"},
     {"bus", "batch", "verdicts", "news", "hearing"},

@@ -15,7 +15,7 @@ from eventbus._eventbus import lib
 import eventbus
 from eventbus import Bus, InvalidError, SubscribersFullError, patterns
 from eventbus.core import native, terms
-from eventbus.event import PATH_LIMIT
+from eventbus.event import HEADERS_LIMIT, PATH_LIMIT
 from harness import Fork, Line, ring_of, roster_of
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
@@ -32,6 +32,7 @@ STATED: dict[str, list[int]] = {
     "`send_many`": [8],
     "system, kind": [lib.EB_NAME_LIMIT],
     "path": [lib.EB_PATH_LIMIT],
+    "headers": [HEADERS_LIMIT],
     "name": [terms.NAME_LIMIT, lib.EB_LABEL_LIMIT],
     "subscriber slots": [lib.EB_SUBSCRIBERS_LIMIT],
     "groups": [lib.EB_GROUPS, lib.EB_CLAIMS],

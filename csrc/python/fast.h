@@ -5,6 +5,7 @@
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
  *   texts.c     whether texts may be decoded together
+ *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
@@ -28,7 +29,19 @@ void eb_fast_free(PyObject *object);
 /* scope.c */
 int eb_scope_ready(PyObject *module);
 
+/* headers.c */
+typedef struct {
+    PyObject *headers;
+    PyObject *origin;
+} eb_extension;
+
+bool eb_headers_bind(PyTypeObject *headers);
+eb_extension eb_no_extension(void);                                 /* borrowed */
+eb_extension eb_extension_read(const char *bytes, uint32_t length); /* new; both NULL with an error */
+
 /* hand.c */
+
+enum { EB_EVENT_FIELDS = 10 };
 
 /* What is in hand of a subscription: events that were put back, then those of the batch, of which the core's head says how
  * many were handed out and how many of these are done. A row is one event of the batch but for its path and data. */
@@ -36,7 +49,8 @@ typedef struct {
     uint64_t sequence;
     uint64_t time;
     uint32_t sender;
-    PyObject *names; /* a tuple that begins with system and kind */
+    PyObject *names; /* a tuple that begins with the two below */
+    PyObject *system, *kind;
 } hand_row;
 
 typedef struct {
@@ -46,7 +60,8 @@ typedef struct {
     Py_ssize_t taken; /* of it */
     PyObject *values; /* path, data, path, data ... of the batch, or NULL */
     PyObject *made;   /* or a list of its events, all made already; what cannot be read is something else */
-    PyObject *sender; /* of the event before, as an int */
+    PyObject *sender; /* of the event before, as an int, which is `pid` */
+    uint32_t pid;
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
     uint32_t count;      /* events of the batch */

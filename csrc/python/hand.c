@@ -7,6 +7,7 @@ static const uint64_t *generation; /* the core's: differs in every process that 
 static PyTypeObject *event_type;
 static allocfunc allocate;
 static PyTypeObject *hand_type;
+static PyObject *once; /* 1 */
 
 /* In a forked child what was read is its parent's. */
 bool eb_hand_is_inherited(const hand_object *hand)
@@ -60,20 +61,27 @@ void eb_hand_idle(hand_object *hand)
 /* A place for one; making it may collect garbage. */
 PyObject *eb_event_empty(void)
 {
-    return allocate(event_type, 8);
+    return allocate(event_type, EB_EVENT_FIELDS);
 }
 
 static PyObject *sender_of(hand_object *hand, uint32_t index)
 {
     const hand_row *row = &hand->rows[index];
-    if (hand->sender == NULL || PyLong_AsUnsignedLong(hand->sender) != row->sender) {
+    if (hand->sender == NULL || hand->pid != row->sender) {
         PyObject *sender = PyLong_FromUnsignedLong(row->sender);
         if (sender == NULL) return NULL;
         Py_XDECREF(hand->sender);
         hand->sender = sender;
+        hand->pid = row->sender;
     }
-    Py_INCREF(hand->sender);
     return hand->sender;
+}
+
+static PyObject *deliveries_of(const hand_object *hand, uint32_t index)
+{
+    if (index == 0 && hand->batch->head.deliveries != 1) return PyLong_FromUnsignedLong(hand->batch->head.deliveries);
+    Py_INCREF(once);
+    return once;
 }
 
 /* Steals the value; false when there is none, or no place for it. */
@@ -93,13 +101,14 @@ static bool fill(hand_object *hand, uint32_t index, PyObject *event)
 {
     const hand_row *row = &hand->rows[index];
     Py_ssize_t value = 2 * (Py_ssize_t)index;
-    return put_borrowed(event, 0, PyTuple_GetItem(row->names, 0)) &&
-           put_borrowed(event, 1, PyTuple_GetItem(row->names, 1)) &&
+    eb_extension none = eb_no_extension();
+    return put_borrowed(event, 0, row->system) && put_borrowed(event, 1, row->kind) &&
            put_borrowed(event, 2, PyList_GetItem(hand->values, value)) &&
            put_borrowed(event, 3, PyList_GetItem(hand->values, value + 1)) &&
            put(event, 4, PyLong_FromUnsignedLongLong(row->sequence)) &&
-           put(event, 5, PyLong_FromUnsignedLongLong(row->time)) && put(event, 6, sender_of(hand, index)) &&
-           put(event, 7, PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1));
+           put(event, 5, PyLong_FromUnsignedLongLong(row->time)) && put_borrowed(event, 6, sender_of(hand, index)) &&
+           put(event, 7, deliveries_of(hand, index)) && put_borrowed(event, 8, none.headers) &&
+           put_borrowed(event, 9, none.origin);
 }
 
 static PyObject *next_in_front(hand_object *hand)
@@ -387,5 +396,6 @@ int eb_hand_ready(PyObject *module)
 {
     hand_type = (PyTypeObject *)PyType_FromSpec(&hand_spec);
     Py_XINCREF(hand_type);
-    return hand_type != NULL && PyModule_AddObject(module, "Hand", (PyObject *)hand_type) == 0;
+    once = PyLong_FromLong(1);
+    return hand_type != NULL && once != NULL && PyModule_AddObject(module, "Hand", (PyObject *)hand_type) == 0;
 }

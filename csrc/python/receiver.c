@@ -360,10 +360,11 @@ PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 {
     (void)module;
     unsigned long long receive, ack, bury, give_back, generation;
-    PyObject *loads, *event;
-    if (!PyArg_ParseTuple(given, "KKKKKOO!:bind_receive", &receive, &ack, &bury, &give_back, &generation, &loads,
-                          &PyType_Type, &event))
+    PyObject *loads, *event, *headers;
+    if (!PyArg_ParseTuple(given, "KKKKKOO!O!:bind_receive", &receive, &ack, &bury, &give_back, &generation, &loads,
+                          &PyType_Type, &event, &PyType_Type, &headers))
         return NULL;
+    if (!eb_headers_bind((PyTypeObject *)headers)) return NULL;
     bound.bury = (int (*)(eb_subscription *))(uintptr_t)bury;
     bound.give_back = (int (*)(eb_subscription *, int))(uintptr_t)give_back;
     bound.receive = (int (*)(eb_subscription *, int, int64_t))(uintptr_t)receive;

@@ -15,14 +15,15 @@ typedef struct {
     PyObject *kind;
     PyObject *path;
     PyObject *data;
+    PyObject *headers;
     PyObject *timeout; /* NULL where it was left out */
 } arguments;
 
 /* As C functions with keywords are called; nearly every call has none. */
 static int parse(arguments *to, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
 {
-    static char *names[] = {"system", "kind", "path", "data", "timeout", NULL};
-    *to = (arguments){.data = Py_None};
+    static char *names[] = {"system", "kind", "path", "data", "timeout", "headers", NULL};
+    *to = (arguments){.data = Py_None, .headers = Py_None};
     if (keywords == NULL && (count == 3 || count == 4)) {
         to->system = given[0];
         to->kind = given[1];
@@ -38,8 +39,8 @@ static int parse(arguments *to, PyObject *const *given, Py_ssize_t count, PyObje
     }
     for (Py_ssize_t i = 0; parsed && keywords != NULL && i < PyTuple_Size(keywords); i++)
         parsed = PyDict_SetItem(named, PyTuple_GetItem(keywords, i), given[count + i]) == 0;
-    parsed = parsed && PyArg_ParseTupleAndKeywords(positional, named, "OOO|O$O:send", names, &to->system, &to->kind,
-                                                   &to->path, &to->data, &to->timeout);
+    parsed = parsed && PyArg_ParseTupleAndKeywords(positional, named, "OOO|O$OO:send", names, &to->system, &to->kind,
+                                                   &to->path, &to->data, &to->timeout, &to->headers);
     Py_XDECREF(positional); /* the caller holds what was in them */
     Py_XDECREF(named);
     return parsed;
@@ -118,7 +119,8 @@ static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_
     arguments what;
     if (!parse(&what, given, count, keywords)) return NULL;
     int status = 1;
-    if (Py_TYPE(what.path) == &PyUnicode_Type && PyUnicode_GetLength(what.path) > 0 && is_plain(what.timeout)) {
+    bool plain = what.headers == Py_None && is_plain(what.timeout);
+    if (plain && Py_TYPE(what.path) == &PyUnicode_Type && PyUnicode_GetLength(what.path) > 0) {
         PyObject *route = route_of(sender, &what);
         const char *to = route == NULL ? NULL : PyBytes_AsString(route);
         if (to != NULL) status = (PyBytes_CheckExact(what.data) ? send_raw : send_json)(to, &what);
@@ -127,10 +129,10 @@ static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_
     if (PyErr_Occurred() || PyErr_CheckSignals() != 0) return NULL;
     if (status == 0) Py_RETURN_TRUE;
     return PyObject_CallMethodObjArgs(sender, bound.send_slow, what.system, what.kind, what.path, what.data,
-                                      what.timeout, NULL);
+                                      what.headers, what.timeout, NULL);
 }
 
-PyDoc_STRVAR(send_doc, "send($self, system, kind, path, data=None, *, timeout=...)\n--\n\n\
+PyDoc_STRVAR(send_doc, "send($self, system, kind, path, data=None, *, timeout=..., headers=None)\n--\n\n\
 Publishes one event; every subscriber can see it when this returns.\n\
 \n\
 Args:\n\
@@ -139,12 +141,13 @@ Args:\n\
     data: anything that orjson encodes, or bytes.\n\
     timeout: seconds to wait for room in the ring; None for ever, 0 not at all; the bus's ``send_timeout`` if\n\
         left out.\n\
+    headers: a mapping of str to str that travels beside the data, up to 4096 bytes in all.\n\
 \n\
 Returns:\n\
     True.\n\
 \n\
 Raises:\n\
-    InvalidError: a bad name or path, data that cannot be encoded, an event too large for the ring.\n\
+    InvalidError: a bad name, path or header, data that cannot be encoded, an event too large for the ring.\n\
     PolicyDeniedError: the policy forbids it.\n\
     FullError: the ring stayed full; the message names the subscriber that holds it back.\n\
     ClosedError: the bus is closed.");

@@ -51,8 +51,11 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
         hand_row *row = &hand->rows[i];
         *row = (hand_row){.sequence = batch->sequence[i], .time = batch->time[i], .sender = batch->sender[i]};
         hand->count = i + 1;
-        if (i > 0 && batch->topic[i] == batch->topic[i - 1]) row->names = row[-1].names;
-        else {
+        if (i > 0 && batch->topic[i] == batch->topic[i - 1]) {
+            row->names = row[-1].names;
+            row->system = row[-1].system;
+            row->kind = row[-1].kind;
+        } else {
             PyObject *topic = PyLong_FromUnsignedLong(batch->topic[i]);
             if (topic == NULL) return -1;
             row->names = PyDict_GetItemWithError(known, topic);
@@ -61,6 +64,9 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
             Py_DECREF(topic);
             if (PyErr_Occurred()) return -1;
             asked = asked || row->names == NULL || PyTuple_Size(row->names) > 2;
+            if (row->names == NULL) continue;
+            row->system = PyTuple_GetItem(row->names, 0);
+            row->kind = PyTuple_GetItem(row->names, 1);
         }
         Py_XINCREF(row->names);
     }
@@ -78,9 +84,21 @@ static PyObject *text_of(const hand_object *hand, const char *bytes, uint32_t le
     return PyBytes_FromStringAndSize(bytes, (Py_ssize_t)length);
 }
 
-static PyObject *name_of(const hand_row *row, Py_ssize_t which)
+/* In such a batch, None for headers that are none. */
+static eb_extension extension_of(const hand_object *hand, const char *bytes, uint32_t length)
 {
-    PyObject *name = row->names == NULL ? NULL : PyTuple_GetItem(row->names, which);
+    eb_extension read = eb_extension_read(bytes, length);
+    if (read.headers != NULL || hand->values != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) return read;
+    PyErr_Clear();
+    read = eb_extension_read(NULL, 0);
+    Py_DECREF(read.headers);
+    Py_INCREF(Py_None);
+    read.headers = Py_None;
+    return read;
+}
+
+static PyObject *known(PyObject *name)
+{
     Py_XINCREF(name);
     return name;
 }
@@ -107,10 +125,10 @@ static PyObject *data_of(const hand_object *hand, uint32_t text)
 
 /* A tuple of an event's fields: an event, or a plain one. Steals their references, also where one could not be made: then
  * NULL. */
-static PyObject *fields_of(PyObject *(*fields)[8], bool plain)
+static PyObject *fields_of(PyObject *(*fields)[EB_EVENT_FIELDS], bool plain)
 {
-    PyObject *tuple = plain ? PyTuple_New(8) : eb_event_empty();
-    for (Py_ssize_t i = 0; i < 8; i++) {
+    PyObject *tuple = plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty();
+    for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++) {
         PyObject *field = (*fields)[i];
         if (tuple != NULL && field != NULL) PyTuple_SetItem(tuple, i, field);
         else {
@@ -129,11 +147,14 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
     const char *bytes = beside == NULL ? NULL : hand->batch->buffer + beside->offset;
     bool named = beside != NULL && beside->system_length + beside->kind_length > 0;
     bool raw = beside != NULL && beside->path_length > 0;
+    uint32_t extended = beside == NULL ? 0 : beside->extension_length;
     const char *kind = named ? bytes + beside->system_length : bytes,
-               *path = named ? kind + beside->kind_length : bytes;
-    PyObject *fields[8] = {
-        named ? text_of(hand, bytes, beside->system_length) : name_of(row, 0),
-        named ? text_of(hand, kind, beside->kind_length) : name_of(row, 1),
+               *extension = named ? kind + beside->kind_length : bytes, *path = raw ? extension + extended : NULL;
+    eb_extension more = extension_of(hand, extension, extended);
+    if (more.headers == NULL) return NULL;
+    PyObject *fields[EB_EVENT_FIELDS] = {
+        named ? text_of(hand, bytes, beside->system_length) : known(row->system),
+        named ? text_of(hand, kind, beside->kind_length) : known(row->kind),
         raw ? text_of(hand, path, beside->path_length) : path_of(hand, text),
         raw ? PyBytes_FromStringAndSize(path + beside->path_length, (Py_ssize_t)beside->data_length)
             : data_of(hand, text),
@@ -141,6 +162,8 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         PyLong_FromUnsignedLongLong(row->time),
         PyLong_FromUnsignedLong(row->sender),
         PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1),
+        more.headers,
+        more.origin,
     };
     return fields_of(&fields, plain);
 }
@@ -165,7 +188,7 @@ static PyObject *all_fields(const hand_object *hand, bool plain)
 static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand, bool asked)
 {
     PyObject *fields = hand->values == NULL ? NULL : all_fields(hand, asked);
-    if (fields == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+    if (fields == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Clear();
         Py_CLEAR(hand->values);
     }

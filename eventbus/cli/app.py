@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import eventbus
 from eventbus.cli import demo, tables, tail
-from eventbus.cli.feed import Feed, parse
+from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.work import work
 from eventbus.core.segment import inspect_bus, list_names
 from eventbus.errors import EventBusError, UnavailableError
@@ -114,6 +114,9 @@ def send_events(
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="S", help="wait so long for them, and for room in the ring")
     ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="a header of each event; as often as there are any")
+    ] = None,
 ) -> None:
     """Send one event, or one per line of input.
 
@@ -122,6 +125,7 @@ def send_events(
     full ring is an error after five seconds. A negative number as DATA needs -- before the arguments.
     """
     value = None if data is None or data == "-" else parse(data)
+    headers = parse_headers(header or [])
     patience = eventbus.bus.SEND_TIMEOUT if timeout is None else timeout
     with eventbus.open(name, send_timeout=patience) as bus:
         if not bus.wait_for_subscribers(wait, system, timeout):
@@ -129,9 +133,9 @@ def send_events(
         if not bus.wait_for_subscribers(1, system, 0):
             _say(f"nobody is subscribed to {system!r} on the bus {name!r}")
         if data == "-":
-            _send_lines(Feed(bus, system, kind, path))
+            _send_lines(Feed(bus, system, kind, path, headers))
         else:
-            bus.send(system, kind, path, value)
+            bus.send(system, kind, path, value, headers=headers)
 
 
 @app.command("unlink")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from typing import Any, NoReturn
@@ -19,12 +19,13 @@ Line = tuple[int, bytes]  # its number, from 1
 
 @dataclass
 class Feed:
-    """Sends one event per line, all with the same system, kind and path; ``sent`` counts them."""
+    """Sends one event per line, all with the same system, kind, path and headers; ``sent`` counts them."""
 
     bus: Bus
     system: str
     kind: str
     path: str
+    headers: Mapping[str, str]
     sent: int = 0
 
     def run(self, source: BufferedReader, advance: Callable[[int, int], None]) -> None:
@@ -57,8 +58,8 @@ class Feed:
         except InvalidError as error:
             raise type(error)(f"line {number}: {error.message}", **error.details, line=number) from error
 
-    def _event(self, line: bytes) -> tuple[str, str, str, Any]:
-        return self.system, self.kind, self.path, parse(line)
+    def _event(self, line: bytes) -> tuple[str, str, str, Any, Mapping[str, str]]:
+        return self.system, self.kind, self.path, parse(line), self.headers
 
 
 def parse(text: bytes | str) -> Any:
@@ -73,6 +74,23 @@ def parse(text: bytes | str) -> Any:
         raise InvalidError(f"the data is not JSON: {error.msg} at character {error.pos + 1}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidError(f"the data is not JSON: {error}") from error
+
+
+def parse_headers(texts: list[str]) -> dict[str, str]:
+    """The headers of ``name=value`` each.
+
+    Raises:
+        InvalidError: one of them is not that, or a name comes twice.
+    """
+    headers: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not name or not sign:
+            raise InvalidError(f"the header {text!r} is not NAME=VALUE", header=text)
+        if name in headers:
+            raise InvalidError(f"the header {name!r} was given twice: an event has one of each name", header=name)
+        headers[name] = value
+    return headers
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -54,8 +54,11 @@ def follow(
 
 
 def as_json(event: Event) -> str:
-    """The event as a JSON object; raw bytes are its ``base64`` instead of its ``data``."""
+    """The event as a JSON object; raw bytes are its ``base64`` instead of its ``data``; headers and origin if any."""
     fields = event._asdict()
+    for name in ("headers", "origin"):
+        if not fields[name]:
+            del fields[name]
     if isinstance(event.data, bytes):
         fields["base64"] = base64.b64encode(fields.pop("data")).decode()
     return json.dumps(fields)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 from eventbus import _fast
 from eventbus.core import native
 from eventbus.core.native import INLINE, TABLE_FULL, checked, deadline_after, decode_names, ffi, lib, until_done
+from eventbus.errors import InvalidError
 
 _OPENED = native.address_of("eb_bus_opened")
 
@@ -255,10 +256,21 @@ class Attachment:
         """How many events of it were sent."""
         return int(lib.eb_topic_count(self.pointer, topic))
 
-    def send_batch(self, rows: Any, count: int, blob: bytes, deadline: int) -> int:
-        """Sends ``count`` events, all or none; ``rows`` has five uint32 each, as eb_outgoing. The status."""
-        events = ffi.from_buffer("eb_outgoing[]", rows)
-        return until_done(lambda: int(lib.eb_send_batch(self.pointer, events, count, blob, len(blob), deadline)))
+    def send_batch(
+        self, rows: Any, count: int, blob: bytes, deadline: int, note: tuple[bytes, bytes] | None = None
+    ) -> int:
+        """Sends ``count`` events, all or none; ``rows`` has six uint32 each, as eb_outgoing. The status.
+
+        A note, which is a name and bytes, holds from the moment on in which they can be seen.
+        """
+        events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
+        return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
+
+    def note(self, name: bytes, deadline: int) -> bytes | None:
+        """The last note of the name; None if there is none."""
+        found = _note(name, b"")
+        status = until_done(lambda: int(lib.eb_note_read(self.pointer, found, deadline)))
+        return None if status == native.NOTHING else ffi.buffer(found.bytes)[: self.checked(status) + found.length]
 
     def shutdown(self) -> None:
         """Closes the bus for everybody."""
@@ -341,3 +353,11 @@ class Attachment:
     def roster_wait(self, epoch: int, deadline: int) -> int:
         """Waits for such a change; the status."""
         return until_done(lambda: int(lib.eb_roster_wait(self.pointer, epoch, deadline)))
+
+
+def _note(name: bytes, text: bytes) -> Any:
+    if not 1 <= len(name) <= lib.EB_NOTE_NAME_LIMIT or len(text) > lib.EB_NOTE_LIMIT:
+        raise InvalidError(
+            f"a note has a name of 1 to {lib.EB_NOTE_NAME_LIMIT} bytes and at most {lib.EB_NOTE_LIMIT} bytes", name=name
+        )
+    return ffi.new("eb_note *", (len(name), len(text), name, text))

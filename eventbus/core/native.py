@@ -44,6 +44,7 @@ TABLE_FULL: int = lib.EB_TABLE_FULL
 NO_SLOT: int = lib.EB_NO_SLOT
 CONFLICT: int = lib.EB_CONFLICT
 GROUPS: int = lib.EB_GROUPS
+NOTES: int = lib.EB_NOTES
 BUSY: int = lib.EB_BUSY
 SYSTEM: int = lib.EB_SYSTEM
 INHERITED: int = lib.EB_INHERITED

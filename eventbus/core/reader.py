@@ -27,8 +27,9 @@ _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
 class SubscriptionHandle:
     """One subscriber slot and the batch that is read through it."""
 
-    def __init__(self, bus: Attachment) -> None:
+    def __init__(self, bus: Attachment, local: bool = False) -> None:
         self.bus = bus
+        self._local = local  # does not hear what a bridge brought
         self.pointer = native.owned(lib.eb_subscription_new, bus.pointer, lib.eb_subscription_free)
         self.batch = lib.eb_batch_of(self.pointer)
         self.address, self.batch_address = (int(ffi.cast("uintptr_t", it)) for it in (self.pointer, self.batch))
@@ -56,7 +57,7 @@ class SubscriptionHandle:
         """
         texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
-        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, group + 1))
+        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, self._local, group + 1))
         deadline = deadline_after(native.LOCK_SECONDS)
         status = until_done(lambda: int(lib.eb_subscribe(self.pointer, terms, deadline)))
         if status == native.NO_SLOT:

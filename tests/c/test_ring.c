@@ -179,8 +179,10 @@ static void every_word_of_a_header_is_bounded(void)
         {EB_WORD_TOPIC, topic | (uint64_t)EB_TOPICS << 32, "topic"},
         {EB_WORD_TOPIC, topic | (uint64_t)EB_INLINE << 32, "names"},
         {EB_WORD_TOPIC, topic | 1ull << 56, "names"},
-        {EB_WORD_SENDER, 2ull << 32, "names"},
-        {EB_WORD_SENDER, 0xFFFFFFull << 32, "names"},
+        {EB_WORD_SENDER, 2ull << 38, "names"},
+        {EB_WORD_SENDER, 0x1FFFull << 38, "names"},
+        {EB_WORD_SENDER, 2ull << 24, "names"},
+        {EB_WORD_SENDER, 0x3FFFull << 24, "names"},
         {EB_WORD_SENDER, 0xFFull << 56, "names"},
     };
     for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {

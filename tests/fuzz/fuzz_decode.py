@@ -64,7 +64,7 @@ def records(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def send(bus: Bus, form: int, body: bytes) -> bool:
-    """As C takes it, whatever the bytes: a text, raw data with a path, names of its own, a topic of its own.
+    """As C takes it, whatever the bytes: a text, raw data with a path or an extension, names or a topic of its own.
 
     Whether the names can be read.
     """
@@ -73,11 +73,14 @@ def send(bus: Bus, form: int, body: bytes) -> bool:
     route = handle.route(handle.topic(b"orders", KINDS[form // 8 % 2].encode(), 0), b"", b"")
     if form % 8 < 4:
         lib.eb_send(route, text)
-    elif form % 8 < 6:
+    elif form % 8 == 5:
+        path, row = body[:1] or b"/", (handle.topic(b"orders", b"paid", 0), 0, 0, len(body), 1, len(text))
+        handle.send_batch(struct.pack("=6I", *row), 1, body + path + text, 0)
+    elif form % 8 == 4:
         path = body[: 1 + form // 16] or b"/"
         lib.eb_send_raw(route, path, len(path), body, len(body))
     elif form % 8 == 6:
-        handle.send_batch(struct.pack("=5I", INLINE, 1, len(names) - 1, 0, len(text)), 1, names + text, 0)
+        handle.send_batch(struct.pack("=6I", INLINE, 1, len(names) - 1, 0, 0, len(text)), 1, names + text, 0)
     else:
         lib.eb_send(handle.route(handle.topic(names[:1], names[1:], 0), b"", b""), b'["/p",1]')
     return form % 8 < 6 or (utf8(names[:1]) and utf8(names[1:]))

@@ -21,11 +21,12 @@ static eb_subscription *subs[SUBSCRIPTIONS];
 
 static void send_some(eb_bus *to, int count)
 {
-    eb_outgoing named = {.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = 8};
+    eb_outgoing named = {
+        .topic = EB_INLINE, .system_length = 1, .kind_length = 2, .extension_length = 1, .body_length = 8};
     for (int i = 0; i < count; i++) {
         put(to, (uint32_t)i % 4, (uint64_t)i);
         eb_send_raw(&(eb_route){.bus = to, .topic = (uint32_t)i % 4}, "/path", 5, "data", 4);
-        eb_send_batch(to, &named, 1, "ak9[\"/\",1]", 11, EB_POLL);
+        eb_send_batch(to, &named, 1, "ak9o[\"/\",1]", 12, EB_POLL);
     }
 }
 
@@ -110,7 +111,10 @@ static void damage(input *from)
     switch (take_byte(from) % 6) {
     case 0: damage_header(from); break;
     case 1: damage_bytes(from, bus->ring.data, 8, CAPACITY); break;
-    case 2: damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics); break;
+    case 2:
+        if (take_byte(from) % 4 == 3) damage_bytes(from, ring->notes, 8, 2 * sizeof *ring->notes);
+        else damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics);
+        break;
     case 3: /* past the signature, which was checked when the bus was opened */
         damage_bytes(from, &roster->persist, 8,
                      offsetof(eb_roster_header, groups) - offsetof(eb_roster_header, persist));
@@ -125,7 +129,12 @@ static void damage(input *from)
 
 static void join_anew(unsigned which)
 {
-    eb_terms terms = {.system = "a", .kind = "**", .name = "fuzz", .start = EB_OLDEST, .gated = which != DROPPING};
+    eb_terms terms = {.system = "a",
+                      .kind = "**",
+                      .name = "fuzz",
+                      .start = EB_OLDEST,
+                      .gated = which != DROPPING,
+                      .local = which == OTHER_MEMBER};
     int status = EB_OK;
     if (which >= MEMBER) terms.group = 1;
     subs[which] = subscribe(bus, &terms, EB_POLL, &status);
@@ -161,10 +170,15 @@ static void send(input *from)
 {
     char bytes[1024] = "[\"/path\",[1]]";
     uint32_t length = 13 + (uint32_t)take_bytes(from, 2) % 1000;
-    eb_outgoing events[2] = {{.topic = EB_INLINE, .system_length = 1, .kind_length = 2, .body_length = length - 3},
-                             {.topic = 1, .path_length = 1, .body_length = 2}};
-    unsigned how = take_byte(from);
+    unsigned how = take_byte(from), extension = how / 64;
+    eb_outgoing events[2] = {{.topic = EB_INLINE,
+                              .system_length = 1,
+                              .kind_length = 2,
+                              .extension_length = extension,
+                              .body_length = length - 3 - extension},
+                             {.topic = 1, .extension_length = extension, .path_length = 1, .body_length = 2}};
     eb_route route = {.bus = bus, .topic = how / 8 % 8};
+    eb_note note = {.name_length = 1, .length = EB_NOTE_LIMIT, .name = "n"};
     switch (how % 5) {
     case 0:
         memset(bytes + 13, 'x', length - 13);
@@ -172,7 +186,7 @@ static void send(input *from)
         break;
     case 1: known(eb_send_raw(&route, "/path", 5, bytes, length)); break;
     case 2: known(eb_send_batch(bus, events, 1, bytes, length, EB_POLL)); break;
-    case 3: known(eb_send_batch(bus, events, 2, bytes, length + 3, eb_now() + 1000)); break;
+    case 3: known(eb_send_noted(bus, &note, events, 2, bytes, length + 3 + extension, eb_now() + 1000)); break;
     default: known(eb_topic(bus, (char[]){'a', 'k', (char)('0' + take_byte(from) % 16)}, 1, 2, EB_POLL));
     }
 }
@@ -182,10 +196,14 @@ static void call(input *from)
     unsigned what = take_byte(from), which = take_byte(from) % SUBSCRIPTIONS;
     eb_subscription *sub = subs[which];
     int limit = (int)(1 + what / 16 % 16);
+    eb_note note = {.name_length = 1, .name = "n"};
     switch (what % 16) {
     case 0: look_around(bus); return;
     case 1: send(from); return;
-    case 2: known(eb_bus_reap(bus)); return;
+    case 2:
+        known(eb_bus_reap(bus));
+        if (known(eb_note_read(bus, &note, EB_POLL)) == EB_OK) HOLDS("a note fits", note.length <= EB_NOTE_LIMIT);
+        return;
     case 3: part(which, take_byte(from) % 2); return;
     case 4:
         if (!sub) join_anew(which);

@@ -64,11 +64,18 @@ def row(
     return Row(sees, only, cells, patient)
 
 
-def who_sends(sees: str, what: Scenario, *also: Burying, closer: Scenarios = (), patient: bool = False) -> Row:
-    """A row of what everybody does who sends; ``also`` a member that sends a dead letter."""
+def who_sends(
+    sees: str,
+    what: Scenario,
+    *also: Burying,
+    bridge: tuple[Sending, ...] = (),
+    closer: Scenarios = (),
+    patient: bool = False,
+) -> Row:
+    """A row of what everybody does who sends; ``also`` a member that sends a dead letter, ``bridge`` one that notes."""
     only = "whoever sends" if closer == () else "whoever sends or shuts the bus down"
     member = (what, *also)
-    return row(sees, only, publisher=what, subscriber=what, member=member, closer=closer, patient=patient)
+    return row(sees, only, publisher=(what, *bridge), subscriber=what, member=member, closer=closer, patient=patient)
 
 
 DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.GROUP, Hold.GATE
@@ -79,11 +86,13 @@ PLACE = "its place among those who wait for room, for a tenth of a second"
 FREE_SLOT = "nothing; its slot is taken or reaped by the next"
 AGAIN = "its jobs come again, counted"
 START_OVER = "nothing; the next to open it starts over"
+A_BRIDGE = "a bridge, which notes how far it has come"
 REPAIRED_AGAIN = "nothing; the next to open it repairs it again"
 
 _locked = Sending(hold=PUBLISH)
 _visible = Sending(hold=PUBLISH, sent=True)
 _mourning = Sending(hold=PUBLISH, owner_dead=True, again=False)
+_noting = Sending(hold=PUBLISH, noted=True)
 _lapping = Sending(hold=PUBLISH, lapped=True, full=True)
 _moving = Sending(hold=PUBLISH, lapped=True, full=True, bystanders=True, again=False)
 _counting = _visible, Sending(hold=PUBLISH, owner_dead=True)
@@ -158,9 +167,12 @@ ROWS = {
     "publish_gated": who_sends(NOTHING_SENT, _lapping),
     "oldest_moved": who_sends("fewer old events, which nobody needed", _lapping),
     "publish_claimed": who_sends(NOTHING_SENT, _locked),
+    "note_named": row("a name without a note", A_BRIDGE, publisher=Sending(hold=PUBLISH, noted=True, again=False)),
+    "note_written": row("the note before, if there was one", A_BRIDGE, publisher=_noting),
+    "note_numbered": row("the note before: the next owner takes this one back", A_BRIDGE, publisher=_noting),
     "publish_header": who_sends(NOTHING_SENT, _locked),
-    "publish_copied": who_sends(NOTHING_SENT, _locked, Burying(1, PUBLISH)),
-    "publish_committed": who_sends(WHOLE, _visible, Burying(2, PUBLISH)),
+    "publish_copied": who_sends(NOTHING_SENT, _locked, Burying(1, PUBLISH), bridge=(_noting,)),
+    "publish_committed": who_sends(WHOLE, _visible, Burying(2, PUBLISH), bridge=(replace(_noting, sent=True),)),
     "event_counted": row(
         "exact counts: the next owner counts what lacks",
         "whoever sends, or repairs after one who did",

@@ -68,7 +68,11 @@ def send(line: Line, name: str, aim: Aim, role: Role, plan: Sending) -> None:
             number += 1
             line.say(number)
             kind = f"topic{number}" if plan.new else "topic"
-            bus.send("known", kind, "/victim", sealed(VICTIM, number), timeout=None)
+            event = "known", kind, "/victim", sealed(VICTIM, number)
+            if plan.noted:
+                bus._bring("far", [event], ("stream", b"%d" % number), timeout=None)
+            else:
+                bus.send(*event, timeout=None)
 
 
 def place(role: Role) -> Hold:
@@ -98,6 +102,11 @@ class Sender:
         self._survivors.drain(jobs=False)
         warm = [0] * (not self._plan.new) + [-1] * (BATCH + 1) * self._plan.owner_dead
         assert self._survivors.heard == warm + (self.said if self._plan.sent else self.said[:-1])
+
+    def check_note(self) -> None:
+        """Of one that is dead: what it noted last is of the last event that is heard."""
+        heard = self.said if self._plan.sent else self.said[:-1]
+        assert self._survivors.bus._noted("stream") == (b"%d" % heard[-1] if heard else None)
 
 
 def stand_by(line: Line, name: str) -> list[tuple[int, int]]:
@@ -130,11 +139,13 @@ class Sending:
         full: it sends for ever, and nobody receives.
         bystanders: others hear nothing of what passes.
         owner_dead: the last owner of the publish lock died in the middle.
+        noted: it notes with each event how far it has come, as a bridge does.
         again: whether it comes to its point more than once.
     """
 
     hold: Hold = Hold.NOTHING
     sent: bool = False
+    noted: bool = False
     sleepers: bool = False
     unwoken: bool = False
     new: bool = False
@@ -174,6 +185,8 @@ class Sending:
 
         scene.strike(victim.process, meanwhile)
         victim.check_heard()
+        if self.noted:
+            victim.check_note()
         assert survivors.sequence == survivors.bus.stats().sent
         if scene.role is Role.MEMBER:
             survivors.finish_jobs()
