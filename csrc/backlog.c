@@ -7,6 +7,7 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
     const eb_ring *ring = &sub->bus->ring;
     uint64_t position = atomic_load(sub->group ? &sub->group->cursor : &sub->position);
     uint64_t start = sub->group ? atomic_load(&sub->group->start) : sub->start;
+    if (eb_group_gone(sub)) return EB_OK;
     if (!walk->started) {
         walk->started = 1;
         walk->stop = atomic_load(&ring->header->committed);

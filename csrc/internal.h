@@ -156,7 +156,8 @@ struct eb_subscription {
     uint32_t index;
     eb_file file; /* carries the lock on its slot's byte */
     bool gated;
-    eb_group *group; /* NULL, or: the fields below are of its member */
+    eb_group *group;  /* NULL, or: the fields below are of its member */
+    uint32_t opening; /* what its `open` was when this member joined */
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
     uint64_t handed;    /* past the last record handed out of it */
@@ -241,9 +242,11 @@ void eb_slot_unclaim(eb_roster *roster, uint32_t slot);
 void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position);
 uint64_t eb_token(const eb_roster *roster, uint32_t slot);
 bool eb_token_alive(const eb_roster *roster, uint64_t token);
-void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position);
+void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, int group, uint32_t pid, uint64_t position);
+void eb_slot_withdraw(eb_roster *roster, uint32_t slot);
 void eb_slot_free(eb_roster *roster, uint32_t slot);
 bool eb_slot_alive(const eb_roster *roster, uint32_t slot);
+int eb_roster_member(const eb_roster *roster, uint32_t group, uint32_t from);
 int eb_roster_reap(eb_roster *roster);
 uint32_t eb_roster_used(const eb_roster *roster);
 uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest);
@@ -253,6 +256,9 @@ void eb_waiter_raise(eb_roster *roster, uint32_t slot);
 bool eb_waiter_lower(eb_roster *roster, uint32_t slot);
 
 /* group.c */
+bool eb_group_is_open(const eb_group *group);
+int eb_group_end(const eb_group *group);
+bool eb_group_hears(const eb_group *group, const char *system, const char *kind);
 int eb_group_named(const eb_roster *roster, const char *name);
 uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster);
 bool eb_group_try_lock(eb_group *group, uint64_t token);
@@ -307,6 +313,7 @@ int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_
                     uint32_t *system_length, uint32_t *kind_length);
 
 /* news.c */
+bool eb_group_stayed(const eb_subscription *sub);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);

@@ -59,6 +59,10 @@
     POINT(group_cursor)                                                                                                \
     POINT(group_placed)                                                                                                \
     POINT(group_opened)                                                                                                \
+    POINT(group_changed)                                                                                               \
+    POINT(group_removed)                                                                                               \
+    POINT(gate_withdrawn)                                                                                              \
+    POINT(members_woken)                                                                                               \
     POINT(group_locked)                                                                                                \
     POINT(group_taken_over)                                                                                            \
     POINT(group_mended)                                                                                                \

@@ -76,10 +76,11 @@ static void what_a_subscriber_says_of_itself_can_be_read(void)
     EQUAL("nor has one that does not exist", eb_subscriber(it.peer, 4096, &info), 0);
     eb_slot_t *slot = slot_of(it.bus, sub);
     memset((void *)slot->name, 'x', sizeof slot->name + sizeof slot->system + sizeof slot->kind);
-    slot->name_length = slot->system_length = slot->kind_length = 255;
+    slot->name_length = 255;
+    slot->system_length = slot->kind_length = UINT16_MAX;
     EQUAL("lengths that cannot be are bounded", eb_subscriber(it.peer, 0, &info), 1);
     EQUAL("to a name's limit", strlen(info.name), EB_LABEL_LIMIT);
-    EQUAL("and to a pattern's", strlen(info.system) + strlen(info.kind), 2 * EB_NAME_LIMIT);
+    EQUAL("and to a pattern's", strlen(info.system) + strlen(info.kind), 2 * EB_PATTERN_LIMIT);
     atomic_store(&slot->sequence, UINT64_MAX);
     EQUAL("a sequence ahead of all", eb_subscriber(it.peer, 0, &info), 1);
     EQUAL("is no backlog", info.backlog, 0);

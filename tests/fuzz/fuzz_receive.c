@@ -127,7 +127,7 @@ static void join_anew(unsigned which)
 {
     eb_terms terms = {.system = "a", .kind = "**", .name = "fuzz", .start = EB_OLDEST, .gated = which != DROPPING};
     int status = EB_OK;
-    if (which >= MEMBER) terms.group = 1;
+    if (which >= MEMBER) terms.group = GROUP;
     subs[which] = subscribe(bus, &terms, EB_POLL, &status);
     known(status);
     HOLDS("a subscription or a reason", (subs[which] != NULL) == (status == EB_OK));
