@@ -7,6 +7,7 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
     const eb_ring *ring = &sub->bus->ring;
     uint64_t position = atomic_load(sub->group ? &sub->group->cursor : &sub->position);
     uint64_t start = sub->group ? atomic_load(&sub->group->start) : sub->start;
+    if (eb_group_gone(sub)) return EB_OK;
     if (!walk->started) {
         walk->started = 1;
         walk->stop = atomic_load(&ring->header->committed);
@@ -52,7 +53,7 @@ int64_t eb_waiting(const eb_bus *bus, uint32_t slot)
     int64_t count = 0;
     if (!eb_hearing_of(&bus->roster, slot, &hearing)) return 0;
     if (committed - position > ring->capacity || position % 8 != 0) {
-        if (group) return eb_damaged("the cursor of a group is impossible");
+        if (group && eb_group_is_open(group)) return eb_damaged("the cursor of a group is impossible");
         eb_ring_oldest(ring, &position, &sequence);
     }
     while ((int64_t)(committed - position) > 0) {

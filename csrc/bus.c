@@ -72,7 +72,7 @@ static int repair_alone(eb_bus *bus)
     EB_TEST_POINT(alone_counted);
     for (uint32_t i = 0; i < EB_GROUPS && status == EB_OK; i++) {
         eb_group *group = &bus->roster.header->groups[i];
-        if (atomic_load(&group->open) != 1) continue;
+        if (!eb_group_is_open(group)) continue;
         eb_group_revive(group);
         EB_TEST_POINT(alone_group);
         status = eb_group_check(group, &header->committed, bus->ring.capacity);

@@ -31,7 +31,9 @@ enum {
     EB_FORKED = -17,     /* the bus is of the process that this one was forked from, by C or without libc */
     EB_ROBBED = -18,     /* its descriptors were closed underneath, and with them its locks have gone */
     EB_ORPHAN = -19,     /* the process that forked this one could not give it a descriptor: eb_bus_error */
-    EB_REMOVED = -20     /* the name of the bus was removed, or means another one by now */
+    EB_REMOVED = -20,    /* the name of the bus was removed, or means another one by now */
+    EB_AHEAD = -21,      /* the sequence to start at comes after the next one */
+    EB_EXCLUDED = -22    /* a living member of the group and this one exclude each other */
 };
 
 enum {
@@ -54,6 +56,8 @@ enum {
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_SUBSCRIBERS_LIMIT = 1024,
+    /* bytes of the patterns of a subscription or a group, joined by | */
+    EB_PATTERN_LIMIT = 1023,
     EB_SLOT_BYTE = 1024,   /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
     EB_GROUPS = 32,        /* groups of one bus */
     EB_CLAIMS = 256,       /* what the members of a group hold and gave back, together */
@@ -158,19 +162,20 @@ typedef struct {
     const char *system; /* the patterns and the name are text for people and for eb_subscriber */
     const char *kind;
     const char *name;
-    int64_t start;   /* EB_LATEST, EB_OLDEST or a sequence */
-    int64_t spin_ns; /* how long to look before sleeping; EB_ADAPTIVE */
-    int gated;       /* whether it holds publishers back */
-    int local;       /* whether it does not hear what has an origin; of a group, all members or none */
-    int group;       /* the number of the group to be a member of, plus 1; 0 for none */
+    int64_t start;     /* EB_LATEST, EB_OLDEST or a sequence */
+    int64_t spin_ns;   /* how long to look before sleeping; EB_ADAPTIVE */
+    int gated;         /* whether it holds publishers back */
+    int local;         /* whether it does not hear what has an origin; of a group, all members or none */
+    const char *group; /* the name of the group to be a member of; NULL for none */
+    int exclusive;     /* whether it is to be the only member */
 } eb_terms;
 
 typedef struct {
     const char *name;
     const char *system;
     const char *kind;
-    int64_t start; /* as in eb_terms */
-    uint32_t max_deliveries;
+    int64_t start;           /* as in eb_terms */
+    uint32_t max_deliveries; /* 0: what there is, else as many as are usual */
 } eb_group_terms;
 
 typedef struct {
@@ -179,8 +184,8 @@ typedef struct {
     uint32_t slot;
     uint32_t max_deliveries;
     char name[64];
-    char system[256];
-    char kind[256];
+    char system[1024];
+    char kind[1024];
 } eb_group_info;
 
 /* What a member holds: `held_ns` since it was handed out. */
@@ -210,9 +215,10 @@ typedef struct {
     int gated;
     int sleeping;
     int group; /* the number of the group whose member it is, or -1 */
+    int exclusive;
     char name[64];
-    char system[256];
-    char kind[256];
+    char system[1024];
+    char kind[1024];
 } eb_subscriber_info;
 
 const char *eb_strerror(int status);
@@ -275,7 +281,8 @@ int eb_shutdown(eb_bus *bus, int64_t deadline);
 int eb_closed(const eb_bus *bus);
 int eb_lock_holder(const eb_bus *bus);
 int eb_slowest(eb_bus *bus);
-int64_t eb_waiting(const eb_bus *bus, uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
+int64_t eb_waiting(const eb_bus *bus,
+                   uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
 int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
 uint32_t eb_roster_epoch(eb_bus *bus);
@@ -283,11 +290,13 @@ int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline);
 
 /* Groups, by number. */
 int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline);
+int eb_group_remove(eb_bus *bus, const char *name, int64_t deadline);                     /* or EB_NOTHING */
 int eb_group_find(const eb_bus *bus, const char *name);                                   /* or EB_NOTHING */
 int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out);                 /* 1 when there is one */
 int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out); /* 1 when somebody holds it */
 int eb_ack(eb_subscription *sub);                    /* the first event in hand, else EB_NOTHING */
 int eb_bury(eb_subscription *sub);                   /* the same, and counts it as a dead letter */
+int eb_group_gone(const eb_subscription *sub);       /* whether the group whose member it is was removed */
 int eb_group_keeper(const eb_subscription *sub);     /* the pid of whoever has its group's lock, or 0 */
 int eb_return(eb_subscription *sub, int handed_out); /* all that it holds; handed_out: the first one was */
 

@@ -2,11 +2,29 @@
  * lock, but for a claim's own fields, which its living holder writes. */
 #include "internal.h"
 
+bool eb_group_is_open(const eb_group *group)
+{
+    return (atomic_load(&group->open) & EB_GROUP_STATE) == EB_GROUP_OPEN;
+}
+
+/* What a member is told whose group is not there any more. */
+int eb_group_end(const eb_group *group)
+{
+    uint32_t state = atomic_load(&group->open) & EB_GROUP_STATE;
+    bool removed = state == EB_GROUP_FREE || state == EB_GROUP_OPEN;
+    return removed ? EB_CLOSED : eb_damaged("the state of a group is impossible");
+}
+
+bool eb_group_hears(const eb_group *group, const char *system, const char *kind)
+{
+    return strncmp(group->system, system, EB_PATTERN_LIMIT) == 0 && strncmp(group->kind, kind, EB_PATTERN_LIMIT) == 0;
+}
+
 int eb_group_named(const eb_roster *roster, const char *name)
 {
     for (int i = 0; i < EB_GROUPS; i++) {
         const eb_group *group = &roster->header->groups[i];
-        if (atomic_load(&group->open) == 1 && strncmp(group->name, name, EB_LABEL_LIMIT + 1) == 0) return i;
+        if (eb_group_is_open(group) && strncmp(group->name, name, EB_LABEL_LIMIT + 1) == 0) return i;
     }
     return EB_NOTHING;
 }

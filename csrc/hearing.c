@@ -11,7 +11,7 @@ bool eb_hearing_of(const eb_roster *roster, uint32_t slot, eb_hearing *hearing)
     uint64_t owner = atomic_load(&from->owner); /* [owner] */
     if (hearing->owner == owner) return true;
     *hearing = (eb_hearing){.slot = slot};
-    for (size_t i = 0; i < EB_NAME_LIMIT; i++) {
+    for (size_t i = 0; i < EB_PATTERN_LIMIT; i++) {
         hearing->system[i] = atomic_load_explicit(&from->system[i], memory_order_acquire);
         hearing->kind[i] = atomic_load_explicit(&from->kind[i], memory_order_acquire);
     }

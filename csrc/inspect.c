@@ -91,10 +91,11 @@ int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
                                 .pid = atomic_load(&from->pid),
                                 .gated = (owner & EB_SLOT_GATED) != 0,
                                 .sleeping = is_raised(bus, slot, group),
-                                .group = member ? (int)group : -1};
+                                .group = member ? (int)group : -1,
+                                .exclusive = atomic_load(&from->exclusive) != 0};
     copy_text(out->name, from->name, from->name_length, EB_LABEL_LIMIT);
-    copy_text(out->system, from->system, from->system_length, EB_NAME_LIMIT);
-    copy_text(out->kind, from->kind, from->kind_length, EB_NAME_LIMIT);
+    copy_text(out->system, from->system, from->system_length, EB_PATTERN_LIMIT);
+    copy_text(out->kind, from->kind, from->kind_length, EB_PATTERN_LIMIT);
     return atomic_load(&from->owner) == owner; /* else what was copied may be of two owners */
 }
 
@@ -133,16 +134,17 @@ static uint64_t events_between(const eb_bus *bus, uint64_t from, uint64_t to)
 
 int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
 {
-    if (group >= EB_GROUPS || atomic_load(&group_at(bus, group)->open) != 1) return 0;
+    if (group >= EB_GROUPS || !eb_group_is_open(group_at(bus, group))) return 0;
     const eb_group *from = group_at(bus, group);
+    uint32_t opening = atomic_load(&from->open);
     *out = (eb_group_info){.redelivered = atomic_load(&from->redelivered),
                            .dead = atomic_load(&from->dead),
                            .slot = atomic_load(&from->slot),
                            .max_deliveries = atomic_load(&from->max_deliveries)};
     memcpy(out->name, from->name, EB_LABEL_LIMIT);
-    memcpy(out->system, from->system, EB_NAME_LIMIT);
-    memcpy(out->kind, from->kind, EB_NAME_LIMIT);
-    return 1;
+    memcpy(out->system, from->system, EB_PATTERN_LIMIT);
+    memcpy(out->kind, from->kind, EB_PATTERN_LIMIT);
+    return atomic_load(&from->open) == opening; /* else what was read may be of two groups */
 }
 
 /* A time to come, as another clock has it, is now. */

@@ -85,8 +85,8 @@ typedef struct {
     uint64_t owner; /* the slot's owner word; 0: nothing is known */
     uint32_t slot;
     uint64_t known[EB_TOPICS / 64], heard[EB_TOPICS / 64];
-    char system[EB_NAME_LIMIT + 1];
-    char kind[EB_NAME_LIMIT + 1];
+    char system[EB_PATTERN_LIMIT + 1];
+    char kind[EB_PATTERN_LIMIT + 1];
 } eb_hearing;
 
 struct eb_bus {
@@ -103,9 +103,9 @@ struct eb_bus {
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
     eb_subscription *subscriptions;
     eb_hearing *hearings; /* of every slot, NULL before the first; for whoever has the publish lock */
-    eb_file ring_file; /* while it is being opened */
-    int64_t byte;      /* of its attachment; 0 for none */
-    struct {           /* of the child that is about to be forked */
+    eb_file ring_file;    /* while it is being opened */
+    int64_t byte;         /* of its attachment; 0 for none */
+    struct {              /* of the child that is about to be forked */
         eb_file file;
         int64_t byte;
         uint64_t token;
@@ -168,9 +168,10 @@ struct eb_subscription {
     uint32_t index;
     eb_file file; /* carries the lock on its slot's byte */
     bool gated;
-    bool drains; /* is lossless, or a member: what it takes makes room */
-    bool local;      /* does not hear what has an origin */
-    eb_group *group; /* NULL, or: the fields below are of its member */
+    bool drains;      /* is lossless, or a member: what it takes makes room */
+    bool local;       /* does not hear what has an origin */
+    eb_group *group;  /* NULL, or: the fields below are of its member */
+    uint32_t opening; /* what its `open` was when this member joined */
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
     uint64_t handed;    /* past the last record handed out of it */
@@ -263,10 +264,12 @@ void eb_slot_unclaim(eb_roster *roster, uint32_t slot);
 void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position);
 uint64_t eb_token(const eb_roster *roster, uint32_t slot);
 bool eb_token_alive(const eb_roster *roster, uint64_t token);
-void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position);
+void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, int group, uint32_t pid, uint64_t position);
+void eb_slot_withdraw(eb_roster *roster, uint32_t slot);
 void eb_slot_free(eb_roster *roster, uint32_t slot);
 bool eb_slot_alive(const eb_roster *roster, uint32_t slot);
 bool eb_slot_is_left(const eb_roster *roster, uint32_t slot);
+int eb_roster_member(const eb_roster *roster, uint32_t group, uint32_t from);
 int eb_roster_reap(eb_roster *roster);
 uint32_t eb_roster_used(const eb_roster *roster);
 uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest);
@@ -298,6 +301,9 @@ uint64_t eb_share(const eb_bus *bus);
 void eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);
 
 /* group.c */
+bool eb_group_is_open(const eb_group *group);
+int eb_group_end(const eb_group *group);
+bool eb_group_hears(const eb_group *group, const char *system, const char *kind);
 int eb_group_named(const eb_roster *roster, const char *name);
 uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster);
 bool eb_group_try_lock(eb_group *group, uint64_t token);
@@ -354,6 +360,7 @@ int eb_record_names(const eb_subscription *sub, const eb_record *record, uint64_
                     uint32_t *system_length, uint32_t *kind_length);
 
 /* news.c */
+bool eb_group_stayed(const eb_subscription *sub);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);

@@ -39,6 +39,19 @@
  *   at every step to FREE and to CLAIMED. Whoever dies with it in hand leaves the word as it is and the byte unlocked:
  *   a reaper takes the roster lock, looks at the byte again, and frees it.
  *
+ * LIFE OF A GROUP
+ *   FREE -> OPEN -> FREE. The word carries a generation, which moves on with each removal. A member keeps the word that it
+ *   joined under; another one is its end. Members write to the entry and to the group's slot without the roster lock, so
+ *   neither is used anew while one of them lives: whose own slot names the entry.
+ *
+ *   step of a removal             killed right after it, the others see
+ *   1 roster lock taken           nothing
+ *   2 open moved on               no such group; its members find the end by themselves. Its slot still holds the gate:
+ *                                 a publisher that waits for room reaps it
+ *   3 slot no gate any more       the room that it held; what members still copy may be overwritten, so they ask
+ *                                 `open` once more before they hand anything out
+ *   4 all of its members woken    who waits for room looks by itself
+ *
  * LIFE OF A CLAIM
  *   Members of a group share its cursor under the group's lock, a word that holds its owner's token. Whoever finds the
  *   owner dead takes the lock over; all that it may have to mend is the cursor, which must not be before a claim's end.
@@ -69,6 +82,8 @@
  *   [lock]    acquire and release of the publish lock's word, which orders all that publishers write in the ring
  *   [unlock]  seq_cst: waiter counted, then the lock's word loaded / word stored, then waiters loaded
  *   [group]   acquire and release of a group's lock word, which orders all else in it
+ *   [removal] seq_cst: `open` exchanged by the removal, before the gate goes / exchanged for itself after a copy: either the
+ *             copy is over by then, or the removal is seen
  *   [owner]   release of a slot's fields by its owner word / acquire before they are read
  */
 #ifndef EVENTBUS_LAYOUT_H
@@ -122,10 +137,10 @@ typedef struct {
 
 /* A place of somebody who waits for room. */
 typedef struct {
-    eb_u64 until; /* CLOCK_MONOTONIC: 0 for nobody; the place is given up then, if it is not renewed */
+    eb_u64 until;  /* CLOCK_MONOTONIC: 0 for nobody; the place is given up then, if it is not renewed */
     eb_u64 ticket; /* whoever has a lower one came before */
-    eb_u64 need;  /* bytes */
-    eb_u64 owner; /* a publisher's token, and */
+    eb_u64 need;   /* bytes */
+    eb_u64 owner;  /* a publisher's token, and */
     eb_u32 thread; /* its thread */
 } eb_place;
 /* The last note of one name. Two values take turns, so that the one that holds is never written over. */
@@ -169,7 +184,8 @@ typedef struct {
     eb_note_entry notes[EB_NOTES];
 } eb_ring_header;
 
-/* A GROUP slot is nobody's: it holds the gate for a group, with or without members. */
+/* A GROUP slot is nobody's: it holds the gate for a group, with or without members. That of a group that was removed is
+ * CLAIMED, by nobody, and taken by the next once the last member is gone. */
 enum {
     EB_SLOT_FREE = 0,
     EB_SLOT_CLAIMED = 1,
@@ -183,8 +199,9 @@ typedef struct {
     _Alignas(EB_LINE) eb_u64 owner; /* generation << 8 | gated | state */
     eb_u32 pid;
     _Atomic uint8_t name_length;
-    _Atomic uint8_t system_length;
-    _Atomic uint8_t kind_length;
+    _Atomic uint8_t exclusive; /* a member that bears no other beside it */
+    _Atomic uint16_t system_length;
+    _Atomic uint16_t kind_length;
     eb_u32 group; /* the number of the group whose member it is, plus 1; else 0 */
 
     _Alignas(EB_LINE) eb_u64 cursor; /* by the subscriber, and by publishers over what it does not hear */
@@ -196,8 +213,8 @@ typedef struct {
     _Alignas(EB_LINE) eb_u64 deaf[EB_TOPICS / 64];
 
     _Atomic char name[EB_LABEL_LIMIT + 1];
-    _Atomic char system[EB_NAME_LIMIT + 1];
-    _Atomic char kind[EB_NAME_LIMIT + 1];
+    _Atomic char system[EB_PATTERN_LIMIT + 1];
+    _Atomic char kind[EB_PATTERN_LIMIT + 1];
 } eb_slot_t;
 
 typedef struct {
@@ -217,14 +234,16 @@ typedef struct {
 
 #define EB_RETURNED (~0ull)
 
+enum { EB_GROUP_FREE = 0, EB_GROUP_OPEN = 1, EB_GROUP_STATE = 0xFF };
+
 typedef struct {
-    _Alignas(EB_LINE) eb_u32 open; /* 1 once the fields of this line and the names are written, for good */
+    _Alignas(EB_LINE) eb_u32 open; /* generation << 8 | 1 once the names and what follows in this line are written */
     eb_u32 slot;                   /* whose cursor is the group's gate */
     eb_u32 max_deliveries;
     eb_u64 start; /* sequences before it are skipped */
     char name[EB_LABEL_LIMIT + 1];
-    char system[EB_NAME_LIMIT + 1];
-    char kind[EB_NAME_LIMIT + 1];
+    char system[EB_PATTERN_LIMIT + 1];
+    char kind[EB_PATTERN_LIMIT + 1];
 
     _Alignas(EB_LINE) eb_u64 lock; /* the token of the member that has it */
     eb_event_count unlocked;
@@ -273,7 +292,7 @@ static_assert(sizeof(eb_note_entry) == 256, "whole lines");
 static_assert(sizeof(((eb_note *)0)->name) == EB_NOTE_NAME_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(((eb_note *)0)->bytes) == EB_NOTE_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
-static_assert(sizeof(eb_slot_t) == 1280, "whole lines");
+static_assert(sizeof(eb_slot_t) == 2816, "whole lines");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");
 static_assert(offsetof(eb_roster_header, groups) == 4096, "the groups begin a page");
 static_assert(offsetof(eb_roster_header, slots) % 4096 == 0, "the slots begin a page");

@@ -107,7 +107,8 @@ static int claim_new(eb_subscription *sub, uint32_t limit, int64_t now)
         eb_record record;
         int verdict = EB_UNHEARD;
         status = read_record(sub, position, committed, &record);
-        if (status == EB_OK && record.sequence >= atomic_load(&group->start)) verdict = eb_verdict(sub, &record, position);
+        if (status == EB_OK && record.sequence >= atomic_load(&group->start))
+            verdict = eb_verdict(sub, &record, position);
         if (status == EB_OK && verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
         uint64_t moved = atomic_load(&group->cursor); /* [gate]: what is behind it may have been overwritten */
         if ((int64_t)(moved - position) > 0) {
@@ -168,7 +169,7 @@ static int choose(eb_subscription *sub, uint32_t limit)
     return found >= 0 ? EB_OK : found;
 }
 
-/* Copies what the claim still has; protected by the gate, so without a look back. */
+/* Copies what the claim still has; protected by the gate, so without a look back, as long as there is the group. */
 static int copy_claim(eb_subscription *sub, uint32_t limit)
 {
     eb_claim *claim = held(sub);
@@ -230,9 +231,9 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
     }
 }
 
-int eb_member_ack(eb_subscription *sub)
+/* The next event of the claim is done with. */
+static int acknowledge(eb_subscription *sub)
 {
-    if (!sub->group || sub->claim < 0) return EB_NOTHING;
     eb_claim *claim = held(sub);
     if (!is_holder(sub)) return eb_damaged("a claim was taken from its holder");
     uint64_t position = atomic_load(&claim->start), committed = atomic_load(&sub->bus->ring.header->committed);
@@ -257,10 +258,17 @@ int eb_member_ack(eb_subscription *sub)
     return EB_OK;
 }
 
+int eb_member_ack(eb_subscription *sub)
+{
+    if (!sub->group || sub->claim < 0) return EB_NOTHING;
+    int status = acknowledge(sub);
+    return eb_group_gone(sub) ? eb_group_end(sub->group) : status;
+}
+
 int eb_member_return(eb_subscription *sub, bool handed_out)
 {
     if (!sub->group || sub->claim < 0) return EB_NOTHING;
-    bool mine = is_holder(sub);
+    bool mine = is_holder(sub) && !eb_group_gone(sub);
     if (mine) eb_claim_return(held(sub), handed_out);
     sub->claim = -1;
     if (mine) eb_relay_wake(sub, false);
@@ -279,14 +287,24 @@ int eb_member_bury(eb_subscription *sub)
 
 /* --- receive --- */
 
+/* A wake-up for all may be lost with one that is not asleep yet, so whoever finds the group gone wakes the others again. */
+static int end_for_all(eb_subscription *sub)
+{
+    if (!eb_group_gone(sub)) return EB_CLOSED;
+    eb_relay_wake(sub, true);
+    return eb_group_end(sub->group);
+}
+
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
     const eb_ring_header *header = sub->bus->ring.header;
     int64_t begun = 0;
     for (bool woken = false;; woken = true) {
-        if (eb_ended(sub)) return EB_CLOSED;
+        if (eb_ended(sub)) return end_for_all(sub);
         bool closed = atomic_load(&header->closed) != 0;
         int status = take(sub, limit, deadline);
+        /* Else what was read may be other records' bytes, and no damage what looks like it. */
+        if (!eb_group_stayed(sub)) return end_for_all(sub);
         if (status == EB_NO_SLOT && !eb_over(deadline)) { /* others hold all claims: until one is done, or found dead */
             eb_nap(eb_sooner(deadline, CHECK_NS));
             return EB_INTERRUPTED;

@@ -1,9 +1,20 @@
 /* What ends a wait: news for those who read, and room for those who publish. */
 #include "internal.h"
 
+int eb_group_gone(const eb_subscription *sub)
+{
+    return sub->group && atomic_load(&sub->group->open) != sub->opening;
+}
+
+/* Asked after a copy from the ring: an exchange, so that whoever removes the group is seen, or comes after the copy. */
+bool eb_group_stayed(const eb_subscription *sub)
+{
+    return atomic_fetch_add(&sub->group->open, 0) == sub->opening; /* [removal] */
+}
+
 bool eb_ended(const eb_subscription *sub)
 {
-    return atomic_load(&sub->interrupted) || atomic_load(&sub->bus->interrupted);
+    return atomic_load(&sub->interrupted) || atomic_load(&sub->bus->interrupted) || eb_group_gone(sub);
 }
 
 /* Whether there is something to do for whoever saw `seen` committed. */

@@ -9,9 +9,9 @@
     POINT(publish_locked)                                                                                              \
     POINT(repair_taken)                                                                                                \
     POINT(repair_mended)                                                                                               \
-    POINT(bystander_group)                                                                                                \
-    POINT(bystander_gate)                                                                                                 \
-    POINT(bystander_moved)                                                                                                \
+    POINT(bystander_group)                                                                                             \
+    POINT(bystander_gate)                                                                                              \
+    POINT(bystander_moved)                                                                                             \
     POINT(publish_gated)                                                                                               \
     POINT(oldest_moved)                                                                                                \
     POINT(publish_claimed)                                                                                             \
@@ -68,6 +68,10 @@
     POINT(group_cursor)                                                                                                \
     POINT(group_placed)                                                                                                \
     POINT(group_opened)                                                                                                \
+    POINT(group_changed)                                                                                               \
+    POINT(group_removed)                                                                                               \
+    POINT(gate_withdrawn)                                                                                              \
+    POINT(members_woken)                                                                                               \
     POINT(group_locked)                                                                                                \
     POINT(group_taken_over)                                                                                            \
     POINT(group_mended)                                                                                                \

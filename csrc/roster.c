@@ -55,6 +55,14 @@ void eb_slot_free(eb_roster *roster, uint32_t slot)
     EB_TEST_POINT(slot_freed);
 }
 
+/* The first living member of the group from slot `from` on, or EB_NOTHING. */
+int eb_roster_member(const eb_roster *roster, uint32_t group, uint32_t from)
+{
+    for (uint32_t i = from; i < eb_roster_used(roster); i++)
+        if (atomic_load(&slot_at(roster, i)->group) == group + 1 && eb_slot_alive(roster, i)) return (int)i;
+    return EB_NOTHING;
+}
+
 /* The open group that has the slot, or NULL. One whose creator died before the group was open is anybody's. `alone` tells
  * whether it is a subscriber's. */
 eb_group *eb_slot_group(const eb_roster *roster, uint32_t slot, bool *alone)
@@ -62,7 +70,7 @@ eb_group *eb_slot_group(const eb_roster *roster, uint32_t slot, bool *alone)
     *alone = state_of(owner_of(roster, slot)) != EB_SLOT_GROUP;
     for (uint32_t i = 0; i < EB_GROUPS && !*alone; i++) {
         eb_group *group = &roster->header->groups[i];
-        if (atomic_load(&group->open) == 1 && atomic_load(&group->slot) == slot) return group;
+        if (eb_group_is_open(group) && atomic_load(&group->slot) == slot) return group;
     }
     return NULL;
 }
@@ -73,6 +81,28 @@ static bool group_owns(const eb_roster *roster, uint32_t slot)
     return eb_slot_group(roster, slot, &alone) != NULL;
 }
 
+/* Whether it was that of a group which is no more, and members may still sleep on it or write to it. */
+static bool members_keep(const eb_roster *roster, uint32_t slot)
+{
+    unsigned state = state_of(owner_of(roster, slot));
+    if (state != EB_SLOT_GROUP && state != EB_SLOT_CLAIMED) return false;
+    for (uint32_t i = 0; i < EB_GROUPS; i++) {
+        const eb_group *group = &roster->header->groups[i];
+        if (eb_group_is_open(group) || atomic_load(&group->slot) != slot) continue;
+        if (eb_roster_member(roster, i, 0) >= 0) return true;
+    }
+    return false;
+}
+
+/* Of a group that is no more: from now on its slot holds nobody back. */
+void eb_slot_withdraw(eb_roster *roster, uint32_t slot)
+{
+    uint64_t owner = owner_of(roster, slot);
+    if (state_of(owner) != EB_SLOT_GROUP) return;
+    atomic_store(&slot_at(roster, slot)->owner, next_owner(owner, EB_SLOT_CLAIMED)); /* [gate] */
+    EB_TEST_POINT(gate_withdrawn);
+}
+
 /* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `file` then holds it. */
 int eb_slot_claim(eb_roster *roster, const eb_file *file)
 {
@@ -81,7 +111,7 @@ int eb_slot_claim(eb_roster *roster, const eb_file *file)
         if (status == EB_NOTHING) continue;
         if (status != EB_OK) return status;
         EB_TEST_POINT(slot_locked);
-        if (group_owns(roster, i)) {
+        if (group_owns(roster, i) || members_keep(roster, i)) {
             eb_byte_unlock(file, EB_SLOT_BYTE + i);
             continue;
         }
@@ -95,16 +125,17 @@ int eb_slot_claim(eb_roster *roster, const eb_file *file)
     return EB_NO_SLOT;
 }
 
-static uint8_t copy_text(_Atomic char *to, const char *from, size_t limit)
+static uint16_t copy_text(_Atomic char *to, const char *from, size_t limit)
 {
     size_t length = strnlen(from, limit);
     for (size_t i = 0; i < length; i++)
         atomic_store_explicit(&to[i], from[i], memory_order_release); /* [owner] */
     atomic_store_explicit(&to[length], 0, memory_order_release);
-    return (uint8_t)length;
+    return (uint16_t)length;
 }
 
-void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint32_t pid, uint64_t position)
+/* `group`: the number of the group whose member it becomes, or -1. */
+void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, int group, uint32_t pid, uint64_t position)
 {
     eb_slot_t *mine = slot_at(roster, slot);
     eb_waiter_lower(roster, slot);
@@ -113,10 +144,11 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint3
         atomic_store_explicit(&mine->deaf[i], 0, memory_order_relaxed);
     atomic_store(&mine->pid, pid);
     atomic_store(&mine->lost, 0);
-    atomic_store(&mine->group, (uint32_t)terms->group);
-    mine->name_length = copy_text(mine->name, terms->name, EB_LABEL_LIMIT);
-    mine->system_length = copy_text(mine->system, terms->system, EB_NAME_LIMIT);
-    mine->kind_length = copy_text(mine->kind, terms->kind, EB_NAME_LIMIT);
+    atomic_store(&mine->group, (uint32_t)(group + 1));
+    atomic_store(&mine->exclusive, terms->exclusive != 0);
+    mine->name_length = (uint8_t)copy_text(mine->name, terms->name, EB_LABEL_LIMIT);
+    mine->system_length = copy_text(mine->system, terms->system, EB_PATTERN_LIMIT);
+    mine->kind_length = copy_text(mine->kind, terms->kind, EB_PATTERN_LIMIT);
     atomic_store(&mine->cursor, position);
     EB_TEST_POINT(slot_cursor);
     uint64_t owner = atomic_load(&mine->owner) & ~(GENERATION - 1);
@@ -134,7 +166,7 @@ void eb_slot_unclaim(eb_roster *roster, uint32_t slot)
 /* The group's slot belongs to no process, so its byte is not kept. */
 void eb_slot_open_group(eb_roster *roster, uint32_t slot, const eb_terms *terms, uint64_t position)
 {
-    eb_slot_open(roster, slot, terms, 0, position);
+    eb_slot_open(roster, slot, terms, -1, 0, position);
     eb_slot_t *opened = slot_at(roster, slot);
     atomic_store(&opened->owner, (atomic_load(&opened->owner) & ~(GENERATION - 1)) | EB_SLOT_GROUP); /* [gate] */
     EB_TEST_POINT(group_slot);
@@ -165,8 +197,14 @@ int eb_roster_reap(eb_roster *roster)
 {
     int reaped = 0;
     for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
+        unsigned state = state_of(owner_of(roster, i));
         if (!eb_slot_is_left(roster, i)) continue;
         EB_TEST_POINT(reap_found);
+        if (members_keep(roster, i)) {
+            eb_slot_withdraw(roster, i);
+            reaped += state == EB_SLOT_GROUP;
+            continue;
+        }
         eb_slot_free(roster, i);
         EB_TEST_POINT(reap_freed);
         reaped++;

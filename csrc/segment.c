@@ -41,6 +41,7 @@ static uint64_t build_word(void)
                               EB_SUBSCRIBERS_LIMIT,
                               EB_NAME_LIMIT,
                               EB_PATH_LIMIT,
+                              EB_PATTERN_LIMIT,
                               EB_LABEL_LIMIT,
                               EB_GROUPS,
                               EB_CLAIMS,

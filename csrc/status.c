@@ -43,6 +43,8 @@ const char *eb_strerror(int status)
     case EB_ROBBED: return "its descriptors were closed underneath";
     case EB_ORPHAN: return "forked without a descriptor of its own";
     case EB_REMOVED: return "its name was removed";
+    case EB_AHEAD: return "the sequence to start at comes after the next one";
+    case EB_EXCLUDED: return "another member excludes this one, or is excluded by it";
     default: return status >= 0 ? "success" : "an unknown status";
     }
 }

@@ -30,6 +30,7 @@ static int place(eb_subscription *sub, int64_t start)
         if ((int64_t)(position - oldest) < 0) return eb_damaged("the positions are impossible");
         sub->sequence = eb_ring_sequence_at(ring, position);
     } while (eb_ring_lapped(ring, position));
+    if (start > 0 && (uint64_t)start > sub->sequence) return EB_AHEAD;
     sub->joined = sub->cursor = position;
     sub->joined_sequence = sub->gated ? sub->sequence : UINT64_MAX;
     if (start != EB_LATEST) eb_ring_oldest(ring, &position, &sub->sequence);
@@ -42,20 +43,35 @@ static int place(eb_subscription *sub, int64_t start)
     return EB_OK;
 }
 
+/* The number of the group that it may be a member of, or why there is none. Its terms are looked at once more: since the
+ * caller did, it may have been removed, and another one made of its name. */
+static int admit(const eb_roster *roster, const eb_terms *terms)
+{
+    int group = eb_group_named(roster, terms->group);
+    if (group < 0) return group;
+    if (!eb_group_hears(&roster->header->groups[group], terms->system, terms->kind)) return EB_CONFLICT;
+    for (int i = 0; (i = eb_roster_member(roster, (uint32_t)group, (uint32_t)i)) >= 0; i++)
+        if (terms->exclusive || atomic_load(&roster->header->slots[i].exclusive)) return EB_EXCLUDED;
+    return group;
+}
+
 /* Under the roster lock. */
 static int join(eb_subscription *sub, const eb_terms *terms)
 {
     eb_roster *roster = &sub->bus->roster;
+    int group = terms->group ? admit(roster, terms) : -1;
+    if (terms->group && group < 0) return group;
     int slot = eb_slot_claim(roster, &sub->file);
     if (slot < 0) return slot;
     sub->index = (uint32_t)slot;
     sub->slot = &roster->header->slots[slot];
-    eb_slot_open(roster, sub->index, terms, sub->bus->pid, atomic_load(&sub->bus->ring.header->committed));
+    eb_slot_open(roster, sub->index, terms, group, sub->bus->pid, atomic_load(&sub->bus->ring.header->committed));
     sub->owner = atomic_load(&sub->slot->owner);
     int status = place(sub, terms->start);
     if (status != EB_OK) eb_slot_free(roster, sub->index);
-    if (terms->group > 0 && terms->group <= EB_GROUPS) {
-        sub->group = &roster->header->groups[terms->group - 1];
+    if (group >= 0) {
+        sub->group = &roster->header->groups[group];
+        sub->opening = atomic_load(&sub->group->open);
         sub->token = eb_token(roster, sub->index);
     }
     return status;
@@ -97,7 +113,7 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
 {
     eb_bus *bus = sub->bus;
     sub->gated = terms->gated != 0;
-    sub->drains = terms->gated != 0 || terms->group > 0;
+    sub->drains = terms->gated != 0 || terms->group != NULL;
     sub->local = terms->local != 0;
     sub->pace.spin_ns = terms->spin_ns;
     int status = usable(sub);

@@ -21,6 +21,7 @@ from eventbus.errors import (
     UnavailableError,
 )
 from eventbus.event import Event
+from eventbus.patterns import Wanted
 from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
 from eventbus.subscription import Channel, Subscription
@@ -122,6 +123,6 @@ def send(system: str, kind: str, path: str, data: Any = None, **options: Any) ->
     return default_bus().send(system, kind, path, data, **options)
 
 
-def subscribe(system: str, kind: str | None = None, **options: Any) -> Subscription:
+def subscribe(system: Wanted, kind: Wanted | None = None, **options: Any) -> Subscription:
     """``Bus.subscribe`` on the default bus."""
     return default_bus().subscribe(system, kind, **options)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from eventbus import patterns
+from eventbus import audience, patterns
 from eventbus.core import lifetime, native, segment
 from eventbus.core.attachment import Attachment
 from eventbus.core.native import deadline_after
@@ -16,7 +16,22 @@ from eventbus.core.reader import LATEST, SubscriptionHandle
 from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
-from eventbus.group import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, MAX_DELIVERIES, Member, make_group, room_for_member
+from eventbus.group import (
+    DEAD_KIND,
+    DEAD_SYSTEM,
+    LETTER_SECONDS,
+    MAX_DELIVERIES,
+    Member,
+    checked_limit,
+    checked_prefetch,
+    find_group,
+    join_group,
+    make_group,
+    no_group,
+    remove_group,
+)
+from eventbus.hearing import hearing
+from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of
 from eventbus.sending import Sender
@@ -72,13 +87,14 @@ class Bus(Sender):
 
     def subscribe(
         self,
-        system: str,
-        kind: str | None = None,
+        system: Wanted,
+        kind: Wanted | None = None,
         *,
         overflow: Literal["block", "drop"] = "block",
         start: Literal["latest", "oldest"] | int = "latest",
         group: str | None = None,
         prefetch: int = 1,
+        exclusive: bool = False,
         name: str | None = None,
         spin: float | None = None,
         _local: bool = False,
@@ -86,13 +102,15 @@ class Bus(Sender):
         """Hears the events whose system and kind match; nothing sent after this returns is missed.
 
         Args:
-            system, kind: patterns; no kind hears every kind.
+            system, kind: a pattern each, or a list of which any may match; no kind hears every kind.
             overflow: "block" is lossless and holds publishers back when it falls a whole ring behind; "drop" is
                 lapped instead and counts what it lost.
-            start: "latest", "oldest", or the sequence to begin at; of a group, when this call makes it.
+            start: "latest", "oldest", or the sequence to begin at, at most one past the last; of a group, when this
+                call makes it.
             group: be a member of the group of this name, whose members share its events; it is made if there is none.
                 All members need the same policy: what the one that meets an event may not hear is passed over for all.
             prefetch: how many events a member claims at once, up to 256.
+            exclusive: be the only member of the group, for as long as this one lives.
             name: up to 63 bytes, for people.
             spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.
 
@@ -103,72 +121,79 @@ class Bus(Sender):
             InvalidError: a bad pattern or argument.
             PolicyDeniedError: the policy does not allow the whole of the pattern.
             SubscribersFullError: no subscriber slot is left.
+            UnavailableError: the group has a member, and that one or this one is exclusive.
             ClosedError: the bus is closed.
         """
-        wanted = patterns.compile(system, "system")
-        wanted_kind = None if kind is None else patterns.compile(kind, "kind")
+        hears = hearing(system, kind, self._guard)
         if overflow not in _OVERFLOWS:
             raise InvalidError(f"overflow must be 'block' or 'drop', not {overflow!r}", overflow=overflow)
-        first, seconds, label = checked_start(start), checked_spin(spin), checked_name(name, system)
-        if self._guard is not None:
-            self._guard.check_subscribe(wanted)
-        hears = self._hearing(wanted, wanted_kind)
-        texts = (system, kind or "**", label)
+        first, seconds, label = checked_start(start), checked_spin(spin), checked_name(name, hears.system.text)
+        hears.check_allowed()
+        texts = (hears.system.text, hears.kind.text, label)
         bus = self._live_handle()
         handle = SubscriptionHandle(bus, _local)
         if group is None:
+            if exclusive:
+                raise InvalidError("exclusive is for a member of a group: name one with group=")
             return self._alone(handle, texts, hears, start=first, spin=seconds, blocking=overflow == "block")
-        fetch = self._check_member(group, overflow, prefetch)
+        self._check_group(group)
+        fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
         with handle.joining():
-            with room_for_member(bus, group):
-                number = make_group(bus, group, system, kind or "**", first, None)
-            handle.join(*texts, start=LATEST, spin=seconds, blocking=False, group=number)
+            join_group(handle, group, texts, first, seconds, bool(exclusive))
             self._subscriptions[id(made)] = made
         return made
 
     def group(
         self,
         name: str,
-        system: str,
-        kind: str | None = None,
+        system: Wanted,
+        kind: Wanted | None = None,
         *,
         start: Literal["latest", "oldest"] | int = "latest",
         max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
-        """Makes a group before it has members, so nothing sent from now on is missed. Made already, it stays as it is.
+        """Makes a group before it has members, so nothing sent from now on is missed. Made already, it goes on.
 
         Args:
             name: up to 63 bytes.
             system, kind, start: as in ``subscribe``.
-            max_deliveries: how often an event is handed out before it is sent as ``eventbus.dead`` / ``exhausted``.
+            max_deliveries: how often an event is handed out before it is sent as ``eventbus.dead`` / ``exhausted``; a
+                group that there is already has it from now on, unless it is left out.
 
         Raises:
-            InvalidError: a bad argument, or a group of this name with other terms.
+            InvalidError: a bad argument, or a group of this name with other patterns.
             PolicyDeniedError: the policy does not allow the whole of the pattern.
             SubscribersFullError: no slot or no group is left.
             ClosedError: the bus is closed.
         """
-        wanted = patterns.compile(system, "system")
-        if kind is not None:
-            patterns.compile(kind, "kind")
-        if isinstance(max_deliveries, bool) or not isinstance(max_deliveries, int) or not 1 <= max_deliveries < 1 << 31:
-            raise InvalidError(f"max_deliveries must be an int from 1, not {max_deliveries!r}", max=max_deliveries)
-        first = checked_start(start)
-        self._check_member(name, "block", 1)
-        if self._guard is not None:
-            self._guard.check_subscribe(wanted)
-        make_group(self._live_handle(), name, system, kind or "**", first, max_deliveries)
+        hears = hearing(system, kind, self._guard)
+        limit, first = checked_limit(max_deliveries), checked_start(start)
+        self._check_group(name)
+        hears.check_allowed()
+        make_group(self._live_handle(), name, hears.system.text, hears.kind.text, first, limit)
 
-    def _check_member(self, group: str, overflow: str, prefetch: int) -> int:
-        checked_name(group, "")
-        if overflow != "block":
-            raise InvalidError("a group is lossless: leave overflow out", overflow=overflow)
-        if isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch < 1:
-            raise InvalidError(f"prefetch must be an int of at least 1, not {prefetch!r}", prefetch=prefetch)
+    def remove_group(self, name: str) -> None:
+        """Removes a group, with what it still had to do; its members see the end of their subscriptions.
+
+        Raises:
+            InvalidError: a bad name, or no group has it.
+            PolicyDeniedError: the policy does not allow the whole of its pattern.
+            ClosedError: the bus is closed.
+        """
+        self._check_group(name)
+        handle = self._live_handle()
+        there = find_group(handle, name)
+        if there is None:
+            raise no_group(handle, name)
+        if self._guard is not None:
+            hearing(patterns.compile_joined(there.system).texts, None, self._guard).check_allowed()
+        remove_group(handle, name)
+
+    def _check_group(self, name: str) -> None:
+        checked_name(name, "")
         if self._role != "member":
             raise InvalidError(f"a group sends dead letters: open the bus {self._name!r} with role='member'")
-        return prefetch
 
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
         seconds = LETTER_SECONDS if patient else 0
@@ -232,15 +257,6 @@ class Bus(Sender):
             self._subscriptions[id(made)] = made
         return made
 
-    def _hearing(self, wanted: patterns.Pattern, wanted_kind: patterns.Pattern | None) -> Hears:
-        guard = self._guard
-
-        def hears(system: str, kind: str) -> bool:
-            matches = wanted.matches(system) and (wanted_kind is None or wanted_kind.matches(kind))
-            return matches and (guard is None or guard.may_hear(system))
-
-        return hears
-
     def wait_for_subscribers(self, count: int, system: str | None = None, timeout: float | None = None) -> bool:
         """Waits until at least ``count`` live subscriptions would hear ``system`` (any, if None).
 
@@ -251,20 +267,7 @@ class Bus(Sender):
             InvalidError: a bad count, system or timeout.
             ClosedError: the bus is closed.
         """
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise InvalidError(f"count must be an int of at least 0, not {count!r}", count=count)
-        if system is not None:
-            patterns.check_name(system, "system")
-        deadline = deadline_after(timeout)
-        while True:
-            handle = self._live_handle()
-            epoch = handle.roster_epoch()
-            if sum(system is None or patterns.would_match(one.system, system) for one in handle.occupants()) >= count:
-                return True
-            status = handle.roster_wait(epoch, deadline)
-            if status == native.NOTHING:
-                return False
-            handle.checked(status)
+        return audience.wait_for_subscribers(self._live_handle, count, system, timeout)
 
     # --- the whole bus ---
 

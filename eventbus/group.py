@@ -8,11 +8,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from eventbus.core import native
-from eventbus.core.attachment import Attachment
-from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, LATEST, SubscriptionHandle
+from eventbus.core.attachment import Attachment, Group
+from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, LATEST, SubscriptionHandle, ahead
 from eventbus.errors import (
     ClosedError,
     InvalidError,
@@ -24,40 +24,89 @@ from eventbus.event import Event, Unreadable
 from eventbus.request import Answer, Request
 from eventbus.subscription import Subscription
 
-MAX_DELIVERIES = 5
+
+class _LeftOut(int):
+    """A default that is told apart from the same number given: an existing group keeps what it has."""
+
+
+MAX_DELIVERIES: Final[int] = _LeftOut(5)
 LETTER_SECONDS = 5.0
 """How long a member that leaves waits for room for a dead letter."""
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 
+_TRIES = 100  # at a group that others remove, and make with other patterns, at the same time
+
 _log = logging.getLogger("eventbus")
 
 
-def make_group(bus: Attachment, name: str, system: str, kind: str, start: int, max_deliveries: int | None) -> int:
-    """The number of the group, made if there is none of the name; ``max_deliveries`` None takes it as it is.
+def checked_limit(max_deliveries: int) -> int:
+    """``max_deliveries`` if it can be one; 0 if it was left out."""
+    if isinstance(max_deliveries, _LeftOut):
+        return 0
+    if isinstance(max_deliveries, bool) or not isinstance(max_deliveries, int) or not 1 <= max_deliveries < 1 << 31:
+        raise InvalidError(f"max_deliveries must be an int from 1, not {max_deliveries!r}", max=max_deliveries)
+    return max_deliveries
+
+
+def checked_prefetch(prefetch: int, overflow: str) -> int:
+    """``prefetch`` if it can be one, of a member that is lossless."""
+    if overflow != "block":
+        raise InvalidError("a group is lossless: leave overflow out", overflow=overflow)
+    if isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch < 1:
+        raise InvalidError(f"prefetch must be an int of at least 1, not {prefetch!r}", prefetch=prefetch)
+    return prefetch
+
+
+def find_group(bus: Attachment, name: str) -> Group | None:
+    """The group of this name, if there is one."""
+    return next((group for group in bus.groups() if group.name == name), None)
+
+
+def make_group(bus: Attachment, name: str, system: str, kind: str, start: int, max_deliveries: int) -> None:
+    """Makes the group, or gives the one of the name another ``max_deliveries``, unless that is 0.
 
     Raises:
-        InvalidError: there is one with other patterns or another limit.
+        InvalidError: there is one with other patterns; ``start`` comes after the next sequence.
         SubscribersFullError: no slot or no group is left.
     """
-    number = bus.group_create(name, system, kind, start, max_deliveries or 0)
-    if number == native.CONFLICT:
-        there = next((group for group in bus.groups() if group.name == name), None)
-        if there is None:
-            raise SegmentError(f"the group {name!r} of {bus.what} changed while it was looked at: it is damaged")
-        raise InvalidError(
-            f"the group {name!r} hears system {there.system!r} and kind {there.kind!r} and delivers at most "
-            f"{there.max_deliveries} times; {system!r}, {kind!r} and {max_deliveries} were asked for: use the same, or "
-            "another name",
-            existing=(there.system, there.kind, there.max_deliveries),
-            requested=(system, kind, max_deliveries),
-        )
+    for _ in range(_TRIES):
+        number = bus.group_create(name, system, kind, start, max_deliveries)
+        there = find_group(bus, name) if number == native.CONFLICT else None
+        if there is not None and (there.system, there.kind) != (system, kind):
+            raise InvalidError(
+                f"the group {name!r} hears system {there.system!r} and kind {there.kind!r}; {system!r} and {kind!r} "
+                "were asked for: use the same, or another name, or remove it",
+                existing=(there.system, there.kind),
+                requested=(system, kind),
+            )
+        if number != native.CONFLICT:
+            break  # else the one that was in the way is gone by now
+    if number == native.AHEAD:
+        raise ahead(bus, start)
     if number in (native.NO_SLOT, native.TABLE_FULL):
         raise SubscribersFullError(
             f"{bus.what} has no room for the group {name!r}: it takes one of its {bus.stats().max_subscribers} "
             f"subscriber slots, and there are at most {native.GROUPS} groups",
             limit=native.GROUPS,
         )
-    return native.checked(number, bus.what)
+    native.checked(number, bus.what)
+
+
+def remove_group(bus: Attachment, name: str) -> None:
+    """Removes the group, with what it still has to do.
+
+    Raises:
+        InvalidError: there is none.
+    """
+    status = bus.group_remove(name)
+    if status == native.NOTHING:
+        raise no_group(bus, name)
+    native.checked(status, bus.what)
+
+
+def no_group(bus: Attachment, name: str) -> InvalidError:
+    """That there is none of this name."""
+    return InvalidError(f"{bus.what} has no group {name!r}", group=name)
 
 
 @contextlib.contextmanager
@@ -70,6 +119,38 @@ def room_for_member(bus: Attachment, group: str) -> Iterator[None]:
     taken.join("", "", group, start=LATEST, spin=0, blocking=False)
     yield
     taken.leave()
+
+
+def join_group(
+    handle: SubscriptionHandle, group: str, texts: tuple[str, str, str], start: int, spin: float | None, exclusive: bool
+) -> None:
+    """Makes the handle a member of the group, which is made if there is none; ``texts`` are its patterns and its name.
+
+    Raises:
+        UnavailableError: a member that lives and this one exclude each other.
+        As ``make_group`` and ``SubscriptionHandle.join``.
+    """
+    while True:  # as long as it is removed between the two, or whoever excludes this one leaves meanwhile
+        with room_for_member(handle.bus, group):
+            make_group(handle.bus, group, texts[0], texts[1], start, 0)
+        status = handle.join(*texts, start=LATEST, spin=spin, blocking=False, group=group, exclusive=exclusive)
+        if status == 0:
+            return
+        if status == native.EXCLUDED:
+            _check_excluded(handle.bus, group)
+
+
+def _check_excluded(bus: Attachment, name: str) -> None:
+    there = find_group(bus, name)
+    first = next((one for one in bus.occupants() if there is not None and one.group == there.number), None)
+    if first is not None:
+        raise UnavailableError(
+            f"the group {name!r} of {bus.what} has the member {first.name!r} of process {first.pid}, and "
+            f"{'that one is' if first.exclusive else 'this one would be'} exclusive: join once it has left",
+            name=first.name,
+            pid=first.pid,
+            group=name,
+        )
 
 
 class Member(Subscription):
@@ -106,10 +187,18 @@ class Member(Subscription):
     def closed(self) -> bool:
         """Whether nothing will come any more: what other members hold on a bus that was shut down may come back."""
         handle = self._handle
-        return super().closed and (self._ended or handle is None or not self._others_hold(handle))
+        if super().closed:
+            return self._ended or handle is None or not self._others_hold(handle)
+        return handle is not None and handle.group_gone
+
+    @property
+    def max_deliveries(self) -> int:
+        """How often its group hands an event out, as of now."""
+        there = find_group(self._subscription.bus, self._group)
+        return MAX_DELIVERIES if there is None else there.max_deliveries
 
     def _others_hold(self, handle: SubscriptionHandle) -> bool:
-        mine = next((group for group in handle.bus.groups() if group.name == self._group), None)
+        mine = find_group(handle.bus, self._group)
         return mine is not None and any(claim.slot != handle.slot for claim in mine.claims)
 
     def receive(self, timeout: float | None = None) -> Event | None:

@@ -10,18 +10,20 @@ Several patterns side by side in one integer are their union, which is how a pol
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from eventbus.errors import InvalidError
 
 LIMIT: Final = 255
 """Bytes of UTF-8 that a system, a kind or a pattern may have."""
+
+JOINED_LIMIT: Final = 1023
+"""Bytes of UTF-8 that the patterns of one subscription may have, with a ``|`` between each two."""
 
 ALTERNATIVES: Final = 64
 """Literals that the alternations of one segment may stand for."""
@@ -33,6 +35,9 @@ _ONE: Final = "*"
 _MANY: Final = "**"
 _LAST: Final = ".*"
 """A final ``*`` that has something before it: one segment, or none, which is the parent."""
+
+Wanted = str | Sequence[str]
+"""A pattern, or several of which any may match."""
 
 _Segment = frozenset[str] | str
 """The literals that a segment of a pattern stands for, or one of the three signs above."""
@@ -138,13 +143,62 @@ def compile(text: object, what: str = "pattern") -> Pattern:
     return Pattern(checked, segments, _machine([segments]))
 
 
-@functools.lru_cache(maxsize=1024)
-def would_match(pattern: str, name: str) -> bool:
-    """Whether a pattern found in the roster hears the name; text that is no pattern any more hears nothing."""
-    try:
-        return compile(pattern).matches(name)
-    except InvalidError:
-        return False
+@dataclass(frozen=True, slots=True)
+class PatternSet:
+    """Patterns of which any may match, made by :func:`compile_any`; equal to another when their texts are.
+
+    Attributes:
+        text: the patterns joined by ``|``, each once, in an order that does not depend on how they were given.
+        patterns: the same, compiled.
+    """
+
+    text: str
+    patterns: tuple[Pattern, ...] = field(compare=False)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The patterns as written."""
+        return tuple(pattern.text for pattern in self.patterns)
+
+    def matches(self, name: str) -> bool:
+        """Tell whether one of the patterns hears ``name``, a valid system or kind."""
+        return any(pattern.matches(name) for pattern in self.patterns)
+
+
+def compile_any(wanted: object, what: str = "pattern") -> PatternSet:
+    """Compile a pattern, or a list of them.
+
+    Args:
+        wanted: a str, or a sequence of them that is not empty.
+        what: how messages call it.
+
+    Raises:
+        InvalidError: as :func:`compile`; nothing is wanted; together they are too long.
+    """
+    several = isinstance(wanted, Sequence) and not isinstance(wanted, (str, bytes, bytearray, memoryview))
+    texts: Iterable[object] = cast("Sequence[object]", wanted) if several else (wanted,)
+    compiled = {compile(text, what) for text in texts}
+    if not compiled:
+        raise InvalidError(f"{what} must be a pattern or a list of at least one, not {wanted!r}")
+    ordered = sorted(compiled, key=lambda pattern: pattern.text)
+    joined = "|".join(pattern.text for pattern in ordered)
+    if len(joined.encode()) > JOINED_LIMIT:
+        size = len(joined.encode())
+        raise InvalidError(
+            f"{what} must have at most {JOINED_LIMIT} bytes of patterns, not {size}: use fewer, or wider ones",
+            size=size,
+            limit=JOINED_LIMIT,
+        )
+    return PatternSet(joined, tuple(ordered))
+
+
+def compile_joined(text: str) -> PatternSet:
+    """Compile the text of a :class:`PatternSet`: a ``|`` within brackets is a pattern's own.
+
+    Raises:
+        InvalidError: it is no such text.
+    """
+    return compile_any(_BETWEEN.split(text))
 
 
 def covers(allowed: Iterable[Pattern], wanted: Pattern) -> bool:
@@ -254,6 +308,9 @@ def _literals(part: str, text: str, what: str) -> frozenset[str]:
         raise _bad(text, what, f"{part!r} stands for {count} names: use at most {ALTERNATIVES} in one segment")
     return frozenset("".join(pieces) for pieces in product(*choices))
 
+
+_BETWEEN: Final = re.compile(r"\|(?![^()]*\))")
+"""A ``|`` outside of brackets: the next bracket, if there is one, does not close."""
 
 _MISPLACED: Final = {
     ("(", True): "brackets cannot be nested: write one list, as in '(a|b|c)'",

@@ -14,7 +14,7 @@ COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
 PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli"}
 LONGEST = 400
-PURE = {"errors", "patterns", "event", "policy"}
+PURE = {"errors", "patterns", "event", "policy", "hearing"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {"core.attachment", "core.native", "core.reader", "sending", "subscription"},
@@ -23,12 +23,12 @@ IMPORTERS = {
 }
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
-FLOWS = {"bus", "sending", "subscription", "group", "request"}
+FLOWS = {"bus", "sending", "subscription", "group", "request", "audience", "hearing"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
-    {"core.reader", "core.stats", "core.full", "request"},
+    {"core.reader", "core.stats", "core.full", "request", "audience", "hearing"},
     {"core.segment"},
     {"sending"},
     {"subscription"},

@@ -336,6 +336,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], says: str, capsys: pytest
         ["send", "{name}", "orders", "order.created", "/1", str(1 << 70)],
         ["stat", "{name}"],
         ["unlink", "{name}"],
+        ["remove-group", "{name}", "g"],
         ["demo", "--root", "/proc/self/fdinfo"],
     ],
 )
@@ -353,7 +354,7 @@ def test_without_arguments_there_is_help() -> None:
     """The bare command lists its commands and succeeds."""
     done = command()
     assert (done.returncode, done.stderr) == (0, "")
-    for each in ("ls", "stat", "tail", "send", "unlink", "demo"):
+    for each in ("ls", "stat", "tail", "send", "unlink", "remove-group", "demo"):
         assert f"\n  {each} " in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""``ls``, ``stat`` and ``unlink``: what they tell of buses in every state, without touching them."""
+"""``ls``, ``stat``, ``unlink`` and ``remove-group``: buses in every state, looked at without touching them."""
 
 from __future__ import annotations
 
@@ -301,3 +301,16 @@ def test_unlink_removes_what_is_abandoned(abandoned: str, capsys: pytest.Capture
     """Nobody needs to open a bus to get rid of it."""
     assert output(capsys, "unlink", abandoned) == ""
     assert abandoned not in list_names()
+
+
+def test_a_group_is_removed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its members see the end, and it is shown no more; one that there is not is an error of one line."""
+    with eventbus.open(name) as bus, bus.subscribe("jobs", group="g", name="m", exclusive=True) as member:
+        assert cli.run(["stat", name, "--json"]) == 0
+        (group,) = json.loads(capsys.readouterr().out)["groups"]
+        assert (group["name"], [(one["name"], one["exclusive"]) for one in group["members"]]) == ("g", [("m", True)])
+        assert cli.run(["remove-group", name, "g"]) == 0
+        assert capsys.readouterr() == ("", "")
+        assert (member.receive(), bus.stats().groups) == (None, ())
+        assert cli.run(["remove-group", name, "g"]) == 1
+        assert capsys.readouterr().err == f"eventbus: the bus '{name}' has no group 'g'\n"

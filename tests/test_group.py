@@ -315,10 +315,14 @@ def test_a_dead_letter_that_waits_is_not_sent_by_a_child(fork: Fork, bus: Bus, n
 
 def test_what_a_group_skips_is_no_backlog(bus: Bus) -> None:
     """Sequences before the group's start wait for no member."""
+    send(bus, 2)
     bus.group("g", "jobs.**", start=3)
     member = join(bus)
-    send(bus, 3)
+    bus.group("old", "jobs.**", start=2)
+    send(bus, 1, 2)
     assert member.backlog == 1
+    with bus.subscribe("jobs.**", group="old") as other:
+        assert other.backlog == 2
     assert numbers(member) == [2]
 
 

@@ -30,7 +30,7 @@ STATED: dict[str, list[int]] = {
     "capacity": [PAGE, 1],  # TiB
     "one event": [HEADER, 2],  # GiB
     "`send_many`": [8],
-    "system, kind": [lib.EB_NAME_LIMIT],
+    "system, kind": [lib.EB_NAME_LIMIT, lib.EB_PATTERN_LIMIT],
     "path": [lib.EB_PATH_LIMIT],
     "headers": [HEADERS_LIMIT],
     "name": [terms.NAME_LIMIT, lib.EB_LABEL_LIMIT],
@@ -51,6 +51,7 @@ def test_the_readme_states_it(row: str) -> None:
 def test_c_and_python_have_the_same_limits(bus: Bus) -> None:
     """What Python checks before C does is what C would check."""
     assert (patterns.LIMIT, PATH_LIMIT) == (lib.EB_NAME_LIMIT, lib.EB_PATH_LIMIT)
+    assert patterns.JOINED_LIMIT == lib.EB_PATTERN_LIMIT
     assert (native.SUBSCRIBERS_LIMIT, native.GROUPS) == (lib.EB_SUBSCRIBERS_LIMIT, lib.EB_GROUPS)
     assert bus.stats().max_subscribers == terms.MAX_SUBSCRIBERS
     assert native.ring_bytes(1 << 40) > 1 << 40

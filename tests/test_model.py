@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -141,7 +142,11 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: len(self.subscriptions) < 6)
     @rule(system=st.sampled_from(["a", "b", None]), overflow=st.sampled_from(["block", "drop"]), start=starts)
     def subscribe(self, system: str | None, overflow: Literal["block", "drop"], start: Start) -> None:
-        """One more subscription."""
+        """One more subscription, unless it were to start after the next event."""
+        if isinstance(start, int) and start > len(self.reference.records) + 1:
+            with pytest.raises(InvalidError, match="at most one past the last"):
+                self.bus.subscribe(system or "**", overflow=overflow, start=start)
+            return
         self.subscriptions.append(self.bus.subscribe(system or "**", overflow=overflow, start=start))
         self.reference.subscribe(system, overflow == "block", start)
 

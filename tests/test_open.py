@@ -101,6 +101,10 @@ def test_wait_for_subscribers(bus: Bus) -> None:
         assert bus.wait_for_subscribers(2, timeout=0)
         assert bus.wait_for_subscribers(1, "orders.eu", 0)
         assert not bus.wait_for_subscribers(2, "orders.eu", 0.01)
+        with bus.subscribe(["users", "orders.(eu|us)", "x"]):
+            assert bus.wait_for_subscribers(2, "orders.eu", 0)
+            assert bus.wait_for_subscribers(2, "users", 0)
+            assert not bus.wait_for_subscribers(2, "x", 0)
         for count, system in ((-1, "a"), (True, "a"), ("1", "a"), (1.0, "a"), (1, "a.*"), (1, "")):
             with pytest.raises(InvalidError):
                 bus.wait_for_subscribers(count, system)  # type: ignore[arg-type]

@@ -315,3 +315,63 @@ def test_the_limit_of_a_name_is_the_callers() -> None:
     check_name("a" * 10, "kind", limit=10)
     with pytest.raises(InvalidError, match=r"^kind must have at most 10 bytes, not 11$"):
         check_name("a" * 11, "kind", limit=10)
+
+
+# --- several of which any may match ---
+
+
+def test_a_set_hears_what_any_of_them_hears() -> None:
+    """Of a list, one that matches is enough; a text of its own is a list of one."""
+    for one in ("a", "a.*", "(a|b).**"):
+        for other in ("b", "**.z"):
+            both = patterns.compile_any([one, other])
+            for name in NAMES:
+                assert both.matches(name) == (
+                    patterns.compile(one).matches(name) or patterns.compile(other).matches(name)
+                )
+                assert patterns.compile_any(one).matches(name) == patterns.compile(one).matches(name)
+
+
+def test_a_set_is_written_in_one_way() -> None:
+    """Order and repetition say nothing: the same patterns have the same text, and are equal."""
+    texts = ["b.(x|y)", "a", "b.*"]
+    sets = [patterns.compile_any(given) for given in (texts, texts[::-1], tuple(texts * 2))]
+    assert {one.text for one in sets} == {"a|b.(x|y)|b.*"}
+    assert len({*sets}) == 1
+    assert sets[0].texts == ("a", "b.(x|y)", "b.*")
+    assert patterns.compile_any("a") == patterns.compile_any(["a"])
+
+
+@generated
+@given(st.lists(st.sampled_from(SMALL), min_size=1, max_size=9))
+def test_a_joined_text_says_which_they_were(texts: list[str]) -> None:
+    """What stands in a roster can be read back: a bar within brackets belongs to its pattern."""
+    joined = patterns.compile_any(texts)
+    assert patterns.compile_joined(joined.text) == joined
+    assert patterns.compile_joined(joined.text).texts == tuple(sorted({*texts}))
+
+
+@pytest.mark.parametrize(
+    "wanted", [[], (), 5, None, b"a", [b"a"], [5], ["a", ""], ["a|b"], [["a"]], {"a"}, ["a", "b..c"]]
+)
+def test_what_is_no_set(wanted: object) -> None:
+    """Nothing at all, what is no text, and a bad pattern among good ones are refused."""
+    with pytest.raises(InvalidError, match=r"^system "):
+        patterns.compile_any(wanted, "system")
+
+
+@pytest.mark.parametrize("text", ["", "|", "a|", "|a", "a||b", "(a|b", "a|b)|c", "a..b|c"])
+def test_what_is_no_joined_text(text: str) -> None:
+    """A text that no set has is refused."""
+    with pytest.raises(InvalidError):
+        patterns.compile_joined(text)
+
+
+def test_a_set_has_a_limit() -> None:
+    """Together, with what parts them, they may be as long as the roster has room for."""
+    texts = [letter * LIMIT for letter in "abcd"]
+    assert len(patterns.compile_any(texts).text) == patterns.JOINED_LIMIT
+    with pytest.raises(InvalidError, match="at most 1023 bytes of patterns, not 1025"):
+        patterns.compile_any([*texts, "e"])
+    with pytest.raises(InvalidError, match="at most 255 bytes"):
+        patterns.compile_any(["a", "a" * (LIMIT + 1)])

@@ -87,7 +87,7 @@ def test_results_on_the_bus_of_their_jobs(fork: Fork, name: str, prefetch: int) 
         workers = [fork(answer, name, prefetch) for _ in range(2)]
         assert bus.wait_for_subscribers(4, timeout=30)
         producer = fork(produce, name)
-        paths = []
+        paths: list[str] = []
         while len(paths) < JOBS and (event := results.receive(30)) is not None:
             paths.append(event.path)
         assert sorted(paths) == sorted(f"/{number}" for number in range(JOBS))

@@ -90,6 +90,12 @@ def make_group(bus: Bus, _: str) -> None:
     bus.group("other", "jobs")
 
 
+def make_and_remove_group(bus: Bus, _: str) -> None:
+    """A group, and its end, if nobody was interrupted between the two."""
+    bus.group("short", ["jobs", "more"])
+    bus.remove_group("short")
+
+
 def ask(bus: Bus, _: str) -> None:
     """A request that nobody answers."""
     with contextlib.suppress(EventBusError):
@@ -121,7 +127,18 @@ def segments(name: str) -> set[str]:
     return {path.name for path in SHARED_MEMORY.glob(f"eventbus.{name}*")}
 
 
-CALLS: list[Call] = [open_and_close, open_another, open_to_stay, subscribe, join, make_group, ask, send, look]
+CALLS: list[Call] = [
+    open_and_close,
+    open_another,
+    open_to_stay,
+    subscribe,
+    join,
+    make_group,
+    make_and_remove_group,
+    ask,
+    send,
+    look,
+]
 
 
 @pytest.mark.parametrize("call", CALLS)

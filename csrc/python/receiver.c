@@ -179,7 +179,7 @@ static int settle(receiver_object *self, PyObject *handle, int status)
 }
 
 /* Of a member: what is handed out is done when the next event is asked for. The core counts it; what it has nothing to
- * say of is done too. 1, or -1 with an error. */
+ * say of is done too. 1 to go on, 0 when the end has come, with its group; -1 with an error. */
 static int acknowledge(receiver_object *self, PyObject *handle)
 {
     eb_batch_head *head = &hand_of(self)->batch->head;
@@ -192,7 +192,8 @@ static int acknowledge(receiver_object *self, PyObject *handle)
         status = bound.ack(sub);
         Py_END_ALLOW_THREADS;
         if (head->done == done) head->done++;
-        if (status != EB_OK && status != EB_NOTHING && settle(self, handle, status) < 0) return -1;
+        int go_on = status == EB_OK || status == EB_NOTHING ? 1 : settle(self, handle, status);
+        if (go_on <= 0) return go_on;
     }
     return sub == NULL ? -1 : 1;
 }

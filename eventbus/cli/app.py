@@ -22,7 +22,7 @@ import eventbus
 from eventbus.cli import demo, tables, tail
 from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.work import work
-from eventbus.core.segment import inspect_bus, list_names
+from eventbus.core.segment import Inspection, inspect_bus, list_names
 from eventbus.errors import EventBusError, UnavailableError
 from eventbus.event import Event
 
@@ -65,9 +65,7 @@ def describe_bus(name: BusName, as_json: Json = False) -> None:
 
     Nothing is attached to or changed.
     """
-    bus = inspect_bus(name)
-    if bus is None:
-        raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+    bus = _existing(name)
     if bus.stats is None:
         raise UnavailableError(bus.reason)
     row = tables.described(bus, bus.stats)
@@ -147,6 +145,19 @@ def unlink_bus(name: BusName) -> None:
     eventbus.unlink(name)
 
 
+@app.command("remove-group")
+def remove_group(
+    name: BusName, group: Annotated[str, typer.Argument(metavar="GROUP", help="its name", show_default=False)]
+) -> None:
+    """Remove a group, with the events that it still had to handle.
+
+    Its members see the end of their subscriptions, and the room that it held in the ring is free.
+    """
+    _existing(name)
+    with eventbus.open(name) as bus:
+        bus.remove_group(group)
+
+
 app.command("work")(work)
 
 
@@ -204,6 +215,14 @@ def _invoke(arguments: list[str]) -> int:
         status = end.exit_code
     print(end="", flush=True)
     return status
+
+
+def _existing(name: str) -> Inspection:
+    """The bus of this name, which is neither made nor attached to for that."""
+    bus = inspect_bus(name)
+    if bus is None:
+        raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+    return bus
 
 
 def _system_error(error: OSError) -> str:

@@ -44,6 +44,7 @@ class Occupant(NamedTuple):
     blocking: bool
     sleeping: bool
     group: int | None  # its number, of a member
+    exclusive: bool
 
 
 class Claim(NamedTuple):
@@ -301,7 +302,7 @@ class Attachment:
         if not lib.eb_subscriber(self.pointer, slot, out):
             return None
         name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
-        flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group))
+        flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group), bool(out.exclusive))
         return Occupant(slot, name, out.pid, out.lost, system, kind, *flags)
 
     def waiting(self, one: Occupant | Group) -> int:
@@ -317,11 +318,17 @@ class Attachment:
                 yield found
 
     def group_create(self, name: str, system: str, kind: str, start: int, max_deliveries: int) -> int:
-        """The group's number, made if there is none of the name; CONFLICT or another status."""
+        """The group's number, made if there is none of the name; CONFLICT or another status. A ``max_deliveries`` of 0
+        leaves what there is."""
         texts = [ffi.new("char[]", text.encode()) for text in (name, system, kind)]
         terms = ffi.new("eb_group_terms *", (*texts, start, max_deliveries))
         deadline = deadline_after(native.LOCK_SECONDS)
         return until_done(lambda: int(lib.eb_group_create(self.pointer, terms, deadline)))
+
+    def group_remove(self, name: str) -> int:
+        """Removes the group; NOTHING when there is none, or another status."""
+        deadline = deadline_after(native.LOCK_SECONDS)
+        return until_done(lambda: int(lib.eb_group_remove(self.pointer, name.encode(), deadline)))
 
     def has_group(self, name: str) -> bool:
         """Whether there is a group of this name."""

@@ -8,7 +8,7 @@ from eventbus import _fast
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
 from eventbus.core.native import INLINE, deadline_after, decode_names, ffi, lib, until_done
-from eventbus.errors import SubscribersFullError
+from eventbus.errors import InvalidError, SubscribersFullError
 
 LABEL_LIMIT: int = lib.EB_LABEL_LIMIT
 BATCH_LIMIT: int = lib.EB_BATCH_LIMIT
@@ -20,6 +20,7 @@ LARGE: int = lib.EB_LARGE
 EXHAUSTED: int = lib.EB_EXHAUSTED
 
 
+_NOT_ADMITTED = (native.NOTHING, native.CONFLICT, native.EXCLUDED)
 _SUBSCRIBED = native.address_of("eb_subscribed")
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
 
@@ -47,17 +48,24 @@ class SubscriptionHandle:
         start: int,
         spin: float | None,
         blocking: bool,
-        group: int = -1,
-    ) -> None:
+        group: str | None = None,
+        exclusive: bool = False,
+    ) -> int:
         """The cursor is fixed when this returns.
 
+        Returns:
+            0; of a group, NOTHING when there is none of that name, CONFLICT when it has other patterns, EXCLUDED when a
+            member that lives and this one exclude each other.
+
         Raises:
+            InvalidError: ``start`` comes after the next sequence.
             SubscribersFullError: every slot is taken by a live subscription.
             UnavailableError: another process keeps the roster's lock.
         """
         texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
-        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, self._local, group + 1))
+        of = ffi.NULL if group is None else ffi.new("char[]", group.encode())
+        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, self._local, of, exclusive))
         deadline = deadline_after(native.LOCK_SECONDS)
         status = until_done(lambda: int(lib.eb_subscribe(self.pointer, terms, deadline)))
         if status == native.NO_SLOT:
@@ -67,7 +75,9 @@ class SubscriptionHandle:
                 "(one may be leaking), or make the bus with a larger max_subscribers",
                 limit=limit,
             )
-        self.bus.checked(status)
+        if status == native.AHEAD:
+            raise ahead(self.bus, start)
+        return status if status in _NOT_ADMITTED else self.bus.checked(status)
 
     def undecided(self) -> tuple[int, tuple[str, str]]:
         """The topic that C asks about, and its names."""
@@ -108,6 +118,11 @@ class SubscriptionHandle:
         return int(walk.count)
 
     @property
+    def group_gone(self) -> bool:
+        """Whether the group whose member it is was removed."""
+        return bool(lib.eb_group_gone(self.pointer))
+
+    @property
     def keeper(self) -> int:
         """The pid of whoever has the lock of the group whose member it is; 0 for nobody."""
         return int(lib.eb_group_keeper(self.pointer))
@@ -144,3 +159,14 @@ class SubscriptionHandle:
     def leave(self) -> None:
         """Gives the slot back."""
         lib.eb_unsubscribe(self.pointer)
+
+
+def ahead(bus: Attachment, start: int) -> InvalidError:
+    """That nobody can say yet what will be at the sequence ``start``."""
+    last = bus.stats().sent
+    return InvalidError(
+        f"start must be at most one past the last sequence of {bus.what}, which is {last}, not {start}: is it of "
+        "another bus that had this name?",
+        last=last,
+        start=start,
+    )

@@ -34,6 +34,7 @@ class MemberStats:
     events: int
     deliveries: int
     held: float
+    exclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> Su
 def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) -> GroupStats:
     held = {claim.slot: claim for claim in group.claims}
     members = [
-        MemberStats(one.name, one.pid, claim.events, claim.deliveries, claim.held)
+        MemberStats(one.name, one.pid, claim.events, claim.deliveries, claim.held, one.exclusive)
         for one in occupants
         if one.group == group.number
         for claim in [held.get(one.slot, _NOTHING)]

@@ -114,10 +114,9 @@ class Post:
 class Crew:
     """All processes of a worker, and the loop that looks after them."""
 
-    def __init__(self, handlings: list[Handling], ended: Callable[[], bool]) -> None:
-        """Args: what each process does; ``ended`` tells that whoever leaves need not be replaced."""
+    def __init__(self, handlings: list[Handling]) -> None:
+        """Args: what each process does, until that is over."""
         self.posts = [Post(one) for one in handlings]
-        self._ended = ended
         self._signals: list[int] = []
 
     def run(self) -> None:
@@ -162,7 +161,7 @@ class Crew:
             return
         for ready in wait([signals.fd, *fds], seconds):
             if isinstance(ready, int) and ready in fds:
-                fds[ready].bury(bool(self._signals) or self._ended())
+                fds[ready].bury(bool(self._signals) or fds[ready].handling.over)
 
     def _obey(self, signals: Signals) -> None:
         for number in signals.take():

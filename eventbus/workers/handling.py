@@ -28,15 +28,19 @@ class Handling(NamedTuple):
     bus: Bus
     function: Callable[[Event], Any]
     name: str
-    system: str
-    kind: str | None
+    system: tuple[str, ...]
+    kind: tuple[str, ...] | None
     group: str
     prefetch: int
-    max_deliveries: int
     max_events: int | None
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to do any more: the bus has closed, or the group was removed."""
+        return self.bus.closed or all(group.name != self.group for group in self.bus.stats().groups)
+
     def work(self, listening: Callable[[], object], began: Callable[[], None]) -> int:
-        """Handles events until SIGTERM, the end of the bus or ``max_events``.
+        """Handles events until SIGTERM, the end of the bus or of the group, or ``max_events``.
 
         Args:
             listening: called once a SIGTERM lets it finish; until then it must be blocked.
@@ -83,7 +87,7 @@ class Handling(NamedTuple):
 
     def _failed(self, member: Member, event: Event, error: Exception) -> None:
         """Once more, or never again: then the traceback is kept in the dead letter, and who asked is told."""
-        limit = self.max_deliveries
+        limit = member.max_deliveries
         where = f"{event.system} {event.kind} {event.path} (event {event.sequence})"
         _log.warning("%s failed on %s, delivery %d of %d", self.name, where, event.deliveries, limit, exc_info=error)
         if event.deliveries < limit:

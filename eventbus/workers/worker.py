@@ -12,6 +12,7 @@ from eventbus.bus import Bus
 from eventbus.errors import InvalidError
 from eventbus.event import Event
 from eventbus.group import MAX_DELIVERIES
+from eventbus.patterns import Wanted
 from eventbus.workers.crew import Crew
 from eventbus.workers.handling import Handling
 
@@ -25,8 +26,8 @@ class Handler(NamedTuple):
 
     function: Callable[[Event], Any]
     name: str
-    system: str
-    kind: str | None
+    system: tuple[str, ...]
+    kind: tuple[str, ...] | None
 
 
 class Worker:
@@ -65,7 +66,7 @@ class Worker:
             bus: its name, or an open one; ``run`` may give it instead.
             group: the group that the processes are members of.
             prefetch: how many events a process claims at once.
-            max_deliveries: how often an event is tried.
+            max_deliveries: how often an event is tried; left out, a group that there is already keeps its number.
             start: where the group begins, when this worker makes it.
         """
         self.bus = bus
@@ -75,21 +76,20 @@ class Worker:
         self.start = start
         self.handlers: list[Handler] = []
 
-    def on(self, system: str, kind: str | None = None) -> Callable[[Function], Function]:
+    def on(self, system: Wanted, kind: Wanted | None = None) -> Callable[[Function], Function]:
         """Makes the function below it the handler of the events that match.
 
         Raises:
             InvalidError: a bad pattern, or a second handler of the same name.
         """
-        patterns.compile(system, "system")
-        if kind is not None:
-            patterns.compile(kind, "kind")
+        systems = patterns.compile_any(system, "system").texts
+        kinds = None if kind is None else patterns.compile_any(kind, "kind").texts
 
         def register(function: Function) -> Function:
             name = getattr(function, "__name__", type(function).__name__)
             if any(one.name == name for one in self.handlers):
                 raise InvalidError(f"there is a handler {name!r} already: give each function a name of its own")
-            self.handlers.append(Handler(function, name, system, kind))
+            self.handlers.append(Handler(function, name, systems, kinds))
             return function
 
         return register
@@ -105,8 +105,9 @@ class Worker:
     ) -> None:
         """Runs until SIGTERM, Ctrl-C or the end of the bus, and restarts the processes that die.
 
-        The first signal lets each process finish the event in hand; a second one ends them at once, and what they had
-        in hand is delivered again. Only the main thread may call this.
+        A handler whose group is removed has no processes any more; without any, the worker ends. The first
+        signal lets each process finish the event in hand; a second one ends them at once, and what they had in hand is
+        delivered again. Only the main thread may call this.
 
         Args:
             processes: how many for each handler.
@@ -114,7 +115,7 @@ class Worker:
             max_events: a process leaves after so many and another takes its place.
 
         Raises:
-            InvalidError: a bad argument, no handler, or a group of that name with other terms.
+            InvalidError: a bad argument, no handler, or a group of that name with other patterns.
         """
         _check_count("processes", processes)
         _check_count("prefetch", self.prefetch if prefetch is None else prefetch)
@@ -132,13 +133,10 @@ class Worker:
                 self._run(opened, processes, group or self.group, prefetch or self.prefetch, max_events)
 
     def _run(self, bus: Bus, processes: int, group: str, prefetch: int, max_events: int | None) -> None:
-        handlings = [
-            Handling(bus, *one, self._group(group, one), prefetch, self.max_deliveries, max_events)
-            for one in self.handlers
-        ]
+        handlings = [Handling(bus, *one, self._group(group, one), prefetch, max_events) for one in self.handlers]
         for one in handlings:
             bus.group(one.group, one.system, one.kind, start=self.start, max_deliveries=self.max_deliveries)
-        crew = Crew([one for one in handlings for _ in range(processes)], lambda: bus.closed)
+        crew = Crew([one for one in handlings for _ in range(processes)])
         log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
         crew.run()
 

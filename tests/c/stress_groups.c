@@ -107,8 +107,9 @@ static void maybe_die(int point)
 static bool join_group(uint64_t *state)
 {
     eb_terms terms = {.system = "**", .kind = "**", .name = "member", .start = EB_OLDEST, .gated = 1};
+    char name[] = {(char)('a' + me.group), 0};
     int status;
-    terms.group = (int)me.group + 1;
+    terms.group = name;
     terms.spin_ns = draw(state) & 1 ? 0 : EB_ADAPTIVE;
     do
         me.sub = subscribe(it.bus, &terms, EB_FOREVER, &status);

@@ -6,7 +6,7 @@ static eb_subscription *join_group(eb_bus *bus)
     eb_group_terms group = {.name = "g", .system = "a.*", .kind = "**", .start = EB_LATEST};
     int number = eb_group_create(bus, &group, EB_POLL), status = EB_SYSTEM;
     CHECK("a group is made once", number == 0);
-    eb_terms terms = {.system = "a.*", .kind = "**", .name = "", .spin_ns = 0, .group = number + 1};
+    eb_terms terms = {.system = "a.*", .kind = "**", .name = "", .spin_ns = 0, .group = "g"};
     eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a member can join", sub && status == EB_OK);
     for (uint32_t topic = 0; topic < 8; topic++)

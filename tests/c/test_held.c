@@ -5,7 +5,7 @@ static const eb_group_terms TERMS = {.system = "a", .kind = "**", .name = "g", .
 
 static eb_subscription *join_group(eb_bus *bus)
 {
-    eb_terms terms = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = 1};
+    eb_terms terms = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = "g"};
     int status;
     eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
     CHECK("a member can join", sub && status == EB_OK);

@@ -67,7 +67,8 @@ static void what_a_subscriber_says_of_itself_can_be_read(void)
     put(it.peer, 0, 2);
     EQUAL("a live one is there", eb_subscriber(it.peer, 0, &info), 1);
     CHECK("with its words", !strcmp(info.name, "worker-1") && !strcmp(info.system, "a.*") && !strcmp(info.kind, "**"));
-    CHECK("and numbers", eb_waiting(it.peer, 0) == 2 && info.lost == 0 && info.pid == (uint32_t)getpid() && info.gated == 1);
+    CHECK("and numbers",
+          eb_waiting(it.peer, 0) == 2 && info.lost == 0 && info.pid == (uint32_t)getpid() && info.gated == 1);
     EQUAL("awake", info.sleeping, 0);
     eb_waiter_raise(&it.bus->roster, 0);
     EQUAL("its slot is read again", eb_subscriber(it.peer, 0, &info), 1);
@@ -76,10 +77,11 @@ static void what_a_subscriber_says_of_itself_can_be_read(void)
     EQUAL("nor has one that does not exist", eb_subscriber(it.peer, 4096, &info), 0);
     eb_slot_t *slot = slot_of(it.bus, sub);
     memset((void *)slot->name, 'x', sizeof slot->name + sizeof slot->system + sizeof slot->kind);
-    slot->name_length = slot->system_length = slot->kind_length = 255;
+    slot->name_length = 255;
+    slot->system_length = slot->kind_length = UINT16_MAX;
     EQUAL("lengths that cannot be are bounded", eb_subscriber(it.peer, 0, &info), 1);
     EQUAL("to a name's limit", strlen(info.name), EB_LABEL_LIMIT);
-    EQUAL("and to a pattern's", strlen(info.system) + strlen(info.kind), 2 * EB_NAME_LIMIT);
+    EQUAL("and to a pattern's", strlen(info.system) + strlen(info.kind), 2 * EB_PATTERN_LIMIT);
     atomic_store(&slot->position, UINT64_MAX - 7);
     EQUAL("of a position that cannot be, all that is kept", eb_waiting(it.peer, 0), 2);
     leave(sub);

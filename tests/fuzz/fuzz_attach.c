@@ -65,7 +65,7 @@ static void make_images(void)
         eb_send_raw(&(eb_route){.bus = it.bus, .topic = 1}, "/path", 5, "data", 4);
         eb_send_batch(it.bus, &named, 1, "ak9[\"/\",1]", 11, EB_POLL);
     }
-    eb_terms member = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = 1};
+    eb_terms member = {.system = "a", .kind = "**", .name = "m", .start = EB_OLDEST, .gated = 1, .group = "g"};
     int status;
     eb_subscription *sub = subscribe(it.bus, &member, EB_POLL, &status);
     CHECK("a member can join", sub && receive(sub, 4, EB_POLL) > 0);
@@ -133,7 +133,7 @@ static void put_damaged(input *from, unsigned how)
 static void take_part(eb_bus *bus, bool writable)
 {
     eb_terms terms[] = {{.system = "a", .kind = "**", .name = "f", .start = EB_OLDEST, .gated = 1},
-                        {.system = "a", .kind = "**", .name = "f", .start = EB_OLDEST, .gated = 1, .group = 1},
+                        {.system = "a", .kind = "**", .name = "f", .start = EB_OLDEST, .gated = 1, .group = "g"},
                         {.system = "a", .kind = "**", .name = "f", .start = 3}};
     for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
         int status;
@@ -147,6 +147,8 @@ static void take_part(eb_bus *bus, bool writable)
     known(put(bus, 0, 1));
     known(eb_topic(bus, "ak7", 1, 2, EB_POLL));
     eb_group_terms group = {.system = "a", .kind = "**", .name = "g", .start = EB_LATEST, .max_deliveries = 2};
+    known(eb_group_create(bus, &group, EB_POLL));
+    known(eb_group_remove(bus, "g", EB_POLL));
     known(eb_group_create(bus, &group, EB_POLL));
     known(eb_shutdown(bus, EB_POLL));
 }

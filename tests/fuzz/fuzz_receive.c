@@ -136,7 +136,7 @@ static void join_anew(unsigned which)
                       .gated = which != DROPPING,
                       .local = which == OTHER_MEMBER};
     int status = EB_OK;
-    if (which >= MEMBER) terms.group = 1;
+    if (which >= MEMBER) terms.group = GROUP;
     subs[which] = subscribe(bus, &terms, EB_POLL, &status);
     known(status);
     HOLDS("a subscription or a reason", (subs[which] != NULL) == (status == EB_OK));

@@ -54,7 +54,7 @@ static inline uint64_t take_number(input *from, uint64_t committed, uint64_t old
 
 static inline int known(int status)
 {
-    HOLDS("a status is one of those in eventbus.h", status >= EB_EXHAUSTED);
+    HOLDS("a status is one of those in eventbus.h", status >= EB_EXCLUDED);
     return status;
 }
 

@@ -1,4 +1,4 @@
-"""Victims that make a group, fight for its lock, or bury what nobody could handle."""
+"""Victims that make a group, change or remove it, fight for its lock, or bury what nobody could handle."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import eventbus
 from eventbus import Bus, UnavailableError
 from harness import Line, sealed, unsealed, until
 from matrix.scene import (
+    AT_ONCE,
     CAPACITY,
     LAP,
     OWN_LOOK,
     READY,
     REDELIVERY,
+    ROOM,
     SHORT,
     SURVIVOR,
+    VICTIM,
     Aim,
     Hold,
     Scene,
@@ -28,7 +31,7 @@ from matrix.scene import (
     patience,
     send_job,
 )
-from matrix.working import await_jobs, give_back, take_job
+from matrix.working import await_jobs, give_back, start_sleeper, take_job
 
 GROUPS = 3
 
@@ -85,6 +88,112 @@ class Making:
         with patience(SHORT), pytest.raises(UnavailableError):
             survivors.bus.group("another", "jobs.**")
         survivors.meanwhile(self.hold, pid)
+
+
+# --- change, remove ---
+
+LIMIT = 7
+
+
+def change(line: Line, name: str, aim: Aim) -> None:
+    """Has the group deliver more often."""
+    bus = eventbus.open(name)
+    await_go(line)
+    aim.take()
+    bus.group("g", "jobs.**", max_deliveries=LIMIT)
+
+
+@dataclass(frozen=True)
+class Changing:
+    """A member's process that changes its group while others work."""
+
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        victim = scene.victim(change)
+        victim.say("go")
+        scene.strike(victim, lambda pid: survivors.meanwhile(Hold.ROSTER, pid))
+        (group,) = survivors.bus.stats().groups
+        assert group.max_deliveries == LIMIT
+        survivors.drain()
+        survivors.end()
+
+
+def remove(line: Line, name: str, aim: Aim) -> None:
+    """Removes the group that it is a member of."""
+    bus = eventbus.open(name)
+    member = join(bus)
+    await_go(line)
+    aim.take()
+    bus.remove_group(member.group)
+
+
+@dataclass(frozen=True)
+class Dissolving:
+    """A member that removes its group, which has jobs left, and members that are awake and asleep.
+
+    Attributes:
+        hold: what it has at its point.
+        again: never.
+    """
+
+    hold: Hold
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        victim, sleeper = scene.victim(remove), start_sleeper(scene, survivors)
+        sleeper.stop()
+        survivors.send_jobs(3)
+        assert survivors.work(AT_ONCE)
+        victim.say("go")
+        scene.strike(victim, lambda pid: survivors.meanwhile(self.hold, pid))
+        sleeper.go_on()
+        sleeper.result(OWN_LOOK)
+        start_anew(survivors)
+
+
+def start_anew(survivors: Survivors) -> None:
+    """The member has come to its end, and another group of the name goes on."""
+    old = survivors.member
+    assert old is not None
+    assert (old.receive(AT_ONCE), old.closed) == (None, True)
+    assert survivors.bus.stats().groups == ()
+    survivors.member = join(survivors.bus)
+    old.close()
+    survivors.drain()
+    survivors.end()
+
+
+def send(line: Line, name: str, aim: Aim) -> None:
+    """Sends events until it has to wait for room."""
+    bus = eventbus.open(name)
+    await_go(line)
+    aim.take()
+    for number in range(LAP):
+        bus.send("still", "here", "/victim", sealed(VICTIM, number), timeout=ROOM)
+
+
+@dataclass(frozen=True)
+class Withdrawing:
+    """A publisher that waits for the room which a group holds, whose remover died half-way."""
+
+    again: bool = False
+
+    def __call__(self, scene: Scene) -> None:
+        """Plays it."""
+        survivors = Survivors(scene.name, group=True)
+        remover, victim = scene.ready(remove, Aim("group_removed", signal.SIGKILL, 1)), scene.victim(send)
+        survivors.send_jobs(1)
+        assert survivors.fill(Hold.GROUP) is not None
+        remover.say("go")
+        remover.killed()
+        victim.say("go")
+        scene.strike(victim, lambda pid: survivors.meanwhile(Hold.ROSTER, pid))
+        start_anew(survivors)
 
 
 # --- the group's lock ---

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs, Removing
 from matrix.forking import Forking
-from matrix.groups import Burying, Contending, Making
+from matrix.groups import Burying, Changing, Contending, Dissolving, Making, Withdrawing
 from matrix.opening import Opening, Repairing
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
 from matrix.scene import Hold, Role, Scene
@@ -224,7 +224,7 @@ ROWS = {
     # --- slots ---
     "roster_locked": row(
         "nothing; the kernel gives the lock back",
-        "whoever joins, makes a group or reaps",
+        "whoever joins, makes or removes a group, or reaps",
         publisher=_reaping,
         subscriber=(Joining(ROSTER), _reaping),
         member=(Joining(ROSTER), Making(ROSTER, again=False)),
@@ -235,7 +235,7 @@ ROWS = {
     "reap_freed": who_sends("a free slot", _reaping),
     "roster_unlocked": row(
         FREE_SLOT,
-        "whoever joined, made a group or reaped",
+        "whoever joined, made or removed a group, or reaped",
         publisher=Waiting(),
         subscriber=(Joining(place=True), Waiting()),
         member=(Joining(), Waiting()),
@@ -279,6 +279,22 @@ ROWS = {
     "group_cursor": _group_placed,
     "group_placed": row("no group; its slot is reaped", "whoever makes a group", member=Making(ROSTER | GATE)),
     "group_opened": row("the whole group", "whoever makes a group", member=Making(ROSTER | GATE, opened=True)),
+    # --- change it, remove it ---
+    "group_changed": row("the group as it was changed", "whoever changes a group", member=Changing()),
+    "group_removed": row(
+        "no group; whoever waits for room reaps its slot; its members look by themselves",
+        "whoever removes a group",
+        member=Dissolving(ROSTER | GATE),
+        patient=True,
+    ),
+    "gate_withdrawn": row(
+        "no group, and the room that it held; its members look by themselves",
+        "whoever removes a group, or waits for room after one who did",
+        publisher=Withdrawing(),
+        member=Dissolving(ROSTER),
+        patient=True,
+    ),
+    "members_woken": row("the same", "whoever removes a group", member=Dissolving(ROSTER)),
     # --- work ---
     "group_locked": row(LOCK_PASSES, "a member", member=_working),
     "group_taken_over": replace(_taken_over, sees=LOCK_PASSES + " and mends"),

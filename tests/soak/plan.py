@@ -110,7 +110,7 @@ class _Draw:
             system="**" if dice.random() < 0.5 else dice.choice(patterns),
             kind=dice.choice((None, None, "k.*")),
             overflow=overflow,
-            start=dice.choice(("latest", "latest", "oldest", "past", "future", "next", "next")),
+            start=dice.choice(("latest", "latest", "oldest", "past", "next", "next")),
             role=dice.choice(("member", "member", "subscriber")),
             style=dice.choice(("one", "many", "iterate", "channel")),
             threads=dice.choice((1, 1, 1, 1, 3)),

@@ -78,7 +78,6 @@ def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | No
     starts = {
         "past": max(1, sent - part.dice.randrange(2000)),
         "next": sent + 1,
-        "future": sent + 1 + part.dice.randrange(500),
     }
     start = starts.get(actor.start, actor.start)
     number = start if isinstance(start, int) else 0

@@ -1,0 +1,39 @@
+"""Audience: who would hear a system, and the wait until there are enough of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from eventbus import patterns
+from eventbus.core import native
+from eventbus.core.attachment import Attachment
+from eventbus.core.native import deadline_after
+from eventbus.errors import InvalidError
+
+
+def wait_for_subscribers(live: Callable[[], Attachment], count: int, system: str | None, timeout: float | None) -> bool:
+    """Whether so many that would hear the system, or any, were there in time; ``live`` gives the bus anew each time."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise InvalidError(f"count must be an int of at least 0, not {count!r}", count=count)
+    if system is not None:
+        patterns.check_name(system, "system")
+    deadline = deadline_after(timeout)
+    while True:
+        handle = live()
+        epoch = handle.roster_epoch()
+        if sum(system is None or _would_hear(one.system, system) for one in handle.occupants()) >= count:
+            return True
+        status = handle.roster_wait(epoch, deadline)
+        if status == native.NOTHING:
+            return False
+        handle.checked(status)
+
+
+@functools.lru_cache(maxsize=1024)
+def _would_hear(text: str, system: str) -> bool:
+    """Whether the patterns of a slot hear the system; text that is none any more hears nothing."""
+    try:
+        return patterns.compile_joined(text).matches(system)
+    except InvalidError:
+        return False

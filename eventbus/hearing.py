@@ -1,0 +1,34 @@
+"""Hearing: what a subscription is to hear, by its patterns and by what the policy leaves of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eventbus import patterns
+from eventbus.patterns import PatternSet, Wanted
+from eventbus.policy import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Called with a system and a kind, it tells whether they are heard."""
+
+    system: PatternSet
+    kind: PatternSet
+    guard: Guard | None
+
+    def check_allowed(self) -> None:
+        """Raises PolicyDeniedError unless the policy allows the whole of every pattern."""
+        if self.guard is not None:
+            for pattern in self.system.patterns:
+                self.guard.check_subscribe(pattern)
+
+    def __call__(self, system: str, kind: str) -> bool:
+        matches = self.system.matches(system) and self.kind.matches(kind)
+        return matches and (self.guard is None or self.guard.may_hear(system))
+
+
+def hearing(system: Wanted, kind: Wanted | None, guard: Guard | None) -> Hearing:
+    """Compiles what is wanted; no kind is every kind."""
+    systems = patterns.compile_any(system, "system")
+    return Hearing(systems, patterns.compile_any("**" if kind is None else kind, "kind"), guard)
