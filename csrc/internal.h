@@ -4,6 +4,7 @@
 
 #include "layout.h"
 #include "points.h"
+#include "process.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -47,24 +48,6 @@ typedef struct {
     uint32_t max_subscribers;
     eb_file file; /* carries the attachment's locks */
 } eb_roster;
-
-/* What process.c keeps of whoever must know of forks and of the end: by its functions. All but `at_exit` run within the
- * guard, the first three in the thread that forks. */
-typedef struct eb_kept eb_kept;
-typedef struct {
-    void (*before_fork)(eb_kept *kept); /* these two where Python forks */
-    void (*in_parent)(eb_kept *kept);
-    bool (*in_child)(eb_kept *kept, bool python); /* whether it is the child's from now on */
-    void (*hold)(eb_kept *kept);                  /* its memory, for `at_exit`, which gives it up */
-    void (*at_exit)(eb_kept *kept);
-    void (*number_taken)(eb_kept *kept, int fd);
-} eb_keeping;
-struct eb_kept {
-    eb_kept *next;
-    const eb_keeping *how;
-    uint64_t generation; /* of the process whose it is */
-    bool over;           /* its end has begun with that of the process */
-};
 
 /* A record as its header says, checked against what is committed. */
 typedef struct {
@@ -220,17 +203,6 @@ uint32_t eb_ring_topics(const eb_ring *ring);
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length);
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);
-
-/* process.c */
-void eb_process_ready(void);
-uint64_t eb_generation(void);
-bool eb_is_ours(const eb_kept *one);
-void eb_guard_enter(void);
-void eb_guard_leave(void);
-void eb_keep(eb_kept *one, const eb_keeping *how);
-void eb_keep_no_more(eb_kept *one);
-void eb_number_taken(int fd);
-eb_kept *eb_kept_that(bool (*is)(const eb_kept *one, const void *with), const void *with);
 
 /* late.c */
 eb_bus *eb_bus_of(const eb_kept *kept);

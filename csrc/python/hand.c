@@ -4,9 +4,8 @@
 #include "fast.h"
 
 static const uint64_t *generation; /* the core's: differs in every process that was forked, however */
-static PyTypeObject *event_type;
+static PyTypeObject *event_type, *hand_type;
 static allocfunc allocate;
-static PyTypeObject *hand_type;
 static PyObject *once; /* 1 */
 
 /* In a forked child what was read is its parent's. */
