@@ -11,7 +11,8 @@ from matrix.groups import Burying, Changing, Contending, Dissolving, Making, Wit
 from matrix.opening import Opening, Repairing
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
 from matrix.scene import Hold, Role, Scene
-from matrix.sending import Closing, Queueing, Sending, TakingTurns, Waiting
+from matrix.sending import Closing, Queueing, Sending, Waiting
+from matrix.turns import TakingTurns
 from matrix.working import MakingRoom, PassingOn, Returning, Watching, Working
 from matrix.working import Sleeping as MemberSleeping
 
@@ -65,17 +66,12 @@ def row(
 
 
 def who_sends(
-    sees: str,
-    what: Scenario,
-    *also: Burying,
-    bridge: tuple[Sending, ...] = (),
-    closer: Scenarios = (),
-    patient: bool = False,
+    sees: str, what: Scenario, *also: Burying, bridge: Scenarios = (), closer: Scenarios = (), patient: bool = False
 ) -> Row:
     """A row of what everybody does who sends; ``also`` a member that sends a dead letter, ``bridge`` one that notes."""
     only = "whoever sends" if closer == () else "whoever sends or shuts the bus down"
-    member = (what, *also)
-    return row(sees, only, publisher=(what, *bridge), subscriber=what, member=member, closer=closer, patient=patient)
+    member, publisher = (what, *also), (what, *(bridge if isinstance(bridge, tuple) else (bridge,)))
+    return row(sees, only, publisher=publisher, subscriber=what, member=member, closer=closer, patient=patient)
 
 
 DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.GROUP, Hold.GATE
