@@ -19,33 +19,38 @@ static bool is_good(const eb_place *place, uint64_t now)
     return atomic_load(&place->until) - now <= PLACE_NS;
 }
 
-/* Counts the good places anew, and finds the caller's, or NULL. */
+/* Counts the good places anew, and finds the caller's, or NULL. Nobody is behind the last of those counted before. */
 static eb_place *look_over(eb_bus *bus)
 {
     eb_ring_header *header = bus->ring.header;
     uint64_t now = (uint64_t)eb_now();
-    uint32_t good = 0;
+    uint32_t before = atomic_load(&header->queued), good = 0, seen = 0;
     eb_place *mine = NULL;
-    for (int i = 0; i < EB_PLACES; i++) {
+    for (int i = 0; i < EB_PLACES && seen < before; i++) {
         eb_place *place = &header->places[i];
+        if (atomic_load(&place->until) == 0) continue;
+        seen++;
         if (!is_good(place, now)) atomic_store(&place->until, 0);
-        else if (is_ours(bus, place)) mine = place;
-        good += atomic_load(&place->until) != 0;
+        else good++;
+        if (is_ours(bus, place)) mine = place;
     }
-    atomic_store(&header->queued, good);
-    return mine;
+    if (good != before) atomic_store(&header->queued, good);
+    return mine && atomic_load(&mine->until) != 0 ? mine : NULL;
 }
 
 /* The bytes that are kept for those who came before. */
 static uint64_t kept_before(eb_bus *bus)
 {
-    eb_ring_header *header = bus->ring.header;
-    uint64_t kept = 0;
+    const eb_ring_header *header = bus->ring.header;
     const eb_place *mine = look_over(bus);
-    for (int i = 0; i < EB_PLACES; i++) {
+    uint32_t left = atomic_load(&header->queued);
+    uint64_t kept = 0;
+    for (int i = 0; i < EB_PLACES && left > 0; i++) {
         const eb_place *place = &header->places[i];
+        if (atomic_load(&place->until) == 0) continue;
+        left--;
         bool before = !mine || (int64_t)(atomic_load(&place->ticket) - atomic_load(&mine->ticket)) < 0;
-        if (before && atomic_load(&place->until) != 0) kept += atomic_load(&place->need);
+        if (before) kept += atomic_load(&place->need);
     }
     return kept < bus->ring.capacity ? kept : bus->ring.capacity;
 }
@@ -86,9 +91,11 @@ void eb_queue_up(eb_bus *bus, uint64_t need)
 /* It has got its room, or waits no longer. Whether it had a place: then others may have their turn now. */
 bool eb_queue_leave(eb_bus *bus)
 {
-    if (atomic_load(&bus->ring.header->queued) == 0) return false;
+    eb_ring_header *header = bus->ring.header;
+    if (atomic_load(&header->queued) == 0) return false;
     eb_place *mine = look_over(bus);
     if (mine) atomic_store(&mine->until, 0);
     EB_TEST_POINT(turn_left);
+    if (mine) atomic_store(&header->queued, atomic_load(&header->queued) - 1);
     return mine != NULL;
 }
