@@ -40,7 +40,7 @@ static void what_a_member_is_copying_is_not_handed_out(void)
         scene it = scene_small();
         make(it.bus);
         eb_subscription *sub = join_group(it.bus);
-        put_many(it.peer, 0, 1, FULL_RING);
+        put_many(it.peer, 0, 1, FULL_RING * 9 / 10);
         plan_at(moments[i], 1, remove_and_overwrite, it.peer);
         EQUAL("it has come to its end", eb_receive(sub, 8, EB_POLL), EB_CLOSED);
         CHECK("in the middle of a claim", happened());
@@ -127,8 +127,10 @@ static void whoever_waits_for_room_ends_what_a_dead_one_began(void)
         scene it = scene_small();
         make(it.bus);
         eb_subscription *sub = join_group(it.bus);
-        put_many(it.peer, 0, 1, FULL_RING);
-        EQUAL("the group fills the ring", put(it.peer, 0, 1), EB_FULL);
+        int status;
+        while ((status = put(it.peer, 0, 1)) == EB_OK)
+            continue;
+        EQUAL("the group fills the ring", status, EB_FULL);
         die_at(EB_POINT_group_removed, 1, die_in_removal, it.bus);
         EQUAL("there is no group", eb_group_find(it.bus, "g"), EB_NOTHING);
         EQUAL("and nobody else removes it", eb_group_remove(it.bus, "g", EB_POLL), EB_NOTHING);
