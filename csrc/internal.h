@@ -151,10 +151,10 @@ struct eb_subscription {
     uint32_t index;
     eb_file file; /* carries the lock on its slot's byte */
     bool gated;
-    bool drains;      /* is lossless, or a member: what it takes makes room */
-    bool local;       /* does not hear what has an origin */
-    eb_group *group;  /* NULL, or: the fields below are of its member */
-    uint32_t opening; /* what its `open` was when this member joined */
+    _Atomic bool drains; /* it has joined, and is lossless or a member: what it takes makes room */
+    bool local;          /* does not hear what has an origin */
+    eb_group *group;     /* NULL, or: the fields below are of its member */
+    uint32_t opening;    /* what its `open` was when this member joined */
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
     uint64_t handed;    /* past the last record handed out of it */

@@ -27,7 +27,8 @@ static bool look_at(const eb_kept *kept, const void *with)
     const eb_file *one = &bus->roster.file, *same = &about->bus->roster.file;
     if (!eb_is_ours(kept) || one->device != same->device || one->inode != same->inode) return false;
     for (const eb_subscription *sub = bus->subscriptions; sub; sub = sub->next) {
-        if (!sub->drains || sub->generation != eb_generation()) continue; /* of the latter kind is the parent's */
+        bool parents = sub->generation != eb_generation();
+        if (parents || !atomic_load(&sub->drains)) continue;
         about->drains = true;
         about->is_slowest = about->is_slowest || holds_back(sub, about->slowest);
     }

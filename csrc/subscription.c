@@ -113,7 +113,6 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
 {
     eb_bus *bus = sub->bus;
     sub->gated = terms->gated != 0;
-    sub->drains = terms->gated != 0 || terms->group != NULL;
     sub->local = terms->local != 0;
     sub->pace.spin_ns = terms->spin_ns;
     int status = usable(sub);
@@ -124,6 +123,7 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
     status = eb_bus_usable(bus); /* it may have been left while we waited */
     if (status == EB_OK) status = join(sub, terms);
     sub->present = status == EB_OK;
+    if (sub->present) atomic_store(&sub->drains, sub->gated || sub->group != NULL);
     eb_bus_unlock_roster(bus);
     if (status == EB_OK) eb_event_post(&bus->roster.header->changed);
     return status;

@@ -4,10 +4,10 @@
  *   stress [SECONDS [SEED]] */
 #include "crowd.h"
 
-enum { GATED = 2, DROPPING = 2, JOINERS = 2 };
+enum { GATED = 2, DROPPING = 2, JOINERS = 2, CHOSEN = 1 };
 
 static _Atomic bool figures_stopping;
-static eb_subscription *gated[GATED], *deaf;
+static eb_subscription *gated[GATED], *deaf, *choosy;
 
 /* --- receive --- */
 
@@ -104,6 +104,29 @@ static void *join_and_leave(void *with)
     return NULL;
 }
 
+/* Hears one topic of all, and looks away so often that publishers move its cursor on while it reads. */
+static void *receive_chosen(void *with)
+{
+    uint64_t state = chance_of(250);
+    listener me = {.sub = choosy};
+    int status;
+    (void)with;
+    do {
+        status = eb_receive(choosy, 1 + (int)(draw(&state) % 64), soon(&state));
+        const eb_batch *batch = eb_batch_of(choosy);
+        if (status == EB_UNDECIDED) eb_decide(choosy, batch->undecided, batch->undecided == CHOSEN);
+        if (status == EB_LARGE) EQUAL("memory", eb_reserve(choosy, batch->needed), EB_OK);
+        if (status > 0) check_batch(&me, (uint32_t)status, false);
+        for (int i = 0; i < status; i++)
+            EQUAL("it hears its topic only", batch->topic[i], CHOSEN);
+        for (uint64_t naps = draw(&state) % 500; naps > 0; naps--)
+            sched_yield();
+    } while (status != EB_CLOSED);
+    EQUAL("and all of it", me.received, eb_topic_count(it.bus, CHOSEN));
+    EQUAL("nothing is lost", eb_lost(choosy), 0);
+    return NULL;
+}
+
 /* Hears nothing, holds nobody up, and ends when it is told. */
 static void *sleep_deaf(void *with)
 {
@@ -176,7 +199,9 @@ static void run(unsigned seconds)
     for (int i = 0; i < GATED; i++)
         gated[i] = listen_from(EB_LATEST, true, i ? 0 : EB_ADAPTIVE).sub;
     deaf = listen_from(EB_LATEST, true, 0).sub;
-    pthread_t deaf_thread = start(sleep_deaf, 0), figures = start(read_figures, 0);
+    choosy = listen_from(EB_LATEST, true, 0).sub;
+    pthread_t deaf_thread = start(sleep_deaf, 0), choosy_thread = start(receive_chosen, 0),
+              figures = start(read_figures, 0);
     for (int i = 0; i < GATED; i++)
         others[count++] = start(receive_gated, i);
     for (int i = 0; i < DROPPING; i++)
@@ -189,6 +214,7 @@ static void run(unsigned seconds)
     shut_down();
     for (int i = 0; i < count; i++)
         pthread_join(others[i], NULL);
+    pthread_join(choosy_thread, NULL);
     atomic_store(&figures_stopping, true);
     pthread_join(figures, NULL);
 }
@@ -202,6 +228,7 @@ static void expect_whole(void)
     for (int i = 0; i < GATED; i++)
         leave(gated[i]);
     leave(deaf);
+    leave(choosy);
     eb_subscriber_info info;
     for (uint32_t slot = 0; slot < SLOTS; slot++)
         EQUAL("every slot was given back", eb_subscriber(it.bus, slot, &info), 0);
