@@ -3,7 +3,9 @@
  * WHO WRITES WHAT
  *   ring    publishers only. Its signature is written once; everything else only by the holder of the publish lock.
  *   roster  everybody attached. A slot belongs to the holder of the kernel lock on its byte; the waiter set, the two
- *           event counts and `persist` belong to all.
+ *           event counts and `persist` belong to all. A cursor, of a slot or of a group, is exchanged forward by its
+ *           owner and by publishers, who move it on over records that the owner does not hear: whoever reads a record
+ *           looks afterwards whether its cursor was moved past it, and trusts the record if it was not.
  * A subscriber maps the ring read-only, so what it may scribble on is the roster: publishers bound all they read there.
  *
  * LIFE OF A RECORD
@@ -76,7 +78,8 @@
  *   [lap]     record words stored with release after `oldest` / loaded with acquire before `oldest` is loaded again;
  *             release of the sequence at `oldest` by `oldest` / acquire by who goes on from there
  *   [wake]    seq_cst: bit raised, then committed loaded / committed stored, then bits loaded: one of the two sees it
- *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded
+ *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded;
+ *             cursor moved by a publisher, then what it passed overwritten / record read, then the cursor loaded
  *   [space]   seq_cst: waiters counted, then cursors loaded / cursor stored, then waiters loaded
  *   [topic]   release of an entry by topic_count     / acquire before the entry is read
  *   [lock]    acquire and release of the publish lock's word, which orders all that publishers write in the ring
