@@ -41,20 +41,40 @@ int eb_backlog(eb_subscription *sub, eb_walk *walk)
     return EB_OK;
 }
 
+/* Whether all that was sent since then is heard, as far as the topics tell: then sequences count it. */
+static bool hears_all(const eb_bus *bus, eb_hearing *hearing, uint64_t position)
+{
+    eb_ring_header *header = bus->ring.header;
+    if (eb_sent_since(position, &header->inline_count, &header->inline_last)) return false;
+    for (uint32_t topic = 0; topic < eb_ring_topics(&bus->ring); topic++) {
+        const eb_topic_entry *entry = &header->topics[topic];
+        if (eb_sent_since(position, &entry->count, &entry->last) && !eb_hears_topic(bus, hearing, topic)) return false;
+    }
+    return true;
+}
+
 int64_t eb_waiting(const eb_bus *bus, uint32_t slot)
 {
     const eb_ring *ring = &bus->ring;
     eb_hearing hearing = {.owner = 0};
     bool alone;
     const eb_group *group = eb_slot_group(&bus->roster, slot, &alone);
-    uint64_t position = atomic_load(group ? &group->cursor : &bus->roster.header->slots[slot].position);
+    const eb_u64 *at = group ? &group->cursor : &bus->roster.header->slots[slot].position;
+    uint64_t position, committed;
     uint64_t start = group ? atomic_load(&group->start) : 0, sequence;
-    uint64_t committed = atomic_load(&ring->header->committed);
+    do { /* as eb_group_check looks */
+        position = atomic_load(at);
+        committed = atomic_load(&ring->header->committed);
+    } while (atomic_load(at) != position);
     int64_t count = 0;
     if (!eb_hearing_of(&bus->roster, slot, &hearing)) return 0;
     if (committed - position > ring->capacity || position % 8 != 0) {
         if (group && eb_group_is_open(group)) return eb_damaged("the cursor of a group is impossible");
         eb_ring_oldest(ring, &position, &sequence);
+    }
+    if (start == 0 && !eb_ring_lapped(ring, position) && hears_all(bus, &hearing, position)) {
+        sequence = eb_ring_sequence_at(ring, position);
+        if (!eb_ring_lapped(ring, position)) return (int64_t)(eb_ring_sequence_at(ring, committed) - sequence);
     }
     while ((int64_t)(committed - position) > 0) {
         eb_record record;

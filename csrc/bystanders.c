@@ -4,20 +4,14 @@
 
 #include <stdlib.h>
 
-static bool sent_since(uint64_t cursor, const eb_u64 *count, const eb_u64 *last)
-{
-    if (atomic_load_explicit(count, memory_order_relaxed) == 0) return false;
-    return (int64_t)(atomic_load_explicit(last, memory_order_relaxed) - cursor) >= 0;
-}
-
 /* Records past the topic table are looked at one by one. */
 static bool may_hear_any(const eb_bus *bus, eb_hearing *hearing, uint64_t cursor)
 {
     eb_ring_header *header = bus->ring.header;
-    if (sent_since(cursor, &header->inline_count, &header->inline_last)) return true;
+    if (eb_sent_since(cursor, &header->inline_count, &header->inline_last)) return true;
     for (uint32_t topic = 0; topic < eb_ring_topics(&bus->ring); topic++) {
         const eb_topic_entry *entry = &header->topics[topic];
-        if (sent_since(cursor, &entry->count, &entry->last) && eb_hears_topic(bus, hearing, topic)) return true;
+        if (eb_sent_since(cursor, &entry->count, &entry->last) && eb_hears_topic(bus, hearing, topic)) return true;
     }
     return false;
 }

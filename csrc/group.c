@@ -95,7 +95,12 @@ void eb_cursor_raise(eb_u64 *cursor, uint64_t to)
  * never behind it. */
 int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity)
 {
-    uint64_t at = atomic_load(&group->cursor), committed = atomic_load(committed_now), cursor = committed - at;
+    uint64_t at, committed;
+    do { /* publishers move the cursor: of an older one, what is committed may be rings ahead */
+        at = atomic_load(&group->cursor);
+        committed = atomic_load(committed_now);
+    } while (atomic_load(&group->cursor) != at);
+    uint64_t cursor = committed - at;
     if (cursor > capacity || cursor % 8 != 0) return eb_damaged("the cursor of a group is impossible");
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         const eb_claim *claim = &group->claims[i];

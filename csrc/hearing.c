@@ -31,7 +31,9 @@ static bool means(const eb_hearing *hearing, const char *names, size_t system_le
 
 bool eb_hears_topic(const eb_bus *bus, eb_hearing *hearing, uint32_t topic)
 {
-    if (eb_slot_deaf(&bus->roster, hearing->slot, topic)) return false;
+    /* What one member does not hear, by a policy of its own, another one may. */
+    bool group = (hearing->owner & EB_SLOT_STATE) == EB_SLOT_GROUP;
+    if (!group && eb_slot_deaf(&bus->roster, hearing->slot, topic)) return false;
     uint64_t bit = 1ull << (topic % 64);
     if (!(hearing->known[topic / 64] & bit)) {
         char names[2 * EB_NAME_LIMIT + 2];

@@ -200,6 +200,7 @@ bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
 void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence);
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length);
 uint32_t eb_ring_topics(const eb_ring *ring);
+bool eb_sent_since(uint64_t position, const eb_u64 *count, const eb_u64 *last);
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length);
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);

@@ -72,10 +72,27 @@ static void step(machine *of, text name, int *steps)
     skip_what_may_be_nothing(of);
 }
 
+/* Whether the name begins as the pattern does, up to the last '.' before its first sign: what most names do not. */
+static bool may_mean(text pattern, text name)
+{
+    size_t length = 0;
+    const char *at = pattern.at;
+    for (; at != pattern.end && *at != '*' && *at != '('; at++)
+        if (*at == '.') length = (size_t)(at - pattern.at);
+    if (at == pattern.end) length = (size_t)(at - pattern.at);
+    size_t named = (size_t)(name.end - name.at);
+    return named >= length && memcmp(name.at, pattern.at, length) == 0 &&
+           (length == 0 || named == length || name.at[length] == '.');
+}
+
 static bool pattern_means(text pattern, text name)
 {
-    machine of = {.count = 0, .places = {true}};
+    if (!may_mean(pattern, name)) return false;
+    machine of; /* what of it is used is set: a few of its many segments */
     int steps = STEPS;
+    of.count = 0;
+    memset(of.places, 0, sizeof of.places);
+    of.places[0] = true;
     do {
         if (of.count == SEGMENTS) return true;
         of.segments[of.count++] = cut(&pattern, '.');

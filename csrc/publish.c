@@ -196,9 +196,9 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     status = publish_locked(bus, what, time, share);
     bool waits = status == EB_FULL && !eb_over(deadline);
     if (waits) eb_queue_up(bus, what->bytes + 8);
-    bool next = !waits && eb_queue_leave(bus);
+    bool gave_up = !waits && eb_queue_leave(bus) && status != EB_OK;
     eb_bus_unlock_publish(bus);
-    if (next) eb_event_post(&bus->roster.header->space);
+    if (gave_up) eb_event_post(&bus->roster.header->space); /* what was kept for it is the others' now */
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_unlocked);
     atomic_store_explicit(&sent, eb_published() + (uint64_t)what->count, memory_order_relaxed);

@@ -88,7 +88,7 @@ void eb_queue_up(eb_bus *bus, uint64_t need)
     EB_TEST_POINT(turn_taken);
 }
 
-/* It has got its room, or waits no longer. Whether it had a place: then others may have their turn now. */
+/* It has got its room, or waits no longer. Whether it had a place. */
 bool eb_queue_leave(eb_bus *bus)
 {
     eb_ring_header *header = bus->ring.header;

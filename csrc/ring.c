@@ -152,6 +152,13 @@ void eb_ring_count(eb_ring *ring, uint32_t topic, uint64_t position)
     EB_TEST_POINT(event_counted);
 }
 
+/* Whether a record of the topic whose words these are begins at or after `position`. */
+bool eb_sent_since(uint64_t position, const eb_u64 *count, const eb_u64 *last)
+{
+    if (atomic_load_explicit(count, memory_order_relaxed) == 0) return false;
+    return (int64_t)(atomic_load_explicit(last, memory_order_relaxed) - position) >= 0;
+}
+
 uint32_t eb_ring_topics(const eb_ring *ring)
 {
     uint32_t count = atomic_load_explicit(&ring->header->topic_count, memory_order_acquire); /* [topic] */

@@ -21,13 +21,14 @@ static int follow(eb_subscription *sub)
 {
     const eb_ring *ring = &sub->bus->ring;
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed), moved, sequence;
+    bool later;
     do {
         moved = atomic_load(&sub->slot->cursor);
-        bool later = sub->gated && (int64_t)(moved - sub->cursor) > 0 && moved % 8 == 0;
-        if (!later || atomic_load(&ring->header->committed) - moved > ring->capacity)
-            return eb_damaged("the subscriber slot was overwritten");
+        later = sub->gated && (int64_t)(moved - sub->cursor) > 0 && moved % 8 == 0 &&
+                atomic_load(&ring->header->committed) - moved <= ring->capacity;
         sequence = eb_ring_sequence_at(ring, moved);
-    } while (atomic_load(&sub->slot->cursor) != moved);
+    } while (atomic_load(&sub->slot->cursor) != moved); /* else what is committed may be rings ahead of `moved` */
+    if (!later) return eb_damaged("the subscriber slot was overwritten");
     sub->cursor = moved;
     if ((int64_t)(position - sub->joined) < 0) {
         sub->joined = moved;

@@ -173,6 +173,29 @@ def test_a_policy_hides_what_passes(name: str) -> None:
         sub.close()
 
 
+def test_what_one_member_may_not_hear_another_may(name: str) -> None:
+    """The policy of one member of a group does not let publishers pass what the others hear and have yet to take."""
+
+    def no_secrets(actor: str, action: str, system: str) -> bool:
+        return action != "events.subscribe" or system != "orders.secret"
+
+    with (
+        eventbus.open(name, capacity=CAPACITY, send_timeout=0.1) as bus,
+        eventbus.open(name, policy=no_secrets) as guarded,
+    ):
+        bus.group("g", "orders.*")
+        limited, free = guarded.subscribe("orders.*", group="g"), bus.subscribe("orders.*", group="g")
+        bus.send("orders.secret", "k", "/0")
+        assert limited.receive(0) is None
+        bus.send_many([("orders.secret", "k", "/1"), ("orders.secret", "k", "/2")])
+        with pytest.raises(FullError, match="the group 'g' has 2 events that no member took"):
+            pass_by(bus)
+        paths = [event.path for event in (free.receive(0), free.receive(0)) if event is not None]
+        assert paths == ["/1", "/2"]
+        pass_by(bus, rings=0)
+        limited.close()
+
+
 def test_readers_that_are_moved_while_they_read(name: str) -> None:
     """Subscribers that now and then read, beside publishers that go round the ring: each its own events, in order."""
     with eventbus.open(name, capacity=CAPACITY, send_timeout=None) as bus:

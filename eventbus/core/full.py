@@ -23,36 +23,31 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
             backlog=backlog,
             timeout=seconds,
         )
-    oldest = min(slowest.claims, key=lambda claim: claim.sequence, default=None)
-    if backlog == 0 and oldest is not None:
-        return _in_hand(stayed, handle, slowest, oldest, seconds)
     members = [one for one in handle.occupants() if one.group == slowest.number]
     names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
+    oldest = min(slowest.claims, key=lambda claim: claim.sequence, default=None)
+    reasons = [] if oldest is None else [_in_hand(handle, slowest, oldest)]
+    if backlog or oldest is None:
+        taken = f"the group {slowest.name!r} has {backlog} events that no member took (members: {names})"
+        reasons.insert(0, taken)
     return FullError(
-        f"{stayed}: the group {slowest.name!r} has {backlog} events that no member took (members: {names}); add "
-        "members, or use a larger capacity",
+        f"{stayed}: {', and '.join(reasons)}; add members, or use a larger capacity",
         group=slowest.name,
         pids=[one.pid for one in members],
         backlog=backlog,
+        sequence=None if oldest is None else oldest.sequence,
+        held=None if oldest is None else oldest.held,
         timeout=seconds,
     )
 
 
-def _in_hand(stayed: str, handle: Attachment, group: Group, claim: Claim, seconds: float | None) -> FullError:
-    """Nothing waits for the group: what one of its members has in hand is what stands in the way."""
+def _in_hand(handle: Attachment, group: Group, claim: Claim) -> str:
+    """What stands in the way before all that waits: the oldest event that a member has in hand."""
     member = None if claim.slot is None else handle.occupant(claim.slot)
     who = f"a dead member of the group {group.name!r}"
     if member is not None:
         who = f"member {member.name!r} of process {member.pid}"
-    return FullError(
-        f"{stayed}: {who} has had event {claim.sequence} in hand for {claim.held:.0f} s; use a larger capacity",
-        group=group.name,
-        name=None if member is None else member.name,
-        pid=None if member is None else member.pid,
-        sequence=claim.sequence,
-        held=claim.held,
-        timeout=seconds,
-    )
+    return f"{who} has had event {claim.sequence} in hand for {claim.held:.0f} s"
 
 
 def _remedy(handle: Attachment, slowest: Occupant) -> str:
