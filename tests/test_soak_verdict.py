@@ -353,14 +353,19 @@ def test_torn_and_foreign_events_are_told() -> None:
         if sent.over:
             continue
         other = next(one for one in (message(TRAFFIC, 65, n) for n in range(1, 99)) if one.data != sent.data)
-        assert wrong(TRAFFIC, *sent[:4]) is None
-        assert wrong(TRAFFIC, *sent[:3], other.data) is not None
-        assert wrong(TRAFFIC, sent.system + "x", *sent[1:4]) is not None
-        assert wrong(TRAFFIC, *sent[:2], f"/cd/64/{number}", sent.data) is not None
+        assert wrong(TRAFFIC, *sent[:5]) is None
+        assert wrong(TRAFFIC, *sent[:3], other.data, sent.headers) is not None
+        assert wrong(TRAFFIC, sent.system + "x", *sent[1:5]) is not None
+        assert wrong(TRAFFIC, *sent[:2], f"/cd/64/{number}", *sent[3:5]) is not None
+        assert wrong(TRAFFIC, *sent[:4], sent.headers | {"one": "more"}) is not None
+        if len(sent.headers) > 1:
+            assert wrong(TRAFFIC, *sent[:4], dict(reversed(sent.headers.items()))) is not None
+        if sent.headers:
+            assert wrong(TRAFFIC, *sent[:4], {}) is not None
         if isinstance(sent.data, bytes) and len(sent.data) > 1:
-            assert wrong(TRAFFIC, *sent[:3], sent.data + b"a") is not None
-            assert wrong(TRAFFIC, *sent[:3], sent.data[1:] + sent.data[:1]) is not None
-            assert wrong(TRAFFIC, *sent[:3], sent.data.decode()) is not None
+            assert wrong(TRAFFIC, *sent[:3], sent.data + b"a", sent.headers) is not None
+            assert wrong(TRAFFIC, *sent[:3], sent.data[1:] + sent.data[:1], sent.headers) is not None
+            assert wrong(TRAFFIC, *sent[:3], sent.data.decode(), sent.headers) is not None
 
 
 def test_a_seed_replays_its_plan() -> None:

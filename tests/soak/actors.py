@@ -317,8 +317,8 @@ class Sending:
         timeout = self._dice.choice((PATIENCE, None) if patient else (0, 0, 0.02, 0.3))
         try:
             if len(events) == 1 and self._dice.random() < 0.9:
-                bus.send(*events[0][:4], timeout=timeout)
-            elif bus.send_many([one[:4] for one in events], timeout=timeout) != len(events):
+                bus.send(*events[0][:4], timeout=timeout, headers=events[0].headers or None)
+            elif bus.send_many([one[: 5 if one.headers else 4] for one in events], timeout=timeout) != len(events):
                 raise AssertionError("send_many told another number")
         except PolicyDeniedError:
             return self._expected(Why.DENIED, self._part.plan.traffic.policy and DENIED in {one[0] for one in events})

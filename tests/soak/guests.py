@@ -82,7 +82,7 @@ def _look(part: Part, last: tuple[int, int]) -> tuple[int, int]:
                 for _ in range(part.dice.randrange(20)):
                     event = sub.receive(0.001)
                     if event is not None and not event.system.startswith("eventbus."):
-                        problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data)
+                        problem = wrong(part.plan.traffic, *event[:4], event.headers)
                         if problem:
                             part.ledger.fault(f"a visitor got sequence {event.sequence}: {problem}")
         except SubscribersFullError:

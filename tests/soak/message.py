@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 ANSWER_SYSTEM, FAILURE = "eventbus.reply", "error"  # requests of the soak are answered only where they are given up
+HEADERS_ROOM = 800  # bytes that what is sent as headers fits into
 HEADER_BYTES = 32  # of a record, in front of names, path and data
 DENIED = "secret"  # the system that a policy of the soak forbids
 
@@ -70,6 +72,7 @@ class Message(NamedTuple):
     kind: str
     path: str
     data: Any
+    headers: dict[str, str]
     bytes: int
     over: bool
 
@@ -92,7 +95,8 @@ def message(traffic: Traffic, publisher: int, number: int) -> Message:
     over = dice.random() < 0.003
     size = limit + dice.randrange(600, 700) if over else _size(traffic, dice, limit)
     data = _data(dice, size)
-    return Message(system, kind, path, data, size + len(path) + 520, over)
+    headers = _headers(dice) if size < limit - HEADERS_ROOM else {}
+    return Message(system, kind, path, data, headers, size + len(path) + 520 + HEADERS_ROOM * bool(headers), over)
 
 
 def number_of(traffic: Traffic, path: str) -> tuple[int, int] | None:
@@ -101,7 +105,7 @@ def number_of(traffic: Traffic, path: str) -> tuple[int, int] | None:
     return (int(found[2]), int(found[3])) if found and found[1] == traffic.nonce else None
 
 
-def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any) -> str | None:
+def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any, headers: Mapping[str, str]) -> str | None:
     """What is wrong with an event that arrived; None when it is exactly what its publisher sent."""
     origin = number_of(traffic, path)
     if origin is None:
@@ -113,6 +117,8 @@ def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any) -> str
         return f"event {origin} came as {system!r} {kind!r} {path!r}, and was {sent[:3]}"
     if type(data) is not type(sent.data) or data != sent.data:
         return f"event {origin} came with other data: {str(data)[:200]!r}, and had {str(sent.data)[:200]!r}"
+    if list(headers.items()) != list(sent.headers.items()):
+        return f"event {origin} came with the headers {dict(headers)}, and had {sent.headers}"
     return None
 
 
@@ -127,7 +133,7 @@ def wrong_letter(traffic: Traffic, letter: dict[str, Any]) -> str | None:
         data = base64.b64decode(letter["data"]["base64"])
     else:
         data = letter["data"]
-    return wrong(traffic, system, kind, path, data)
+    return wrong(traffic, system, kind, path, data, letter.get("headers", {}))
 
 
 def _dice(traffic: Traffic, publisher: int, number: int) -> random.Random:
@@ -167,3 +173,11 @@ def _data(dice: random.Random, size: int) -> Any:
     if form == 6:
         return [size, True, raw[: max(0, size - 32)].decode(), None]
     return _STRANGE + raw[: max(0, size - 60)].decode()
+
+
+def _headers(dice: random.Random) -> dict[str, str]:
+    """None for most events; else some, in any order, of which one may be empty, strange or long."""
+    if dice.random() < 0.7:
+        return {}
+    names = dice.sample(("trace", "a", "x-é☃", "Trace", " ", "to\nbe"), dice.randint(1, 4))
+    return {name: dice.choice(("", "1", _STRANGE, "v" * dice.randrange(150))) for name in names}

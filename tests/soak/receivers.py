@@ -27,6 +27,8 @@ def noted(part: Part, who: int, event: Event) -> Entry:
         letter = event.data
         group = limits[letter["group"]]
         problem = wrong_letter(part.plan.traffic, letter) if letter["system"] != DEAD_SYSTEM else "of a letter"
+        if dict(event.headers) != letter.get("headers", {}):
+            problem = f"with the headers {dict(event.headers)}"
         if letter["deliveries"] != group.max_deliveries:
             problem = f"after {letter['deliveries']} deliveries"
         if problem:
@@ -42,7 +44,7 @@ def noted(part: Part, who: int, event: Event) -> Entry:
         )
     if event.system.startswith(ANSWER_SYSTEM):
         return _noted_answer(part, who, event)
-    problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data)
+    problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data, event.headers)
     publisher, number = number_of(part.plan.traffic, event.path) or (0, 0)
     if problem:
         part.ledger.fault(f"{who} got sequence {event.sequence} from {event.sender}: {problem}")

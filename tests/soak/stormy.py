@@ -137,7 +137,7 @@ class _Weathering:
         write = self._part.ledger.write
         write(entry(Kind.WILL, publisher, number, number, self._which))
         try:
-            self._bus.request(*one[:4], timeout=self._dice.choice((0, 0.01)))
+            self._bus.request(*one[:4], timeout=self._dice.choice((0, 0.01)), headers=one.headers or None)
         except FullError:
             write(entry(Kind.NOT_SENT, publisher, number, number, self._which, flag=Why.FULL))
         except SubscribersFullError:
