@@ -26,6 +26,8 @@ class Story:
     def __init__(self) -> None:
         self.now = 0
         self.killed: set[int] = set()
+        self.groups: tuple[Group, ...] = (GROUP,)
+        self.listening = (WITNESS, DROPPING)
         self.actors: dict[int, Actor] = {
             PUBLISHER: Publisher(PUBLISHER),
             WITNESS: Subscriber(WITNESS),
@@ -97,17 +99,22 @@ class Story:
 
     def violations(self) -> str:
         """What the judge says."""
-        plan = Round(1, 1.0, TRAFFIC, 64, False, False, (GROUP,), tuple(self.actors.values()), ())
+        plan = Round(1, 1.0, TRAFFIC, 64, False, False, self.groups, tuple(self.actors.values()), ())
         return "\n".join(judge(plan, self.actors, self.books, self.killed).violations)
 
 
 def well() -> Story:
     """Ten events of four sends, all handled, told up to the end."""
     story = Story()
+    send_well(story)
+    return story
+
+
+def send_well(story: Story) -> None:
+    """Everybody joins, and ten events are sent."""
     story.begin()
     for first, last in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 8), (9, 9), (10, 10)):
         story.send(first, last)
-    return story
 
 
 def test_a_good_round_passes() -> None:

@@ -12,12 +12,15 @@ import time
 import eventbus
 from eventbus import Bus, ClosedError, SubscribersFullError
 from soak.actors import DRAIN, LEAVE, PATIENCE, PUBLISH, Part, descriptors, identity, left, live, publish
+from soak.bystanders import care, stand, whisper
 from soak.ledger import Kind, Why, entry
 from soak.message import wrong
 from soak.receivers import Listening, Membership, belong, join, subscribe
 from soak.reopeners import go_on, reopen
 from soak.roles import (
     SESSIONS,
+    Bystander,
+    Caretaker,
     Finisher,
     Keeper,
     Maker,
@@ -29,6 +32,7 @@ from soak.roles import (
     Stormy,
     Subscriber,
     Visitor,
+    Whisperer,
 )
 from soak.stormy import weather
 
@@ -40,6 +44,7 @@ def perform(part: Part) -> None:
     """What the actor does."""
     works = {Publisher: publish, Subscriber: subscribe, Member: belong, Keeper: keep}
     works |= {Visitor: visit, Maker: make, Nursery: nurse, Finisher: finish}
+    works |= {Whisperer: whisper, Bystander: stand, Caretaker: care}
     works |= {Reopener: reopen, Offspring: go_on, Stormy: weather}
     works[type(part.actor)](part)
 

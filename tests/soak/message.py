@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from soak.roles import SESSIONS
+
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 ANSWER_SYSTEM, FAILURE = "eventbus.reply", "error"  # requests of the soak are answered only where they are given up
 HEADERS_ROOM = 800  # bytes that what is sent as headers fits into
 HEADER_BYTES = 32  # of a record, in front of names, path and data
+WHISPERED = SESSIONS - 2  # the publisher of this number of an actor sends to quiet systems, and no other does
 DENIED = "secret"  # the system that a policy of the soak forbids
 
 _PERIOD = 65521  # of the filler: odd, so bytes from elsewhere never fit
@@ -20,6 +23,7 @@ _FILLER = bytes(random.Random(7).choices(range(97, 123), k=_PERIOD)) * (4 * 1024
 _STRANGE = 'é☃𝄞"\\\n\u0000 '
 _PATH = re.compile(r"/([0-9a-f]+)/(\d+)/(\d+)(?:/p*)?\Z")
 _KINDS = ("k", "k.a", "k.b.c")
+_QUIET = ("quiet.a", "quiet.b")
 _FEW = ("a", "a.b", "a.b.c", "b", "b.a", DENIED)
 
 # Each pattern of the soak with a regular expression written by hand: an opinion that is not the library's own.
@@ -33,6 +37,8 @@ PATTERNS = {
     "**.a": r"(.*\.)?a",
     "k.*": r"k(\.[^.]+)?",
     "eventbus.dead": r"eventbus\.dead",
+    "quiet.a": r"quiet\.a",
+    "quiet.**": r"quiet(\..*)?",
 }
 
 
@@ -44,6 +50,11 @@ def answer_topic(request: int) -> tuple[str, str]:
 def matches(pattern: str | None, name: str) -> bool:
     """Whether the pattern hears the name, by the soak's own opinion."""
     return pattern is None or re.fullmatch(PATTERNS[pattern], name, re.DOTALL) is not None
+
+
+def is_whispered(publisher: int) -> bool:
+    """Whether what the publisher sends goes to quiet systems."""
+    return publisher % SESSIONS == WHISPERED
 
 
 @dataclass(frozen=True)
@@ -79,13 +90,13 @@ class Message(NamedTuple):
 
 def topic(traffic: Traffic, publisher: int, number: int) -> tuple[str, str]:
     """System and kind of an event."""
-    return _topic(traffic, _dice(traffic, publisher, number))
+    return _topic(traffic, publisher, _dice(traffic, publisher, number))
 
 
 def message(traffic: Traffic, publisher: int, number: int) -> Message:
     """The event, whoever asks."""
     dice = _dice(traffic, publisher, number)
-    system, kind = _topic(traffic, dice)
+    system, kind = _topic(traffic, publisher, dice)
     path = f"/{traffic.nonce}/{publisher}/{number}"
     if dice.random() < 0.02:
         path += "/" + "p" * dice.randrange(min(4000, traffic.capacity // 16))
@@ -140,7 +151,9 @@ def _dice(traffic: Traffic, publisher: int, number: int) -> random.Random:
     return random.Random(int(traffic.nonce, 16) * 1_000_003 ^ publisher * 7_919 ^ number << 24)
 
 
-def _topic(traffic: Traffic, dice: random.Random) -> tuple[str, str]:
+def _topic(traffic: Traffic, publisher: int, dice: random.Random) -> tuple[str, str]:
+    if is_whispered(publisher):
+        return dice.choice(_QUIET), dice.choice(_KINDS)
     if traffic.topics == "few" or dice.random() < 0.3:
         return dice.choice(_FEW), dice.choice(_KINDS)
     if traffic.topics == "many":

@@ -61,8 +61,9 @@ def _noted_answer(part: Part, who: int, event: Event) -> Entry:
 # --- subscribers ---
 
 
-def subscribe(part: Part) -> None:
+def subscribe(part: Part, listening: type[Listening] | None = None) -> None:
     """A subscriber: one subscription after the other, until the bus is shut down."""
+    listening = listening or Listening
     actor = part.actor
     assert isinstance(actor, Subscriber)
     for session in range(SESSIONS):
@@ -71,7 +72,7 @@ def subscribe(part: Part) -> None:
         with left(part, part.open(actor.role)) as bus:
             sub = join(part, bus, actor, actor.number * SESSIONS + session)
             if sub is not None:
-                Listening(part, bus, actor, sub, actor.number * SESSIONS + session).run()
+                listening(part, bus, actor, sub, actor.number * SESSIONS + session).run()
 
 
 def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | None:
@@ -85,7 +86,13 @@ def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | No
     number = start if isinstance(start, int) else 0
     part.ledger.write(entry(Kind.JOINING, who, sent, number, identity(bus)))
     try:
-        sub = bus.subscribe(actor.system, actor.kind, overflow=actor.overflow, start=start)  # type: ignore[arg-type]
+        sub = bus.subscribe(
+            actor.system,
+            actor.kind,
+            overflow=actor.overflow,
+            start=start,  # type: ignore[arg-type]
+            name=str(who),
+        )
     except SubscribersFullError:
         part.ledger.write(entry(Kind.DISTURBED, who, flag=Why.NO_SLOT))
         if part.plan.max_subscribers == 64:

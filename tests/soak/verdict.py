@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from soak.attached import judge_attached, spans
+from soak.blamed import judge_blamed
 from soak.books import ANSWER, LETTER, Books, Origin, Send, Subscription
 from soak.grouped import judge_group
 from soak.ledger import Entry
@@ -44,6 +45,7 @@ class World:
         self.subscriptions = [one for one in books.subscriptions if one.bus == bus]
         self.members = [one for one in books.members if one.bus == bus]
         self.groupings = {group: when for (group, its), when in books.groupings.items() if its == bus}
+        self.blames = [one for one in books.blames if one.bus == bus]
         self.end = books.ends.get(bus)  # how many events it had when it was shut down
         self.places: dict[int, Origin] = {}
         self.conflicts: list[str] = []
@@ -89,7 +91,9 @@ def judge(plan: Round, actors: dict[int, Actor], entries: dict[int, list[Entry]]
             problems, figures = judge_group(world, group)
             found += [f"{group.name}: {problem}" for problem in problems]
             verdict.figures.update(figures)
-        verdict.violations += _shorten(found)
+        problems, figures = judge_blamed(world)
+        verdict.figures.update(figures)
+        verdict.violations += _shorten([*found, *problems])
         _count_uncertain(world, verdict.figures)
     return verdict
 
@@ -232,10 +236,10 @@ def _judge_surely_sent(world: World, sub: Subscription) -> list[str]:
 
 def _judge_lost(world: World, sub: Subscription, sequences: list[int]) -> list[str]:
     """The count of what was lost is exact: for who hears everything it is the number of sequences it has not got."""
-    if sub.lost is None or not sub.drained or world.end is None:
+    if sub.lost and sub.plan.overflow == "block" and sub.plan.start == "latest":
+        return [f"is lossless and counts {sub.lost} as lost"]
+    if sub.lost is None or not sub.drained or world.end is None or sub.plan.overflow + sub.plan.start == "blocklatest":
         return []
-    if sub.plan.overflow == "block" and sub.plan.start == "latest":
-        return [f"is lossless and counts {sub.lost} as lost"] if sub.lost else []
     if (sub.plan.system, sub.plan.kind) != ("**", None) or sub.sent_after is None:
         return []
     first = sequences[0] if sequences else world.end + 1
