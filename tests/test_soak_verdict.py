@@ -195,6 +195,12 @@ def before_it_joined(story: Story) -> None:
     story.arrive(*range(1, 11))
 
 
+def removed_before(story: Story) -> None:
+    """What the witness was all members of is removed before the last one is sent."""
+    story.arrive(*range(1, 11))
+    story.books[WITNESS].append(story.books[PUBLISHER][-4]._replace(kind=Kind.REMOVED, who=WITNESS))
+
+
 def replace_a(entry: Entry, a: int) -> Entry:
     """The entry with another number."""
     return entry._replace(a=a)
@@ -214,6 +220,7 @@ def replace_a(entry: Entry, a: int) -> Entry:
         (foreign, "was never sent on this bus"),
         (refused_and_there, "arrived though its send failed"),
         (miscounted, "counts 0 as lost"),
+        (removed_before, "got sequence 10, ('event', 1, 10), which was sent after its group was removed"),
         (before_it_joined, "began at 5 and got [1, 2, 3, 4]"),
     ],
 )

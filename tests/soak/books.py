@@ -78,6 +78,7 @@ class Subscription(Receiver):
     sent_before: int = 0
     sent_after: int | None = None
     lost: int | None = None
+    removed_at: int | None = None  # the group that it was all members of
 
     def __str__(self) -> str:
         plan = self.plan
@@ -199,6 +200,9 @@ class Books:
             receiver.settled.append(one.at)
         elif one.kind == Kind.STILL:
             receiver.settled.append(one.at)
+        elif one.kind == Kind.REMOVED and isinstance(receiver, Subscription):
+            receiver.removed_at = one.at
+            self._figures["groups removed"] += 1
         elif one.kind == Kind.LOST and isinstance(receiver, Subscription):
             receiver.lost = one.a
             self._figures["lost"] += one.a

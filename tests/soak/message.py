@@ -16,6 +16,7 @@ ANSWER_SYSTEM, FAILURE = "eventbus.reply", "error"  # requests of the soak are a
 HEADERS_ROOM = 800  # bytes that what is sent as headers fits into
 HEADER_BYTES = 32  # of a record, in front of names, path and data
 WHISPERED = SESSIONS - 2  # the publisher of this number of an actor sends to quiet systems, and no other does
+FOUNDED = "f0"  # the group that is removed and made again
 DENIED = "secret"  # the system that a policy of the soak forbids
 
 _PERIOD = 65521  # of the filler: odd, so bytes from elsewhere never fit
@@ -40,6 +41,8 @@ PATTERNS = {
     "quiet.a": r"quiet\.a",
     "quiet.**": r"quiet(\..*)?",
 }
+
+LISTS = {"(a|b).**": ["a.**", "b.**"]}  # as lists of patterns
 
 
 def answer_topic(request: int) -> tuple[str, str]:

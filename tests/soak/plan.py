@@ -11,6 +11,7 @@ from soak.roles import (
     Actor,
     Bystander,
     Caretaker,
+    Founder,
     Group,
     Keeper,
     Maker,
@@ -188,6 +189,24 @@ class _Draw:
             made += [Caretaker(**self.base(0.3), group=group.number) for _ in range(2)]  # type: ignore[arg-type]
         return made
 
+    def founder(self) -> Founder:
+        dice = self.dice
+        system, kind = dice.choice(("**", "a.**", "(a|b).**")), dice.choice((None, "k.*"))
+        base = {**self.base(0.3), "reopen": 0}
+        return Founder(**base, system=system, kind=kind, lasts=dice.choice((0.1, 0.5, 2.0)))  # type: ignore[arg-type]
+
+    def founders(self) -> tuple[list[Actor], list[Blow]]:
+        """One that makes and removes groups, and who comes after each death: a group that is left behind stops all."""
+        made: list[Actor] = [self.founder()]
+        blows: list[Blow] = []
+        at = made[0].delay
+        for _ in range(self.dice.randrange(4)):
+            at += self.dice.uniform(0.2, self.seconds / 2)
+            if at < self.seconds:
+                blows.append(Blow(at, self.dice.choice(("kill", "stop and kill")), made[-1].number, 0.3))
+                made.append(self.replacement(made[-1], min(at + 0.4, self.seconds)))
+        return made, blows
+
     def offspring(self, parent: int) -> Offspring:
         dice = self.dice
         return Offspring(
@@ -285,6 +304,12 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         bystanders += late
         blows += [*more_blows, *drawing.helpers(bystanders)]
         second += tuple(drawing.quiet(silent)) if all_killed else ()
+    founders: list[Actor] = []
+    drawing.dice = random.Random(f"{seed}/{number}/founders")
+    if max_subscribers == 64 and drawing.dice.random() < 0.4:
+        founders, more_blows = drawing.founders()
+        blows += more_blows
+        second += (drawing.founder(),) if all_killed else ()
     blows.sort(key=lambda blow: blow.at)
     return Round(
         number=number,
@@ -294,7 +319,7 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         persist=persist,
         small=small,
         groups=(*groups, *silent),
-        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders),
+        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders, *founders),
         blows=tuple(blows),
         second=second,
     )

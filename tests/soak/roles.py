@@ -177,3 +177,14 @@ class Bystander(Subscriber):
 @dataclass(frozen=True)
 class Caretaker(Member):
     """Makes a quiet group, and is a member of it only for a moment after the bell has rung."""
+
+
+@dataclass(frozen=True)
+class Founder(Subscriber):
+    """Makes a group of the patterns, is its only member, and removes it, again and again.
+
+    Attributes:
+        lasts: how many seconds a group is there at most.
+    """
+
+    lasts: float = 0.5

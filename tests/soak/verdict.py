@@ -180,12 +180,20 @@ def _judge_subscription(world: World, sub: Subscription) -> list[str]:
     if redelivered:
         found.append(f"got redeliveries outside of a group: {redelivered[:SHOWN]}")
     lowest = sub.start if sub.start else sub.sent_before + 1 if plan.start == "latest" else 1
+    late = [one for one in sub.got if _was_sent_after(world, sub.removed_at, one.origin)]
+    if late:
+        found.append(f"got sequence {late[0].sequence}, {late[0].origin}, which was sent after its group was removed")
     early = [sequence for sequence in sequences if sequence < lowest]
     if early:
         found.append(f"began at {lowest} and got {early[:SHOWN]}")
     if found or sub.sent_after is None:
         return found
     return found + _judge_missing(world, sub, sub.sent_after, sequences) + _judge_lost(world, sub, sequences)
+
+
+def _was_sent_after(world: World, at: int | None, origin: Origin) -> bool:
+    send = world.sends.get(origin[1:]) if origin[0] not in (LETTER, ANSWER) else None
+    return at is not None and send is not None and send.at > at
 
 
 def _judge_missing(world: World, sub: Subscription, joined: int, sequences: list[int]) -> list[str]:
