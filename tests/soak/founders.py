@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import threading
 import time
 import traceback
+from typing import TextIO
 
 from eventbus import Bus, ClosedError, InvalidError, Subscription
 from soak.actors import PUBLISH, Part, identity, left
@@ -19,6 +21,22 @@ def found(part: Part) -> None:
     """One group after the other; one that was left behind by a death is removed first."""
     actor = part.actor
     assert isinstance(actor, Founder)
+    with (part.stage.directory / "founder").open("a") as file:
+        if _wait_for_turn(part, file):
+            _found_again_and_again(part, actor)
+
+
+def _wait_for_turn(part: Part, file: TextIO) -> bool:
+    """Until whoever was there before has ended or died, outside of the bus: two would remove each other's groups."""
+    while part.phase == PUBLISH:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _found_again_and_again(part: Part, actor: Founder) -> None:
     with left(part, part.open()) as bus:
         try:
             for session in range(SESSIONS):
