@@ -26,8 +26,9 @@ def judge_blamed(world: World) -> tuple[list[str], Counter[str]]:
         mine = waiting.get((blame.who, blame.group))
         if mine is None:
             continue
-        figures["refused, a bystander had something to hear"] += 1
-        if not any(begin < blame.at and end > blame.since for begin, end in mine):
+        if any(begin < blame.at and end > blame.since for begin, end in mine):
+            figures["refused, a bystander had something to hear"] += 1
+        else:
             found.append(_sentence(blame))
     return found, figures
 
