@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription
+from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription, UnavailableError
 from soak.actors import PUBLISH, Part, identity, left
 from soak.ledger import Entry, Kind, Why, entry
 from soak.message import ANSWER_SYSTEM, DEAD_SYSTEM, answer_topic, number_of, wrong, wrong_letter
@@ -237,10 +237,12 @@ class Membership:
     def step(self, timeout: float) -> bool:
         """Asks for the next, which acknowledges what was in hand; whether there was any."""
         self._note(Kind.ASKING)
-        if self._actor.style == "many":
-            events = self.sub.receive_many(self._part.dice.randint(1, 20), timeout)
-        else:
-            events = [event for event in [self.sub.receive(timeout)] if event is not None]
+        try:
+            events = self._ask(timeout)
+        except UnavailableError as error:
+            if type(error) is not UnavailableError:
+                raise
+            return True  # a member stands still with the group's lock, for longer than a second: it is asked again
         done = [entry(Kind.ACKED, self._who, sequence) for sequence in self._hand]
         self._hand = [event.sequence for event in events]
         self._count += len(events)
@@ -255,6 +257,11 @@ class Membership:
             self._note(Kind.ACKED)
             self._hand = []
         return bool(events)
+
+    def _ask(self, timeout: float) -> list[Event]:
+        if self._actor.style == "many":
+            return self.sub.receive_many(self._part.dice.randint(1, 20), timeout)
+        return [event for event in [self.sub.receive(timeout)] if event is not None]
 
     def end(self, drained: bool) -> None:
         """It has been closed, which acknowledged what was in hand; nothing was if it was left by an error."""
