@@ -26,6 +26,8 @@ class Story:
     def __init__(self) -> None:
         self.now = 0
         self.killed: set[int] = set()
+        self.groups: tuple[Group, ...] = (GROUP,)
+        self.listening = (WITNESS, DROPPING)
         self.actors: dict[int, Actor] = {
             PUBLISHER: Publisher(PUBLISHER),
             WITNESS: Subscriber(WITNESS),
@@ -97,17 +99,22 @@ class Story:
 
     def violations(self) -> str:
         """What the judge says."""
-        plan = Round(1, 1.0, TRAFFIC, 64, False, False, (GROUP,), tuple(self.actors.values()), ())
+        plan = Round(1, 1.0, TRAFFIC, 64, False, False, self.groups, tuple(self.actors.values()), ())
         return "\n".join(judge(plan, self.actors, self.books, self.killed).violations)
 
 
 def well() -> Story:
     """Ten events of four sends, all handled, told up to the end."""
     story = Story()
+    send_well(story)
+    return story
+
+
+def send_well(story: Story) -> None:
+    """Everybody joins, and ten events are sent."""
     story.begin()
     for first, last in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 8), (9, 9), (10, 10)):
         story.send(first, last)
-    return story
 
 
 def test_a_good_round_passes() -> None:
@@ -188,6 +195,12 @@ def before_it_joined(story: Story) -> None:
     story.arrive(*range(1, 11))
 
 
+def removed_before(story: Story) -> None:
+    """What the witness was all members of is removed before the last one is sent."""
+    story.arrive(*range(1, 11))
+    story.books[WITNESS].append(story.books[PUBLISHER][-4]._replace(kind=Kind.REMOVED, who=WITNESS))
+
+
 def replace_a(entry: Entry, a: int) -> Entry:
     """The entry with another number."""
     return entry._replace(a=a)
@@ -207,6 +220,7 @@ def replace_a(entry: Entry, a: int) -> Entry:
         (foreign, "was never sent on this bus"),
         (refused_and_there, "arrived though its send failed"),
         (miscounted, "counts 0 as lost"),
+        (removed_before, "got sequence 10, ('event', 1, 10), which was sent after its group was removed"),
         (before_it_joined, "began at 5 and got [1, 2, 3, 4]"),
     ],
 )
@@ -353,14 +367,19 @@ def test_torn_and_foreign_events_are_told() -> None:
         if sent.over:
             continue
         other = next(one for one in (message(TRAFFIC, 65, n) for n in range(1, 99)) if one.data != sent.data)
-        assert wrong(TRAFFIC, *sent[:4]) is None
-        assert wrong(TRAFFIC, *sent[:3], other.data) is not None
-        assert wrong(TRAFFIC, sent.system + "x", *sent[1:4]) is not None
-        assert wrong(TRAFFIC, *sent[:2], f"/cd/64/{number}", sent.data) is not None
+        assert wrong(TRAFFIC, *sent[:5]) is None
+        assert wrong(TRAFFIC, *sent[:3], other.data, sent.headers) is not None
+        assert wrong(TRAFFIC, sent.system + "x", *sent[1:5]) is not None
+        assert wrong(TRAFFIC, *sent[:2], f"/cd/64/{number}", *sent[3:5]) is not None
+        assert wrong(TRAFFIC, *sent[:4], sent.headers | {"one": "more"}) is not None
+        if len(sent.headers) > 1:
+            assert wrong(TRAFFIC, *sent[:4], dict(reversed(sent.headers.items()))) is not None
+        if sent.headers:
+            assert wrong(TRAFFIC, *sent[:4], {}) is not None
         if isinstance(sent.data, bytes) and len(sent.data) > 1:
-            assert wrong(TRAFFIC, *sent[:3], sent.data + b"a") is not None
-            assert wrong(TRAFFIC, *sent[:3], sent.data[1:] + sent.data[:1]) is not None
-            assert wrong(TRAFFIC, *sent[:3], sent.data.decode()) is not None
+            assert wrong(TRAFFIC, *sent[:3], sent.data + b"a", sent.headers) is not None
+            assert wrong(TRAFFIC, *sent[:3], sent.data[1:] + sent.data[:1], sent.headers) is not None
+            assert wrong(TRAFFIC, *sent[:3], sent.data.decode(), sent.headers) is not None
 
 
 def test_a_seed_replays_its_plan() -> None:

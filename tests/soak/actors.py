@@ -46,8 +46,8 @@ class Stage:
         self.name = name
         self.directory = directory
         with (directory / "phase").open("a+b") as file:
-            file.truncate(1)
-            self._phase = mmap.mmap(file.fileno(), 1)
+            file.truncate(2)
+            self._phase = mmap.mmap(file.fileno(), 2)
 
     @property
     def phase(self) -> int:
@@ -57,6 +57,15 @@ class Stage:
     def enter(self, phase: int) -> None:
         """The next phase, for all."""
         self._phase[0] = phase
+
+    @property
+    def bell(self) -> int:
+        """How often it has rung, as far as a byte can say."""
+        return self._phase[1]
+
+    def ring(self) -> None:
+        """There is something for who stands still; if two ring at once, it may count as once."""
+        self._phase[1] = (self._phase[1] + 1) % 256
 
 
 class Part:
@@ -290,7 +299,7 @@ class Sending:
         bus, which = self._shared.now()
         write = self._part.ledger.write
         write(entry(Kind.WILL, self._publisher, first, last, which, flag=len(events) > 1))
-        why = self._attempt(bus, events)
+        why = self._attempt(bus, which, events)
         if why is None:
             write(entry(Kind.SENT, self._publisher, first, last, which))
         else:
@@ -311,20 +320,21 @@ class Sending:
     def _bad(self, one: Message) -> bool:
         return one.over or (self._part.plan.traffic.policy and one.system == DENIED)
 
-    def _attempt(self, bus: Bus, events: list[Message]) -> Why | None:
+    def _attempt(self, bus: Bus, which: int, events: list[Message]) -> Why | None:
         """Sends; why not, if the plan allows that, else it is a fault."""
         patient = self._actor.patient and sum(one.bytes for one in events) < self._part.plan.traffic.capacity // 32
         timeout = self._dice.choice((PATIENCE, None) if patient else (0, 0, 0.02, 0.3))
         try:
             if len(events) == 1 and self._dice.random() < 0.9:
-                bus.send(*events[0][:4], timeout=timeout)
-            elif bus.send_many([one[:4] for one in events], timeout=timeout) != len(events):
+                bus.send(*events[0][:4], timeout=timeout, headers=events[0].headers or None)
+            elif bus.send_many([one[: 5 if one.headers else 4] for one in events], timeout=timeout) != len(events):
                 raise AssertionError("send_many told another number")
         except PolicyDeniedError:
             return self._expected(Why.DENIED, self._part.plan.traffic.policy and DENIED in {one[0] for one in events})
         except InvalidError:
             return self._expected(Why.LARGE, any(one.over for one in events))
-        except FullError:
+        except FullError as error:
+            blame(self._part, self._publisher, which, error)
             return self._expected(Why.FULL, not patient)
         except UnavailableError:
             return self._expected(Why.BUSY, not patient)
@@ -339,6 +349,15 @@ class Sending:
         if not expected:
             self._part.ledger.fault(f"publisher {self._publisher}: {why.name} unexpectedly: {traceback.format_exc()}")
         return why
+
+
+def blame(part: Part, publisher: int, which: int, error: FullError) -> None:
+    """Writes down whom the error names: a subscription or a group, by the names that the soak gave them."""
+    name, group = error.details.get("name") or "", error.details.get("group") or ""
+    subscription = int(name) if name.isdigit() and not group else 0
+    number = int(group[1:]) if group else 0
+    backlog = error.details.get("backlog") or 0
+    part.ledger.write(entry(Kind.BLAMED, publisher, subscription, backlog, which, other=number))
 
 
 @contextlib.contextmanager

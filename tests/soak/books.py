@@ -27,6 +27,19 @@ class Send:
     outcome: bool | None = None
 
 
+class Blame(NamedTuple):
+    """A send that found no room, from its beginning to its end, and whom it was told that this is because of: a
+    subscription, or a group; 0 for none, and the events that it had."""
+
+    bus: int
+    publisher: int
+    since: int
+    at: int
+    who: int
+    backlog: int
+    group: int
+
+
 class Got(NamedTuple):
     """One event as somebody got it."""
 
@@ -48,6 +61,7 @@ class Receiver:
     got: list[Got] = field(default_factory=list)
     drained: bool = False
     ended: bool = False
+    settled: list[int] = field(default_factory=list)  # when all it had got was surely taken, or acknowledged
 
 
 @dataclass
@@ -64,6 +78,7 @@ class Subscription(Receiver):
     sent_before: int = 0
     sent_after: int | None = None
     lost: int | None = None
+    removed_at: int | None = None  # the group that it was all members of
 
     def __str__(self) -> str:
         plan = self.plan
@@ -100,6 +115,7 @@ class Books:
         self.sends: list[Send] = []
         self.subscriptions: list[Subscription] = []
         self.members: list[Membership] = []
+        self.blames: list[Blame] = []
         self.groupings: dict[tuple[int, int], Grouping] = {}
         self.ends: dict[int, int] = {}
         self._figures: Counter[str] = Counter()
@@ -126,6 +142,8 @@ class Books:
                 going[one.who] = Send(one.c, one.who, one.a, one.b, bool(one.flag), one.at)
                 self.sends.append(going[one.who])
                 self._buses[one.c] = None
+            elif kind == Kind.BLAMED:
+                self.blames.append(Blame(one.c, one.who, going[one.who].at, one.at, one.a, one.b, one.other))
             elif kind in (Kind.SENT, Kind.NOT_SENT):
                 self._settle(going.pop(one.who), one)
             elif kind in (Kind.JOINING, Kind.JOINED):
@@ -179,6 +197,12 @@ class Books:
             self._figures["deliveries"] += 1
         elif one.kind == Kind.ENDED:
             receiver.ended, receiver.drained = True, bool(one.flag)
+            receiver.settled.append(one.at)
+        elif one.kind == Kind.STILL:
+            receiver.settled.append(one.at)
+        elif one.kind == Kind.REMOVED and isinstance(receiver, Subscription):
+            receiver.removed_at = one.at
+            self._figures["groups removed"] += 1
         elif one.kind == Kind.LOST and isinstance(receiver, Subscription):
             receiver.lost = one.a
             self._figures["lost"] += one.a
@@ -207,6 +231,7 @@ _COUNTED = {
     Kind.HELPED: "helpers forked in C",
     Kind.INTERRUPTED: "calls interrupted",
     Kind.ANSWER: "answers heard",
+    Kind.STILL: "times that a bystander stood still",
     Kind.REFUSED: "buses refused for space",
     Kind.LOOKED: "stats read",
     Kind.DISTURBED: "no slot left",

@@ -12,13 +12,18 @@ import time
 import eventbus
 from eventbus import Bus, ClosedError, SubscribersFullError
 from soak.actors import DRAIN, LEAVE, PATIENCE, PUBLISH, Part, descriptors, identity, left, live, publish
+from soak.bystanders import care, stand, whisper
+from soak.founders import found, remove
 from soak.ledger import Kind, Why, entry
-from soak.message import wrong
+from soak.message import FOUNDED, wrong
 from soak.receivers import Listening, Membership, belong, join, subscribe
 from soak.reopeners import go_on, reopen
 from soak.roles import (
     SESSIONS,
+    Bystander,
+    Caretaker,
     Finisher,
+    Founder,
     Keeper,
     Maker,
     Member,
@@ -29,6 +34,7 @@ from soak.roles import (
     Stormy,
     Subscriber,
     Visitor,
+    Whisperer,
 )
 from soak.stormy import weather
 
@@ -40,6 +46,7 @@ def perform(part: Part) -> None:
     """What the actor does."""
     works = {Publisher: publish, Subscriber: subscribe, Member: belong, Keeper: keep}
     works |= {Visitor: visit, Maker: make, Nursery: nurse, Finisher: finish}
+    works |= {Whisperer: whisper, Bystander: stand, Caretaker: care, Founder: found}
     works |= {Reopener: reopen, Offspring: go_on, Stormy: weather}
     works[type(part.actor)](part)
 
@@ -82,7 +89,7 @@ def _look(part: Part, last: tuple[int, int]) -> tuple[int, int]:
                 for _ in range(part.dice.randrange(20)):
                     event = sub.receive(0.001)
                     if event is not None and not event.system.startswith("eventbus."):
-                        problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data)
+                        problem = wrong(part.plan.traffic, *event[:4], event.headers)
                         if problem:
                             part.ledger.fault(f"a visitor got sequence {event.sequence}: {problem}")
         except SubscribersFullError:
@@ -173,6 +180,8 @@ def finish(part: Part) -> None:
         members = [_member(part, bus, number) for number in range(len(part.plan.groups))]
         settled = time.monotonic()
         while part.phase < DRAIN or time.monotonic() - settled < SETTLED:
+            if any(group.name == FOUNDED for group in bus.stats().groups):
+                remove(bus)
             came = [member.step(0) for member in members for _ in range(50)]
             if any(came) or not _idle(bus):
                 settled = time.monotonic()

@@ -42,6 +42,9 @@ class Kind(IntEnum):
     HELPED = 24  # has forked a helper in C; a: its pid
     INTERRUPTED = 25  # a signal handler raised in a receive of `who`; in the rush: a times
     ANSWER = 26  # sequence a: an answer to the request whose identity begins with b
+    STILL = 27  # stands still from now on: whatever `who` got it has taken
+    BLAMED = 28  # a send of `who` was refused for want of room because of subscription a or group `other`, of b events
+    REMOVED = 29  # the group that `who` is the member of is removed for sure
 
 
 class Why(IntEnum):

@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from soak.roles import SESSIONS
+
 DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 ANSWER_SYSTEM, FAILURE = "eventbus.reply", "error"  # requests of the soak are answered only where they are given up
+HEADERS_ROOM = 800  # bytes that what is sent as headers fits into
 HEADER_BYTES = 32  # of a record, in front of names, path and data
+WHISPERED = SESSIONS - 2  # the publisher of this number of an actor sends to quiet systems, and no other does
+FOUNDED = "f0"  # the group that is removed and made again
 DENIED = "secret"  # the system that a policy of the soak forbids
 
 _PERIOD = 65521  # of the filler: odd, so bytes from elsewhere never fit
@@ -18,6 +24,7 @@ _FILLER = bytes(random.Random(7).choices(range(97, 123), k=_PERIOD)) * (4 * 1024
 _STRANGE = 'é☃𝄞"\\\n\u0000 '
 _PATH = re.compile(r"/([0-9a-f]+)/(\d+)/(\d+)(?:/p*)?\Z")
 _KINDS = ("k", "k.a", "k.b.c")
+_QUIET = ("quiet.a", "quiet.b")
 _FEW = ("a", "a.b", "a.b.c", "b", "b.a", DENIED)
 
 # Each pattern of the soak with a regular expression written by hand: an opinion that is not the library's own.
@@ -31,7 +38,11 @@ PATTERNS = {
     "**.a": r"(.*\.)?a",
     "k.*": r"k(\.[^.]+)?",
     "eventbus.dead": r"eventbus\.dead",
+    "quiet.a": r"quiet\.a",
+    "quiet.**": r"quiet(\..*)?",
 }
+
+LISTS = {"(a|b).**": ["a.**", "b.**"]}  # as lists of patterns
 
 
 def answer_topic(request: int) -> tuple[str, str]:
@@ -42,6 +53,11 @@ def answer_topic(request: int) -> tuple[str, str]:
 def matches(pattern: str | None, name: str) -> bool:
     """Whether the pattern hears the name, by the soak's own opinion."""
     return pattern is None or re.fullmatch(PATTERNS[pattern], name, re.DOTALL) is not None
+
+
+def is_whispered(publisher: int) -> bool:
+    """Whether what the publisher sends goes to quiet systems."""
+    return publisher % SESSIONS == WHISPERED
 
 
 @dataclass(frozen=True)
@@ -70,19 +86,20 @@ class Message(NamedTuple):
     kind: str
     path: str
     data: Any
+    headers: dict[str, str]
     bytes: int
     over: bool
 
 
 def topic(traffic: Traffic, publisher: int, number: int) -> tuple[str, str]:
     """System and kind of an event."""
-    return _topic(traffic, _dice(traffic, publisher, number))
+    return _topic(traffic, publisher, _dice(traffic, publisher, number))
 
 
 def message(traffic: Traffic, publisher: int, number: int) -> Message:
     """The event, whoever asks."""
     dice = _dice(traffic, publisher, number)
-    system, kind = _topic(traffic, dice)
+    system, kind = _topic(traffic, publisher, dice)
     path = f"/{traffic.nonce}/{publisher}/{number}"
     if dice.random() < 0.02:
         path += "/" + "p" * dice.randrange(min(4000, traffic.capacity // 16))
@@ -92,7 +109,8 @@ def message(traffic: Traffic, publisher: int, number: int) -> Message:
     over = dice.random() < 0.003
     size = limit + dice.randrange(600, 700) if over else _size(traffic, dice, limit)
     data = _data(dice, size)
-    return Message(system, kind, path, data, size + len(path) + 520, over)
+    headers = _headers(dice) if size < limit - HEADERS_ROOM else {}
+    return Message(system, kind, path, data, headers, size + len(path) + 520 + HEADERS_ROOM * bool(headers), over)
 
 
 def number_of(traffic: Traffic, path: str) -> tuple[int, int] | None:
@@ -101,7 +119,7 @@ def number_of(traffic: Traffic, path: str) -> tuple[int, int] | None:
     return (int(found[2]), int(found[3])) if found and found[1] == traffic.nonce else None
 
 
-def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any) -> str | None:
+def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any, headers: Mapping[str, str]) -> str | None:
     """What is wrong with an event that arrived; None when it is exactly what its publisher sent."""
     origin = number_of(traffic, path)
     if origin is None:
@@ -113,6 +131,8 @@ def wrong(traffic: Traffic, system: str, kind: str, path: str, data: Any) -> str
         return f"event {origin} came as {system!r} {kind!r} {path!r}, and was {sent[:3]}"
     if type(data) is not type(sent.data) or data != sent.data:
         return f"event {origin} came with other data: {str(data)[:200]!r}, and had {str(sent.data)[:200]!r}"
+    if list(headers.items()) != list(sent.headers.items()):
+        return f"event {origin} came with the headers {dict(headers)}, and had {sent.headers}"
     return None
 
 
@@ -127,14 +147,16 @@ def wrong_letter(traffic: Traffic, letter: dict[str, Any]) -> str | None:
         data = base64.b64decode(letter["data"]["base64"])
     else:
         data = letter["data"]
-    return wrong(traffic, system, kind, path, data)
+    return wrong(traffic, system, kind, path, data, letter.get("headers", {}))
 
 
 def _dice(traffic: Traffic, publisher: int, number: int) -> random.Random:
     return random.Random(int(traffic.nonce, 16) * 1_000_003 ^ publisher * 7_919 ^ number << 24)
 
 
-def _topic(traffic: Traffic, dice: random.Random) -> tuple[str, str]:
+def _topic(traffic: Traffic, publisher: int, dice: random.Random) -> tuple[str, str]:
+    if is_whispered(publisher):
+        return dice.choice(_QUIET), dice.choice(_KINDS)
     if traffic.topics == "few" or dice.random() < 0.3:
         return dice.choice(_FEW), dice.choice(_KINDS)
     if traffic.topics == "many":
@@ -167,3 +189,11 @@ def _data(dice: random.Random, size: int) -> Any:
     if form == 6:
         return [size, True, raw[: max(0, size - 32)].decode(), None]
     return _STRANGE + raw[: max(0, size - 60)].decode()
+
+
+def _headers(dice: random.Random) -> dict[str, str]:
+    """None for most events; else some, in any order, of which one may be empty, strange or long."""
+    if dice.random() < 0.7:
+        return {}
+    names = dice.sample(("trace", "a", "x-é☃", "Trace", " ", "to\nbe"), dice.randint(1, 4))
+    return {name: dice.choice(("", "1", _STRANGE, "v" * dice.randrange(150))) for name in names}

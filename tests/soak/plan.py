@@ -9,6 +9,9 @@ from typing import Literal
 from soak.message import PATTERNS, Traffic
 from soak.roles import (
     Actor,
+    Bystander,
+    Caretaker,
+    Founder,
     Group,
     Keeper,
     Maker,
@@ -20,6 +23,7 @@ from soak.roles import (
     Stormy,
     Subscriber,
     Visitor,
+    Whisperer,
 )
 
 CAPACITIES = (64 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)
@@ -103,7 +107,7 @@ class _Draw:
 
     def subscriber(self) -> Subscriber:
         dice = self.dice
-        patterns = [pattern for pattern in PATTERNS if pattern != "k.*"]
+        patterns = [pattern for pattern in PATTERNS if pattern != "k.*" and "quiet" not in pattern]
         overflow: Literal["block", "drop"] = dice.choice(("block", "block", "drop"))
         return Subscriber(
             **self.base(),  # type: ignore[arg-type]
@@ -172,6 +176,37 @@ class _Draw:
             made.append(Stormy(**self.base(0.2), every=every, group=group, reject=reject))  # type: ignore[arg-type]
         return made
 
+    def quiet(self, groups: tuple[Group, ...]) -> list[Actor]:
+        """Who stands still while rings pass, and who tells them something now and then."""
+        dice = self.dice
+        pause = dice.choice((0.3, 0.7, 1.5))
+        made: list[Actor] = [Whisperer(**{**self.base(0.3), "reopen": 0}, pause=pause)]  # type: ignore[arg-type]
+        for _ in range(dice.randrange(1, 5)):
+            base = {**self.base(0.3), "reopen": dice.choice((0, 0, 3))}
+            system, role = dice.choice(("quiet.a", "quiet.**")), dice.choice(("member", "subscriber"))
+            made.append(Bystander(**base, system=system, role=role))  # type: ignore[arg-type]
+        for group in groups:
+            made += [Caretaker(**self.base(0.3), group=group.number) for _ in range(2)]  # type: ignore[arg-type]
+        return made
+
+    def founder(self) -> Founder:
+        dice = self.dice
+        system, kind = dice.choice(("**", "a.**", "(a|b).**")), dice.choice((None, "k.*"))
+        base = {**self.base(0.3), "reopen": 0}
+        return Founder(**base, system=system, kind=kind, lasts=dice.choice((0.1, 0.5, 2.0)))  # type: ignore[arg-type]
+
+    def founders(self) -> tuple[list[Actor], list[Blow]]:
+        """One that makes and removes groups, and who comes after each death: a group that is left behind stops all."""
+        made: list[Actor] = [self.founder()]
+        blows: list[Blow] = []
+        at = made[0].delay
+        for _ in range(self.dice.randrange(4)):
+            at += self.dice.uniform(0.2, self.seconds / 2)
+            if at < self.seconds:
+                blows.append(Blow(at, self.dice.choice(("kill", "stop and kill")), made[-1].number, 0.3))
+                made.append(self.replacement(made[-1], min(at + 0.4, self.seconds)))
+        return made, blows
+
     def offspring(self, parent: int) -> Offspring:
         dice = self.dice
         return Offspring(
@@ -198,12 +233,12 @@ class _Draw:
         self.last += 1
         return replace(gone, number=self.last, delay=at, nested=0, seed=self.dice.getrandbits(32))
 
-    def blows(self, actors: list[Actor]) -> tuple[list[Blow], list[Actor]]:
+    def blows(self, actors: list[Actor], counts: tuple[int, ...] = (0, 4, 8, 16, 30)) -> tuple[list[Blow], list[Actor]]:
         """Random deaths and stops among these, and who comes instead."""
         dice = self.dice
         blows: list[Blow] = []
         more: list[Actor] = []
-        for _ in range(dice.choice((0, 4, 8, 16, 30))):
+        for _ in range(dice.choice(counts)):
             at = dice.uniform(0.2, self.seconds)
             victim = dice.choice(actors)
             what = dice.choice(("kill", "kill", "stop", "stop", "stop and kill"))
@@ -257,16 +292,34 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
     blows += [*troubled_blows, *drawing.helpers(helping)]
     if all_killed:
         second += tuple(drawing.troubled(groups, storms))
+    max_subscribers = 6 if not groups and dice.random() < 0.2 else 64
+    drawing.dice = random.Random(f"{seed}/{number}/bystanders")
+    silent: tuple[Group, ...] = ()
+    bystanders: list[Actor] = []
+    if drawing.dice.random() < 0.6:
+        if max_subscribers == 64 and drawing.dice.random() < 0.6:
+            silent = (Group(len(groups) + 1, "quiet.**", None, max_deliveries=10, start="latest"),)
+        bystanders = drawing.quiet(silent)
+        more_blows, late = drawing.blows(bystanders, (0, 2, 4, 8))
+        bystanders += late
+        blows += [*more_blows, *drawing.helpers(bystanders)]
+        second += tuple(drawing.quiet(silent)) if all_killed else ()
+    founders: list[Actor] = []
+    drawing.dice = random.Random(f"{seed}/{number}/founders")
+    if max_subscribers == 64 and drawing.dice.random() < 0.4:
+        founders, more_blows = drawing.founders()
+        blows += more_blows
+        second += (drawing.founder(),) if all_killed else ()
     blows.sort(key=lambda blow: blow.at)
     return Round(
         number=number,
         seconds=seconds,
         traffic=traffic,
-        max_subscribers=6 if not groups and dice.random() < 0.2 else 64,
+        max_subscribers=max_subscribers,
         persist=persist,
         small=small,
-        groups=groups,
-        actors=(*actors, *company, *more, *troubled, *troubled_more),
+        groups=(*groups, *silent),
+        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders, *founders),
         blows=tuple(blows),
         second=second,
     )

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription
+from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription, UnavailableError
 from soak.actors import PUBLISH, Part, identity, left
 from soak.ledger import Entry, Kind, Why, entry
 from soak.message import ANSWER_SYSTEM, DEAD_SYSTEM, answer_topic, number_of, wrong, wrong_letter
@@ -27,6 +27,8 @@ def noted(part: Part, who: int, event: Event) -> Entry:
         letter = event.data
         group = limits[letter["group"]]
         problem = wrong_letter(part.plan.traffic, letter) if letter["system"] != DEAD_SYSTEM else "of a letter"
+        if dict(event.headers) != letter.get("headers", {}):
+            problem = f"with the headers {dict(event.headers)}"
         if letter["deliveries"] != group.max_deliveries:
             problem = f"after {letter['deliveries']} deliveries"
         if problem:
@@ -42,7 +44,7 @@ def noted(part: Part, who: int, event: Event) -> Entry:
         )
     if event.system.startswith(ANSWER_SYSTEM):
         return _noted_answer(part, who, event)
-    problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data)
+    problem = wrong(part.plan.traffic, event.system, event.kind, event.path, event.data, event.headers)
     publisher, number = number_of(part.plan.traffic, event.path) or (0, 0)
     if problem:
         part.ledger.fault(f"{who} got sequence {event.sequence} from {event.sender}: {problem}")
@@ -59,8 +61,9 @@ def _noted_answer(part: Part, who: int, event: Event) -> Entry:
 # --- subscribers ---
 
 
-def subscribe(part: Part) -> None:
+def subscribe(part: Part, listening: type[Listening] | None = None) -> None:
     """A subscriber: one subscription after the other, until the bus is shut down."""
+    listening = listening or Listening
     actor = part.actor
     assert isinstance(actor, Subscriber)
     for session in range(SESSIONS):
@@ -69,7 +72,7 @@ def subscribe(part: Part) -> None:
         with left(part, part.open(actor.role)) as bus:
             sub = join(part, bus, actor, actor.number * SESSIONS + session)
             if sub is not None:
-                Listening(part, bus, actor, sub, actor.number * SESSIONS + session).run()
+                listening(part, bus, actor, sub, actor.number * SESSIONS + session).run()
 
 
 def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | None:
@@ -83,7 +86,13 @@ def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | No
     number = start if isinstance(start, int) else 0
     part.ledger.write(entry(Kind.JOINING, who, sent, number, identity(bus)))
     try:
-        sub = bus.subscribe(actor.system, actor.kind, overflow=actor.overflow, start=start)  # type: ignore[arg-type]
+        sub = bus.subscribe(
+            actor.system,
+            actor.kind,
+            overflow=actor.overflow,
+            start=start,  # type: ignore[arg-type]
+            name=str(who),
+        )
     except SubscribersFullError:
         part.ledger.write(entry(Kind.DISTURBED, who, flag=Why.NO_SLOT))
         if part.plan.max_subscribers == 64:
@@ -228,10 +237,12 @@ class Membership:
     def step(self, timeout: float) -> bool:
         """Asks for the next, which acknowledges what was in hand; whether there was any."""
         self._note(Kind.ASKING)
-        if self._actor.style == "many":
-            events = self.sub.receive_many(self._part.dice.randint(1, 20), timeout)
-        else:
-            events = [event for event in [self.sub.receive(timeout)] if event is not None]
+        try:
+            events = self._ask(timeout)
+        except UnavailableError as error:
+            if type(error) is not UnavailableError:
+                raise
+            return True  # a member stands still with the group's lock, for longer than a second: it is asked again
         done = [entry(Kind.ACKED, self._who, sequence) for sequence in self._hand]
         self._hand = [event.sequence for event in events]
         self._count += len(events)
@@ -246,6 +257,11 @@ class Membership:
             self._note(Kind.ACKED)
             self._hand = []
         return bool(events)
+
+    def _ask(self, timeout: float) -> list[Event]:
+        if self._actor.style == "many":
+            return self.sub.receive_many(self._part.dice.randint(1, 20), timeout)
+        return [event for event in [self.sub.receive(timeout)] if event is not None]
 
     def end(self, drained: bool) -> None:
         """It has been closed, which acknowledged what was in hand; nothing was if it was left by an error."""

@@ -162,3 +162,29 @@ class Stormy(Actor):
     every: float = 0.002
     group: int = 0
     reject: float = 0.0
+
+
+@dataclass(frozen=True)
+class Whisperer(Publisher):
+    """Sends to quiet systems, and rings the bell for those who hear them."""
+
+
+@dataclass(frozen=True)
+class Bystander(Subscriber):
+    """Hears quiet systems only, and stands still but for a moment after the bell has rung."""
+
+
+@dataclass(frozen=True)
+class Caretaker(Member):
+    """Makes a quiet group, and is a member of it only for a moment after the bell has rung."""
+
+
+@dataclass(frozen=True)
+class Founder(Subscriber):
+    """Makes a group of the patterns, is its only member, and removes it, again and again.
+
+    Attributes:
+        lasts: how many seconds a group is there at most.
+    """
+
+    lasts: float = 0.5

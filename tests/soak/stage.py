@@ -25,7 +25,7 @@ from soak.forks import LONGEST
 from soak.guests import SHARED_MEMORY, perform
 from soak.ledger import Kind
 from soak.plan import Blow, Round
-from soak.roles import Actor, Finisher, Keeper, Maker, Publisher, Visitor
+from soak.roles import Actor, Finisher, Founder, Keeper, Maker, Publisher, Visitor
 from soak.verdict import Verdict, judge
 
 PRODDED = 0.3  # seconds between two looks after those who stand still at test points
@@ -289,7 +289,7 @@ class Play:
         last = max(one.number for one in (*self.plan.actors, *self.plan.second)) + 1
         finisher = Finisher(last, dies=not self.plan.persist and self.plan.number % 4 == 0)
         self._start(finisher)
-        self._await_end(Publisher, Maker, Visitor)
+        self._await_end(Publisher, Founder, Maker, Visitor)
         self.stage.enter(DRAIN)
         self._await_end(Actor, but=last)
         self.stage.enter(LEAVE)

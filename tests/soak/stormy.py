@@ -17,7 +17,7 @@ from eventbus import (
     Subscription,
     UnavailableError,
 )
-from soak.actors import DRAIN, LIFETIME, PUBLISH, Part, Sending, identity
+from soak.actors import DRAIN, LIFETIME, PUBLISH, Part, Sending, blame, identity
 from soak.ledger import Kind, Why, entry
 from soak.message import DENIED, message
 from soak.receivers import LOOK, noted
@@ -137,8 +137,9 @@ class _Weathering:
         write = self._part.ledger.write
         write(entry(Kind.WILL, publisher, number, number, self._which))
         try:
-            self._bus.request(*one[:4], timeout=self._dice.choice((0, 0.01)))
-        except FullError:
+            self._bus.request(*one[:4], timeout=self._dice.choice((0, 0.01)), headers=one.headers or None)
+        except FullError as error:
+            blame(self._part, publisher, self._which, error)
             write(entry(Kind.NOT_SENT, publisher, number, number, self._which, flag=Why.FULL))
         except SubscribersFullError:
             write(entry(Kind.NOT_SENT, publisher, number, number, self._which, flag=Why.NO_SLOT))

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from soak.attached import judge_attached, spans
+from soak.blamed import judge_blamed
 from soak.books import ANSWER, LETTER, Books, Origin, Send, Subscription
 from soak.grouped import judge_group
 from soak.ledger import Entry
@@ -44,6 +45,7 @@ class World:
         self.subscriptions = [one for one in books.subscriptions if one.bus == bus]
         self.members = [one for one in books.members if one.bus == bus]
         self.groupings = {group: when for (group, its), when in books.groupings.items() if its == bus}
+        self.blames = [one for one in books.blames if one.bus == bus]
         self.end = books.ends.get(bus)  # how many events it had when it was shut down
         self.places: dict[int, Origin] = {}
         self.conflicts: list[str] = []
@@ -89,7 +91,9 @@ def judge(plan: Round, actors: dict[int, Actor], entries: dict[int, list[Entry]]
             problems, figures = judge_group(world, group)
             found += [f"{group.name}: {problem}" for problem in problems]
             verdict.figures.update(figures)
-        verdict.violations += _shorten(found)
+        problems, figures = judge_blamed(world)
+        verdict.figures.update(figures)
+        verdict.violations += _shorten([*found, *problems])
         _count_uncertain(world, verdict.figures)
     return verdict
 
@@ -176,12 +180,20 @@ def _judge_subscription(world: World, sub: Subscription) -> list[str]:
     if redelivered:
         found.append(f"got redeliveries outside of a group: {redelivered[:SHOWN]}")
     lowest = sub.start if sub.start else sub.sent_before + 1 if plan.start == "latest" else 1
+    late = [one for one in sub.got if _was_sent_after(world, sub.removed_at, one.origin)]
+    if late:
+        found.append(f"got sequence {late[0].sequence}, {late[0].origin}, which was sent after its group was removed")
     early = [sequence for sequence in sequences if sequence < lowest]
     if early:
         found.append(f"began at {lowest} and got {early[:SHOWN]}")
     if found or sub.sent_after is None:
         return found
     return found + _judge_missing(world, sub, sub.sent_after, sequences) + _judge_lost(world, sub, sequences)
+
+
+def _was_sent_after(world: World, at: int | None, origin: Origin) -> bool:
+    send = world.sends.get(origin[1:]) if origin[0] not in (LETTER, ANSWER) else None
+    return at is not None and send is not None and send.at > at
 
 
 def _judge_missing(world: World, sub: Subscription, joined: int, sequences: list[int]) -> list[str]:
@@ -232,10 +244,10 @@ def _judge_surely_sent(world: World, sub: Subscription) -> list[str]:
 
 def _judge_lost(world: World, sub: Subscription, sequences: list[int]) -> list[str]:
     """The count of what was lost is exact: for who hears everything it is the number of sequences it has not got."""
-    if sub.lost is None or not sub.drained or world.end is None:
+    if sub.lost and sub.plan.overflow == "block" and sub.plan.start == "latest":
+        return [f"is lossless and counts {sub.lost} as lost"]
+    if sub.lost is None or not sub.drained or world.end is None or sub.plan.overflow + sub.plan.start == "blocklatest":
         return []
-    if sub.plan.overflow == "block" and sub.plan.start == "latest":
-        return [f"is lossless and counts {sub.lost} as lost"] if sub.lost else []
     if (sub.plan.system, sub.plan.kind) != ("**", None) or sub.sent_after is None:
         return []
     first = sequences[0] if sequences else world.end + 1
