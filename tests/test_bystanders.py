@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import eventbus
 from eventbus import Bus, FullError, Policy, Subscription, patterns
+from eventbus.core.attachment import Attachment, Group, Occupant
 from eventbus.errors import InvalidError
 
 CAPACITY = 1 << 16
@@ -111,6 +112,21 @@ def test_who_holds_the_ring_is_told_with_what_it_has(bus: Bus) -> None:
         assert raised.value.details["backlog"] == slow.backlog == bus.stats().subscribers[0].backlog == 3
         assert [event.path for event in slow.receive_many(10, 0)] == ["/0", "/1", "/2"]
         pass_by(bus)
+
+
+def test_nobody_is_named_for_nothing(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where whoever held the ring has taken all by the time that it is looked for, no bystander is named instead."""
+    with bus, bus.subscribe("quiet"), bus.subscribe("jobs") as busy:
+        slowest = Attachment.slowest
+
+        def after_a_moment(handle: Attachment) -> Occupant | Group | None:
+            busy.receive_many(CAPACITY, 0)
+            return slowest(handle)
+
+        monkeypatch.setattr(Attachment, "slowest", after_a_moment)
+        with pytest.raises(FullError, match="was taken since") as raised:
+            pass_by(bus, lambda _: "jobs")
+        assert "name" not in raised.value.details
 
 
 def test_topics_past_the_table(bus: Bus) -> None:

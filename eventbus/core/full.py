@@ -11,9 +11,10 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
     """The error for a send that found no room on the bus ``name`` for so long."""
     slowest = handle.slowest()
     stayed = f"the bus {name!r} stayed full for {seconds} s"
-    if slowest is None:
-        return FullError(f"the bus {name!r} was full for {seconds} s; it has room now, try again", timeout=seconds)
-    backlog = handle.waiting(slowest)
+    backlog = 0 if slowest is None else handle.waiting(slowest)
+    if slowest is None or (backlog == 0 and not (isinstance(slowest, Group) and slowest.claims)):
+        gone = "what filled it was taken since, or what became free is kept for those who waited first"
+        return FullError(f"the bus {name!r} was full for {seconds} s; {gone}: try again", timeout=seconds)
     if isinstance(slowest, Occupant):
         return FullError(
             f"{stayed}: subscriber {slowest.name!r} of process {slowest.pid} has {backlog} events to receive; "
