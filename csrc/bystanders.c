@@ -4,27 +4,33 @@
 
 #include <stdlib.h>
 
-/* Records past the topic table are looked at one by one. */
-static bool may_hear_any(const eb_bus *bus, eb_hearing *hearing, uint64_t cursor)
+#define LOOK_UPS 2048 /* of a topic in patterns, in one pass: a millisecond, for which others wait for the lock */
+
+/* Records past the topic table are looked at one by one. Where `left` are not enough to tell, it is 0 then. */
+static bool may_hear_any(const eb_bus *bus, eb_hearing *hearing, uint64_t cursor, uint32_t *left)
 {
     eb_ring_header *header = bus->ring.header;
     if (eb_sent_since(cursor, &header->inline_count, &header->inline_last)) return true;
     for (uint32_t topic = 0; topic < eb_ring_topics(&bus->ring); topic++) {
         const eb_topic_entry *entry = &header->topics[topic];
-        if (eb_sent_since(cursor, &entry->count, &entry->last) && eb_hears_topic(bus, hearing, topic)) return true;
+        if (!eb_sent_since(cursor, &entry->count, &entry->last)) continue;
+        bool known = (hearing->known[topic / 64] >> (topic % 64)) & 1;
+        if (!known && --*left == 0) return true;
+        if (eb_hears_topic(bus, hearing, topic)) return true;
     }
     return false;
 }
 
 /* Where the first record that is heard begins, from `cursor` on. Who has one before it is known by a single look; who has
  * none, by the topics. */
-static uint64_t next_heard(const eb_bus *bus, eb_hearing *hearing, uint64_t cursor, uint64_t start, uint64_t committed)
+static uint64_t next_heard(eb_bus *bus, eb_hearing *hearing, uint64_t cursor, uint64_t start, uint64_t committed)
 {
     for (uint64_t position = cursor; position != committed;) {
         eb_record record;
         if (eb_ring_read(&bus->ring, position, committed, &record) != EB_OK) return cursor;
         if (record.sequence >= start && eb_hears_record(bus, hearing, &record, position)) return position;
-        if (position == cursor && !may_hear_any(bus, hearing, cursor)) return committed;
+        if (position == cursor && !may_hear_any(bus, hearing, cursor, &bus->look_ups)) return committed;
+        if (bus->look_ups == 0) return cursor;
         position += record.bytes;
     }
     return committed;
@@ -65,10 +71,12 @@ static void move_slot(eb_bus *bus, uint32_t slot, uint64_t committed, uint64_t n
     EB_TEST_POINT(bystander_moved);
 }
 
-void eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need)
+/* False when there is more to do than the others should wait for: what was found out by then is kept for the next time. */
+bool eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need)
 {
     if (!bus->hearings) bus->hearings = calloc(bus->roster.max_subscribers, sizeof *bus->hearings);
-    if (!bus->hearings) return;
-    for (uint32_t slot = 0; slot < eb_roster_used(&bus->roster); slot++)
+    bus->look_ups = LOOK_UPS;
+    for (uint32_t slot = 0; bus->hearings && slot < eb_roster_used(&bus->roster) && bus->look_ups > 0; slot++)
         if (eb_slot_holds_gate(&bus->roster, slot)) move_slot(bus, slot, committed, need);
+    return bus->look_ups > 0;
 }

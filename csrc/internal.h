@@ -85,7 +85,8 @@ struct eb_bus {
     eb_kept kept;
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
     eb_subscription *subscriptions;
-    eb_hearing *hearings; /* of every slot, NULL before the first; for whoever has the publish lock */
+    eb_hearing *hearings; /* of every slot, NULL before the first; for whoever has the publish lock, like the next */
+    uint32_t look_ups;    /* left in this pass over the bystanders */
     eb_file ring_file;    /* while it is being opened */
     int64_t byte;         /* of its attachment; 0 for none */
     struct {              /* of the child that is about to be forked */
@@ -271,7 +272,7 @@ bool eb_queue_leave(eb_bus *bus);
 uint64_t eb_share(const eb_bus *bus);
 
 /* bystanders.c */
-void eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);
+bool eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);
 
 /* group.c */
 bool eb_group_is_open(const eb_group *group);

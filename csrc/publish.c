@@ -120,13 +120,13 @@ static int claim(eb_bus *bus, uint64_t need, uint64_t share)
     uint64_t committed = atomic_load(&header->committed), before = eb_queue_before(bus, share);
     if (!fits(bus, atomic_load_explicit(&header->gate, memory_order_relaxed), before + need, share)) {
         int slowest;
-        eb_move_bystanders(bus, committed, before + need);
+        bool whole = eb_move_bystanders(bus, committed, before + need);
         uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
         if (gate != atomic_load_explicit(&header->gate, memory_order_relaxed))
             atomic_store_explicit(&header->gate_moved, (uint64_t)eb_now(), memory_order_relaxed);
         atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
         EB_TEST_POINT(publish_gated);
-        if (!fits(bus, gate, before + need, share)) return EB_FULL;
+        if (!fits(bus, gate, before + need, share)) return whole ? EB_FULL : EB_INTERRUPTED;
     }
     return eb_ring_room(&bus->ring, committed, need);
 }
@@ -194,9 +194,9 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;
     status = publish_locked(bus, what, time, share);
-    bool waits = status == EB_FULL && !eb_over(deadline);
-    if (waits) eb_queue_up(bus, what->bytes + 8);
-    bool gave_up = !waits && eb_queue_leave(bus) && status != EB_OK;
+    bool waits = status == EB_INTERRUPTED || (status == EB_FULL && !eb_over(deadline)), gave_up = false;
+    if (status == EB_FULL && waits) eb_queue_up(bus, what->bytes + 8);
+    if (!waits) gave_up = eb_queue_leave(bus) && status != EB_OK;
     eb_bus_unlock_publish(bus);
     if (gave_up) eb_event_post(&bus->roster.header->space); /* what was kept for it is the others' now */
     if (status != EB_OK) return status;

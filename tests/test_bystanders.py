@@ -145,6 +145,17 @@ def test_topics_past_the_table(bus: Bus) -> None:
         pass_by(bus, lambda number: f"still.more{number}")
 
 
+def test_more_topics_and_bystanders_than_one_look_is_for(name: str) -> None:
+    """Publishers find out by and by who hears what, and refuse no send meanwhile."""
+    with eventbus.open(name, capacity=1 << 18, max_subscribers=128, send_timeout=0) as bus:
+        quiet = [bus.subscribe(f"quiet{number}.*") for number in range(100)]
+        for _ in range(3):
+            pass_by(bus, lambda number: f"topic{number}.a", rings=14)
+        bus.send("quiet50.x", "k", "/1")
+        assert [sub.backlog for sub in quiet] == [0] * 50 + [1] + [0] * 49
+        assert bus.stats().untabled == 0
+
+
 def test_requests_are_heard_under_their_own_kind(bus: Bus) -> None:
     """A request holds the ring for whoever hears its kind, though it travels under another."""
     with bus, bus.subscribe("rpc", "ask.now") as server, bus.subscribe("rpc", "ask.later") as other:
