@@ -73,11 +73,14 @@ int64_t eb_waiting(const eb_bus *bus, uint32_t slot)
         eb_ring_oldest(ring, &position, &sequence);
     }
     if (start == 0 && !eb_ring_lapped(ring, position) && hears_all(bus, &hearing, position)) {
-        sequence = eb_ring_sequence_at(ring, position);
-        if (!eb_ring_lapped(ring, position)) return (int64_t)(eb_ring_sequence_at(ring, committed) - sequence);
+        uint64_t passed = eb_ring_sequence_at(ring, committed) - eb_ring_sequence_at(ring, position);
+        bool whole = passed <= ring->capacity / EB_HEADER_BYTES;
+        if (whole && !eb_ring_lapped(ring, position)) return (int64_t)passed; /* [lap] */
     }
     while ((int64_t)(committed - position) > 0) {
         eb_record record;
+        if (committed - position > ring->capacity && !eb_ring_lapped(ring, position))
+            return eb_damaged("the committed position is impossible");
         int status = eb_ring_read(ring, position, committed, &record);
         bool heard = status == EB_OK && record.sequence >= start && eb_hears_record(bus, &hearing, &record, position);
         if (eb_ring_lapped(ring, position)) { /* [lap]: begin again where the ring begins now */
