@@ -60,7 +60,7 @@ def opened(event: Event, answer: Answer) -> Event:
     if not event.kind.endswith(MARK):
         return event
     identity, _, path = event.path.partition(" ") if isinstance(event.path, str) else ("", "", "")
-    if not path:
+    if not identity or not path:
         raise SegmentError(f"a request has the path {event.path!r}, which is none that was sent")
     request = Request._make(event._replace(kind=event.kind.removesuffix(MARK), path=path))
     request._identity, request._answer = identity, answer
