@@ -263,6 +263,9 @@ def test_a_storm_in_many_threads(bus: Bus, interrupted: Callable[[Callable[[], o
     assert bus.stats().subscribers == ()
 
 
+SOON = 5e-3  # seconds, which are more than a handler takes
+
+
 class Halt(BaseException):
     """What the handler raises at the start of a pool: ``logging`` takes no notice of an ``Exception``."""
 
@@ -271,13 +274,18 @@ def start_and_be_interrupted(line: Line, name: str) -> int:
     """Starts a pool again and again, which a handler that is none of the pool's interrupts; how often it did."""
     generator, hits = random.Random(3), 0
 
-    def raise_halt(*_: object) -> None:
-        raise Halt
-
     def try_again(unraisable: sys.UnraisableHookArgs) -> None:
         """No exception leaves a hook of forks or of the collector, a callback of a weak reference, a destructor."""
         if unraisable.exc_type is Halt:
-            signal.setitimer(signal.ITIMER_REAL, 1e-4)
+            signal.setitimer(signal.ITIMER_REAL, SOON)
+
+    def raise_halt(_: int, frame: FrameType | None) -> None:
+        """Nor does one leave the hook above."""
+        while frame is not None and frame.f_code is not try_again.__code__:
+            frame = frame.f_back
+        if frame is None:
+            raise Halt
+        signal.setitimer(signal.ITIMER_REAL, SOON)
 
     sys.unraisablehook = try_again
     signal.signal(signal.SIGALRM, raise_halt)
