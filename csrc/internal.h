@@ -159,6 +159,7 @@ struct eb_subscription {
     uint64_t token;
     uint64_t delivered; /* past the last record looked at in the claim */
     uint64_t handed;    /* past the last record handed out of it */
+    int64_t made_room;  /* when it last told publishers how far it is */
     int64_t refused;    /* since when it has not got the group's lock; 0: it had it last time */
     int claim;          /* number of the claim that it holds, or -1 */
     uint8_t decided_verdict;

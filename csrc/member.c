@@ -3,6 +3,7 @@
 
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
 #define LOCK_TRIES 100
+#define ROOM_NS 200000ll /* how often a member tells publishers, in the middle of a claim, how far it is */
 #define LOCK_SLICE_NS (5 * EB_MILLISECOND)
 #define LOCK_LONG_NS (1000 * EB_MILLISECOND)
 #define LOCK_GRACE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for microseconds */
@@ -140,10 +141,14 @@ static void move_gate(eb_subscription *sub)
     eb_freed(sub, gate == atomic_load(&sub->bus->ring.header->committed));
 }
 
-/* What is acknowledged frees room at once where publishers wait for it; else they find it when they need it. */
+/* What is acknowledged frees room at once where publishers wait for it, but for what comes within a moment: else they find it
+ * when they look. */
 static void make_room(eb_subscription *sub)
 {
     if (atomic_load(&sub->bus->roster.header->space.waiters) == 0) return; /* [space] */
+    int64_t now = eb_now();
+    if (now - sub->made_room < ROOM_NS) return;
+    sub->made_room = now;
     move_gate(sub);
     EB_TEST_POINT(room_made);
 }
