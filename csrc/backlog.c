@@ -46,10 +46,8 @@ static bool hears_all(const eb_bus *bus, eb_hearing *hearing, uint64_t position)
 {
     eb_ring_header *header = bus->ring.header;
     if (eb_sent_since(position, &header->inline_count, &header->inline_last)) return false;
-    for (uint32_t topic = 0; topic < eb_ring_topics(&bus->ring); topic++) {
-        const eb_topic_entry *entry = &header->topics[topic];
-        if (eb_sent_since(position, &entry->count, &entry->last) && !eb_hears_topic(bus, hearing, topic)) return false;
-    }
+    for (uint32_t topic = 0; (topic = eb_ring_sent_to(&bus->ring, position, topic)) < EB_TOPICS; topic++)
+        if (!eb_hears_topic(bus, hearing, topic)) return false;
     return true;
 }
 
@@ -60,12 +58,8 @@ int64_t eb_waiting(const eb_bus *bus, uint32_t slot)
     bool alone;
     const eb_group *group = eb_slot_group(&bus->roster, slot, &alone);
     const eb_u64 *at = group ? &group->cursor : &bus->roster.header->slots[slot].position;
-    uint64_t position, committed;
+    uint64_t committed, position = eb_cursor_read(at, &ring->header->committed, &committed);
     uint64_t start = group ? atomic_load(&group->start) : 0, sequence;
-    do { /* as eb_group_check looks */
-        position = atomic_load(at);
-        committed = atomic_load(&ring->header->committed);
-    } while (atomic_load(at) != position);
     int64_t count = 0;
     if (!eb_hearing_of(&bus->roster, slot, &hearing)) return 0;
     if (committed - position > ring->capacity || position % 8 != 0) {

@@ -11,9 +11,7 @@ static bool may_hear_any(const eb_bus *bus, eb_hearing *hearing, uint64_t cursor
 {
     eb_ring_header *header = bus->ring.header;
     if (eb_sent_since(cursor, &header->inline_count, &header->inline_last)) return true;
-    for (uint32_t topic = 0; topic < eb_ring_topics(&bus->ring); topic++) {
-        const eb_topic_entry *entry = &header->topics[topic];
-        if (!eb_sent_since(cursor, &entry->count, &entry->last)) continue;
+    for (uint32_t topic = 0; (topic = eb_ring_sent_to(&bus->ring, cursor, topic)) < EB_TOPICS; topic++) {
         bool known = (hearing->known[topic / 64] >> (topic % 64)) & 1;
         if (!known && --*left == 0) return true;
         if (eb_hears_topic(bus, hearing, topic)) return true;

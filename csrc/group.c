@@ -91,16 +91,22 @@ void eb_cursor_raise(eb_u64 *cursor, uint64_t to)
         from = atomic_load(cursor);
 }
 
+/* The cursor, and what was committed by then: publishers move it, and what is committed may be rings ahead of an older one. */
+uint64_t eb_cursor_read(const eb_u64 *cursor, const eb_u64 *committed_now, uint64_t *committed)
+{
+    uint64_t at;
+    do {
+        at = atomic_load(cursor);
+        *committed = atomic_load(committed_now);
+    } while (atomic_load(cursor) != at);
+    return at;
+}
+
 /* Whether all positions lie in the ring and in order: `committed - x` is how far back x is. Read after the cursor, it is
  * never behind it. */
 int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity)
 {
-    uint64_t at, committed;
-    do { /* publishers move the cursor: of an older one, what is committed may be rings ahead */
-        at = atomic_load(&group->cursor);
-        committed = atomic_load(committed_now);
-    } while (atomic_load(&group->cursor) != at);
-    uint64_t cursor = committed - at;
+    uint64_t committed, at = eb_cursor_read(&group->cursor, committed_now, &committed), cursor = committed - at;
     if (cursor > capacity || cursor % 8 != 0) return eb_damaged("the cursor of a group is impossible");
     for (uint32_t i = 0; i < eb_claims_used(group); i++) {
         const eb_claim *claim = &group->claims[i];

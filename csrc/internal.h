@@ -203,6 +203,7 @@ void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence)
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length);
 uint32_t eb_ring_topics(const eb_ring *ring);
 bool eb_sent_since(uint64_t position, const eb_u64 *count, const eb_u64 *last);
+uint32_t eb_ring_sent_to(const eb_ring *ring, uint64_t position, uint32_t from);
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length);
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length);
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths);
@@ -287,6 +288,7 @@ void eb_group_unlock(eb_group *group);
 int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity);
 bool eb_cursor_move(eb_u64 *cursor, uint64_t from, uint64_t to);
 void eb_cursor_raise(eb_u64 *cursor, uint64_t to);
+uint64_t eb_cursor_read(const eb_u64 *cursor, const eb_u64 *committed_now, uint64_t *committed);
 uint64_t eb_group_gate(const eb_group *group);
 uint32_t eb_claims_used(const eb_group *group);
 int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now);

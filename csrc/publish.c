@@ -217,9 +217,8 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
     uint32_t epoch = eb_event_prepare(space);
     uint64_t committed = atomic_load(&bus->ring.header->committed);
     bool room = fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need, share);
-    bool others =
-        atomic_load(&bus->ring.header->queued) > 1; /* whose turn comes first; then the room is not for us yet */
-    if (room && !others) return;                    /* [space] */
+    bool others = atomic_load(&bus->ring.header->queued) > 1; /* whose turn comes first: the room is not for us yet */
+    if (room && !others) return;                              /* [space] */
     wake(bus, lags, NULL, 0);
     if (slowest >= 0) eb_semaphore_post(&bus->roster.header->slots[slowest].semaphore);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;

@@ -286,6 +286,16 @@ static const char *topic_text(const eb_ring *ring, uint32_t topic, size_t *syste
     return offset <= EB_HEAP_BYTES - *system_length - *kind_length ? ring->header->heap + offset : NULL;
 }
 
+/* The first topic from number `from` on that was sent to at or after `position`; EB_TOPICS for none. */
+uint32_t eb_ring_sent_to(const eb_ring *ring, uint64_t position, uint32_t from)
+{
+    uint32_t topics = eb_ring_topics(ring);
+    const eb_topic_entry *entries = ring->header->topics;
+    while (from < topics && !eb_sent_since(position, &entries[from].count, &entries[from].last))
+        from++;
+    return from < topics ? from : EB_TOPICS;
+}
+
 /* The number of the topic, or EB_NOTHING. Entries before `from` are known not to be it. */
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length)
 {
