@@ -35,9 +35,10 @@ asan: $(ASAN)/.ready
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest -m "not release" --ignore tests/test_models.py
 
-tsan: $(TSAN)/stress $(TSAN)/stress_groups
+tsan: $(TSAN)/stress $(TSAN)/stress_groups $(TSAN)/stress_hands
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_groups
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_hands
 
 # Each fuzz target for so many minutes; what they keep is replayed by `make test`. Needs clang for the targets in C.
 fuzz: $(VENV)/.fuzz
@@ -76,8 +77,8 @@ kill-matrix: $(TESTING)/.ready
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
 
-# Random topologies, deaths, stops, clocks, forks, storms of signals for so many minutes; a ledger outside of the bus judges each round. SEED
-# replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.
+# Random topologies, deaths, stops, clocks, forks, storms of signals, long jobs for so many minutes; a ledger outside of
+# the bus judges each round. SEED replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.
 soak: $(VENV)/.ready $(if $(POINTS),$(TESTING)/.ready)
 	$(if $(POINTS),EVENTBUS_BUILD=$(TESTING)) PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))

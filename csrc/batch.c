@@ -22,7 +22,7 @@ void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;
     batch->buffer[0] = '[';
-    batch->head = (eb_batch_head){.json_length = 1, .deliveries = 1, .number = batch->head.number};
+    batch->head = (eb_batch_head){.json_length = 1, .number = batch->head.number};
     sub->beside_used = 0;
 }
 

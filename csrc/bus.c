@@ -1,6 +1,6 @@
 /* A bus as all flows need it: its memory, whole again after a crash; whether it is ours; its names; its two locks. */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "claims.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,15 +73,15 @@ static int repair_alone(eb_bus *bus)
     for (uint32_t i = 0; i < EB_GROUPS && status == EB_OK; i++) {
         eb_group *group = &bus->roster.header->groups[i];
         if (!eb_group_is_open(group)) continue;
-        eb_group_revive(group);
+        status = eb_group_revive(&bus->roster, group, &bus->ring);
         EB_TEST_POINT(alone_group);
-        status = eb_group_check(group, &header->committed, bus->ring.capacity);
     }
     if (status != EB_OK) return status;
     atomic_store(&header->publish_lock, 0);
     atomic_store(&header->unlocked.waiters, 0);
     EB_TEST_POINT(alone_locked);
     eb_roster_clear(&bus->roster);
+    eb_claims_drop_all(&bus->roster);
     atomic_store(&header->gate, atomic_load(&header->oldest));
     EB_TEST_POINT(alone_gated);
     atomic_store(&header->closed, 0);
@@ -124,6 +124,7 @@ void eb_bus_release(eb_bus *bus)
     eb_bus_unmap(bus);
     pthread_mutex_destroy(&bus->roster_mutex);
     free(bus->hearings);
+    free(bus->parked);
     free(bus);
 }
 
@@ -201,6 +202,7 @@ void eb_bus_let_go_of(eb_subscription *sub)
     if (atomic_fetch_sub(&sub->holders, 1) != 1) return;
     eb_bus_release(sub->bus);
     pthread_mutex_destroy(&sub->turn);
+    pthread_mutex_destroy(&sub->at_hand);
     free(sub->batch.buffer);
     free(sub->names);
     free(sub);
@@ -350,11 +352,12 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
     return EB_OK;
 }
 
-/* Frees the slots of the dead; the number of them. */
+/* Frees the slots of the dead, and the claims of groups that are no more; the number of slots. */
 int eb_bus_reap(eb_bus *bus)
 {
     if (eb_bus_lock_roster(bus, eb_now() + REAP_WAIT_NS) != EB_OK) return 0;
     int reaped = eb_roster_reap(&bus->roster);
+    eb_claims_drop_all(&bus->roster);
     eb_bus_unlock_roster(bus);
     if (reaped > 0) eb_event_post(&bus->roster.header->changed);
     return reaped;

@@ -1,6 +1,6 @@
 /* Moves on the cursors of who hears nothing of what passes, and the gates of groups: whoever stands still holds publishers
  * up with what it hears and has not taken, with nothing else. Under the publish lock, so what is looked at stays. */
-#include "internal.h"
+#include "claims.h"
 
 #include <stdlib.h>
 
@@ -48,7 +48,7 @@ static void move_group(eb_bus *bus, eb_group *group, eb_hearing *hearing, uint64
     if (is_in_the_way(bus, cursor, committed, need))
         eb_cursor_move(&group->cursor, cursor, next_heard(bus, hearing, cursor, start, committed));
     EB_TEST_POINT(bystander_group);
-    uint64_t gate = eb_group_gate(group);
+    uint64_t gate = eb_group_gate(&bus->roster, group);
     if (committed - gate <= bus->ring.capacity && gate % 8 == 0)
         eb_cursor_raise(&bus->roster.header->slots[hearing->slot].cursor, gate);
     EB_TEST_POINT(bystander_gate);

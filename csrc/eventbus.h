@@ -58,9 +58,11 @@ enum {
     EB_SUBSCRIBERS_LIMIT = 1024,
     /* bytes of the patterns of a subscription or a group, joined by | */
     EB_PATTERN_LIMIT = 1023,
-    EB_SLOT_BYTE = 1024,   /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
-    EB_GROUPS = 32,        /* groups of one bus */
-    EB_CLAIMS = 256,       /* what the members of a group hold and gave back, together */
+    EB_SLOT_BYTE = 1024, /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
+    EB_GROUPS = 32,      /* groups of one bus */
+    EB_PAGE_CLAIMS = 64,
+    EB_PAGES = 256,
+    EB_CLAIMS = 16384,     /* events that the members of all groups have in hand or gave back, together */
     EB_OWN_TOPICS = 65536, /* names past the topic table that one subscription numbers for itself, from EB_TOPICS on */
     EB_INLINE = 0xFFFFFF   /* a topic number: the record carries its names */
 };
@@ -131,11 +133,12 @@ typedef struct {
     uint64_t last_sequence;
     uint32_t json_count;
     uint32_t beside_count;
-    uint32_t deliveries; /* of the first event; of those after it, 1 */
-    uint32_t number;     /* one more with every batch, so that one which was read and not taken is seen */
-    uint32_t handed;     /* events that the reader has handed out, and */
-    uint32_t done;       /* of them those that are done with: the reader counts both, a batch begins with 0 */
-    int32_t status;      /* what eb_receive returned with it: the number of events, or EB_EXHAUSTED for a single one */
+    uint32_t number;  /* one more with every batch, so that one which was read and not taken is seen */
+    uint32_t handed;  /* events that the reader has handed out, and */
+    uint32_t done;    /* of them those that are done with: the reader counts both, a batch begins with 0 */
+    uint32_t counted; /* whether some were delivered before */
+    uint32_t counts;  /* whether the reader is to store in handed_out */
+    int32_t status;   /* what eb_receive returned with it: the number of events, or EB_EXHAUSTED for a single one */
 } eb_batch_head;
 
 /* A batch as one subscription receives it, rewritten by each eb_receive. The JSON text of `json_count` events is one
@@ -154,6 +157,9 @@ typedef struct {
     uint64_t time[256];
     uint32_t sender[256];
     uint32_t topic[256];
+    uint32_t deliveries[256]; /* counted where head.counted, else 1 */
+    uint32_t *handed_out
+        [256]; /* where a member's reader stores deliveries - 1 | 1 << 31 as it hands the event out, or NULL */
     uint64_t text_end[256];
     eb_beside beside[256];
 } eb_batch;
@@ -167,7 +173,9 @@ typedef struct {
     int gated;         /* whether it holds publishers back */
     int local;         /* whether it does not hear what has an origin; of a group, all members or none */
     const char *group; /* the name of the group to be a member of; NULL for none */
-    int exclusive;     /* whether it is to be the only member */
+    int manual;        /* whether the member finishes each event by itself */
+    int one_by_one; /* whether its reader tells of each event that it hands out: else all of a batch is, as it is read */
+    int exclusive;  /* whether it is to be the only member */
 } eb_terms;
 
 typedef struct {
@@ -188,13 +196,15 @@ typedef struct {
     char kind[1024];
 } eb_group_info;
 
-/* What a member holds: `held_ns` since it was handed out. */
+/* One event that a member has in hand, or that was given back. */
 typedef struct {
-    uint32_t slot;
-    uint32_t events;
-    uint64_t sequence; /* of the first one */
+    uint32_t slot;   /* of the member; UINT32_MAX of one that was given back */
+    uint32_t parked; /* whether it has left the ring */
+    uint64_t bytes;  /* of its record */
+    uint64_t sequence;
     uint64_t deliveries;
-    uint64_t held_ns;
+    uint64_t held_ns; /* since it was taken */
+    uint64_t due_ns;  /* until it may be delivered again */
 } eb_claim_info;
 
 typedef struct {
@@ -290,15 +300,19 @@ int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline);
 
 /* Groups, by number. */
 int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline);
-int eb_group_remove(eb_bus *bus, const char *name, int64_t deadline);                     /* or EB_NOTHING */
-int eb_group_find(const eb_bus *bus, const char *name);                                   /* or EB_NOTHING */
-int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out);                 /* 1 when there is one */
-int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out); /* 1 when somebody holds it */
-int eb_ack(eb_subscription *sub);                    /* the first event in hand, else EB_NOTHING */
-int eb_bury(eb_subscription *sub);                   /* the same, and counts it as a dead letter */
-int eb_group_gone(const eb_subscription *sub);       /* whether the group whose member it is was removed */
-int eb_group_keeper(const eb_subscription *sub);     /* the pid of whoever has its group's lock, or 0 */
-int eb_return(eb_subscription *sub, int handed_out); /* all that it holds; handed_out: the first one was */
+int eb_group_remove(eb_bus *bus, const char *name, int64_t deadline);     /* or EB_NOTHING */
+int eb_group_find(const eb_bus *bus, const char *name);                   /* or EB_NOTHING */
+int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out); /* 1 when there is one */
+int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t from,
+                  eb_claim_info *out); /* the number of the first claim from `from` on, or EB_NOTHING */
+int eb_ack(eb_subscription *sub);      /* the first event in hand, else EB_NOTHING */
+/* The event of that sequence, if it is in hand, else EB_NOTHING; beside one who receives. */
+int eb_ack_event(eb_subscription *sub, uint64_t sequence);
+int eb_bury(eb_subscription *sub, uint64_t sequence); /* the same, and counts it as a dead letter */
+int eb_reject_event(eb_subscription *sub, uint64_t sequence, int64_t delay_ns); /* not delivered again before that */
+int eb_group_gone(const eb_subscription *sub);         /* whether the group whose member it is was removed */
+int eb_group_keeper(const eb_subscription *sub);       /* the pid of whoever has its group's lock, or 0 */
+int eb_return(eb_subscription *sub, int64_t delay_ns); /* all that it has in hand; what was handed out, for later */
 
 /* Made first, so that somebody owns it, then joined: the cursor is fixed when eb_subscribe returns EB_OK. */
 eb_subscription *eb_subscription_new(eb_bus *bus);

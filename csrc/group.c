@@ -1,5 +1,4 @@
-/* The shared state of a group: its lock word, its claims, who sleeps. What is written here is written under the group's
- * lock, but for a claim's own fields, which its living holder writes. */
+/* The shared state of a group: its lock word, its cursor, who sleeps. */
 #include "internal.h"
 
 bool eb_group_is_open(const eb_group *group)
@@ -46,34 +45,11 @@ bool eb_group_try_lock(eb_group *group, uint64_t token)
     return mine;
 }
 
-/* From an owner that is dead. The one thing it may have left undone is the cursor, which comes after the claim. */
-bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token)
-{
-    if (!atomic_compare_exchange_strong(&group->lock, &from, token)) return false; /* [group] */
-    EB_TEST_POINT(group_taken_over);
-    for (uint32_t i = 0; i < eb_claims_used(group); i++) {
-        const eb_claim *claim = &group->claims[i];
-        uint64_t end = atomic_load(&claim->end);
-        if (atomic_load(&claim->holder) != 0) eb_cursor_raise(&group->cursor, end);
-    }
-    EB_TEST_POINT(group_mended);
-    return true;
-}
-
 void eb_group_unlock(eb_group *group)
 {
     atomic_store(&group->lock, 0); /* [group] */
     EB_TEST_POINT(group_unlocked);
     eb_event_post(&group->unlocked);
-}
-
-/* --- claims --- */
-
-/* How many have ever been made: the rest need no look. */
-uint32_t eb_claims_used(const eb_group *group)
-{
-    uint32_t used = atomic_load(&group->used_claims);
-    return used < EB_CLAIMS ? used : EB_CLAIMS;
 }
 
 /* --- cursors: whoever has the lock moves the group's, and so do publishers over what the group does not hear --- */
@@ -102,141 +78,11 @@ uint64_t eb_cursor_read(const eb_u64 *cursor, const eb_u64 *committed_now, uint6
     return at;
 }
 
-/* Whether all positions lie in the ring and in order: `committed - x` is how far back x is. Read after the cursor, it is
- * never behind it. */
+/* Whether the cursor lies in the ring: `committed - x` is how far back x is. Read after the cursor, it is never behind it. */
 int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity)
 {
     uint64_t committed, at = eb_cursor_read(&group->cursor, committed_now, &committed), cursor = committed - at;
-    if (cursor > capacity || cursor % 8 != 0) return eb_damaged("the cursor of a group is impossible");
-    for (uint32_t i = 0; i < eb_claims_used(group); i++) {
-        const eb_claim *claim = &group->claims[i];
-        if (atomic_load(&claim->holder) == 0) continue;
-        uint64_t start = committed - atomic_load(&claim->start), end = committed - atomic_load(&claim->end);
-        bool odd = start % 8 != 0 || end % 8 != 0; /* records, and so `committed`, begin at eights */
-        if (odd || start > capacity || end > start || end < cursor)
-            return eb_damaged("a claim of a group is impossible");
-    }
-    return EB_OK;
-}
-
-/* Nothing before it is needed by the group any more. The cursor is read before the claims: those made meanwhile are past it,
- * and a claim's start before its holder, so that of one that is made anew it may be an older one. [gate] */
-uint64_t eb_group_gate(const eb_group *group)
-{
-    uint64_t gate = atomic_load(&group->cursor);
-    for (uint32_t i = 0; i < eb_claims_used(group); i++) {
-        const eb_claim *claim = &group->claims[i];
-        uint64_t start = atomic_load(&claim->start);
-        if (atomic_load(&claim->holder) != 0 && (int64_t)(start - gate) < 0) gate = start;
-    }
-    return gate;
-}
-
-/* Its number, or EB_NO_SLOT. Then the cursor moves to `end`. */
-int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now)
-{
-    for (int i = 0; i < EB_CLAIMS; i++) {
-        eb_claim *claim = &group->claims[i];
-        if (atomic_load(&claim->holder) != 0) continue;
-        atomic_store(&claim->start, start);
-        atomic_store(&claim->end, end);
-        atomic_store(&claim->deliveries, 1);
-        atomic_store(&claim->since, now);
-        EB_TEST_POINT(claim_written);
-        if ((uint32_t)i >= eb_claims_used(group)) atomic_store(&group->used_claims, (uint32_t)i + 1);
-        EB_TEST_POINT(claim_used);
-        atomic_store(&claim->holder, token);
-        EB_TEST_POINT(claim_held);
-        eb_cursor_raise(&group->cursor, end);
-        EB_TEST_POINT(claim_cursor);
-        return i;
-    }
-    return EB_NO_SLOT;
-}
-
-/* The oldest claim that was given back, or EB_NOTHING. */
-int eb_claim_returned(const eb_group *group, uint64_t committed)
-{
-    int found = EB_NOTHING;
-    uint64_t longest = 0;
-    for (uint32_t i = 0; i < eb_claims_used(group); i++) {
-        if (atomic_load(&group->claims[i].holder) != EB_RETURNED) continue;
-        uint64_t lag = committed - atomic_load(&group->claims[i].start);
-        if (found >= 0 && lag <= longest) continue;
-        longest = lag;
-        found = (int)i;
-    }
-    return found;
-}
-
-void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now)
-{
-    eb_claim *taken = &group->claims[claim];
-    uint64_t deliveries = atomic_load(&taken->deliveries);
-    atomic_store(&taken->since, now);
-    atomic_store(&taken->holder, token);
-    EB_TEST_POINT(claim_adopted);
-    atomic_store(&taken->deliveries, deliveries + 1);
-    EB_TEST_POINT(claim_deliveries);
-    if (deliveries > 0) atomic_store(&group->redelivered, atomic_load(&group->redelivered) + 1);
-    EB_TEST_POINT(claim_counted);
-}
-
-/* Of its first event, at most one more than allowed: a burial that a death cut short was no delivery. */
-uint64_t eb_claim_deliveries(const eb_group *group, const eb_claim *claim)
-{
-    uint64_t counted = atomic_load(&claim->deliveries), most = (uint64_t)atomic_load(&group->max_deliveries) + 1;
-    return counted < most ? counted : most;
-}
-
-/* Everything before `start`; the event there counts as handed out. */
-void eb_claim_acknowledge(eb_claim *claim, uint64_t start)
-{
-    if (atomic_load(&claim->start) == start) return;
-    atomic_store(&claim->deliveries, 1);
-    EB_TEST_POINT(claim_reset);
-    atomic_store(&claim->start, start);
-    EB_TEST_POINT(claim_acknowledged);
-}
-
-void eb_claim_finish(eb_claim *claim)
-{
-    atomic_store(&claim->holder, 0);
-    EB_TEST_POINT(claim_finished);
-}
-
-/* To be claimed first by whoever asks next. If its first event was not handed out, that was no delivery. */
-void eb_claim_return(eb_claim *claim, bool handed_out)
-{
-    uint64_t deliveries = atomic_load(&claim->deliveries);
-    if (!handed_out && deliveries > 0) atomic_store(&claim->deliveries, deliveries - 1);
-    EB_TEST_POINT(claim_discounted);
-    atomic_store(&claim->holder, EB_RETURNED);
-    EB_TEST_POINT(claim_returned);
-}
-
-/* Whether anybody holds one, or gave one back. */
-bool eb_claims_held(const eb_group *group)
-{
-    for (uint32_t i = 0; i < eb_claims_used(group); i++)
-        if (atomic_load(&group->claims[i].holder) != 0) return true;
-    return false;
-}
-
-/* While nobody is attached: nobody sleeps or has the lock, and what anybody held is to be claimed first. */
-void eb_group_revive(eb_group *group)
-{
-    eb_group_take_over(group, atomic_load(&group->lock), 1);
-    for (uint32_t i = 0; i < eb_claims_used(group); i++)
-        if (atomic_load(&group->claims[i].holder) != 0) atomic_store(&group->claims[i].holder, EB_RETURNED);
-    EB_TEST_POINT(alone_returned);
-    for (uint32_t i = 0; i < EB_WAITER_WORDS; i++)
-        atomic_store(&group->asleep[i], 0);
-    atomic_store(&group->checked_at, 0);
-    atomic_store(&group->watched, 0);
-    atomic_store(&group->unlocked.waiters, 0);
-    EB_TEST_POINT(alone_forgotten);
-    atomic_store(&group->lock, 0);
+    return cursor > capacity || cursor % 8 != 0 ? eb_damaged("the cursor of a group is impossible") : EB_OK;
 }
 
 /* --- who sleeps --- */
@@ -258,8 +104,9 @@ bool eb_asleep_other(const eb_group *group, uint32_t slot)
     return false;
 }
 
-/* Whether claims are held and none of them has promised to look soon; a promise for longer than `longest` is none. */
-bool eb_unwatched(const eb_group *group, uint64_t now, uint64_t longest)
+/* Whether nobody has promised to look soon, and by `latest`; a promise that has passed is none, nor is one for later. */
+bool eb_unwatched(const eb_group *group, int64_t now, int64_t latest)
 {
-    return eb_claims_held(group) && atomic_load(&group->watched) - now > longest;
+    int64_t watched = (int64_t)atomic_load(&group->watched);
+    return watched < now || watched > latest;
 }

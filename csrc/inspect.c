@@ -1,5 +1,5 @@
 /* What a bus looks like from outside: counters, topics, who is there, what groups hold. */
-#include "internal.h"
+#include "claims.h"
 
 int eb_lock_holder(const eb_bus *bus)
 {
@@ -126,12 +126,6 @@ int eb_group_find(const eb_bus *bus, const char *name)
     return eb_group_named(&bus->roster, name);
 }
 
-static uint64_t events_between(const eb_bus *bus, uint64_t from, uint64_t to)
-{
-    if (from % 8 != 0 || to % 8 != 0) return 0;
-    return eb_ring_sequence_at(&bus->ring, to) - eb_ring_sequence_at(&bus->ring, from);
-}
-
 int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
 {
     if (group >= EB_GROUPS || !eb_group_is_open(group_at(bus, group))) return 0;
@@ -163,23 +157,24 @@ int eb_group_keeper(const eb_subscription *sub)
     return (int)atomic_load(&sub->bus->roster.header->slots[slot].pid);
 }
 
-int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t claim, eb_claim_info *out)
+int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t from, eb_claim_info *out)
 {
-    if (group >= EB_GROUPS || claim >= EB_CLAIMS) return 0;
-    const eb_claim *from = &group_at(bus, group)->claims[claim];
-    uint64_t holder, start, end, events, sequence;
-    do { /* until its holder did not go on in between */
-        holder = atomic_load(&from->holder);
-        start = atomic_load(&from->start);
-        end = atomic_load(&from->end);
-        events = end - start <= bus->ring.capacity ? events_between(bus, start, end) : 0;
-        sequence = start % 8 == 0 ? eb_ring_sequence_at(&bus->ring, start) : 0;
-    } while (atomic_load(&from->start) != start || atomic_load(&from->holder) != holder);
-    if (holder == 0) return 0;
-    *out = (eb_claim_info){.slot = holder == EB_RETURNED ? UINT32_MAX : (uint32_t)(holder & 0xFFF) - 1,
-                           .events = (uint32_t)events,
-                           .sequence = sequence,
-                           .deliveries = atomic_load(&from->deliveries),
-                           .held_ns = passed_since(atomic_load(&from->since))};
-    return 1;
+    const eb_roster *roster = &bus->roster;
+    if (group >= EB_GROUPS) return EB_NOTHING;
+    for (int claim = (int)from; (claim = eb_claim_from(roster, group_at(bus, group), (uint32_t)claim)) >= 0; claim++) {
+        uint32_t number = (uint32_t)claim;
+        uint64_t holder = atomic_load(eb_claim_holder(roster, number));
+        bool returned = holder == EB_RETURNED;
+        uint64_t since = eb_claim_since(roster, number);
+        int64_t later = (int64_t)since - eb_now();
+        *out = (eb_claim_info){.slot = returned ? UINT32_MAX : (uint32_t)(holder & 0xFFF) - 1,
+                               .parked = atomic_load(eb_claim_place(roster, number)) & EB_PARKED ? 1 : 0,
+                               .bytes = eb_claim_bytes(roster, number),
+                               .sequence = eb_claim_sequence(roster, number),
+                               .deliveries = eb_claim_deliveries(roster, group_at(bus, group), number),
+                               .held_ns = returned ? 0 : passed_since(since),
+                               .due_ns = returned && later > 0 ? (uint64_t)later : 0};
+        if (holder != 0 && atomic_load(eb_claim_holder(roster, number)) == holder) return claim;
+    }
+    return EB_NOTHING;
 }

@@ -20,7 +20,8 @@ typedef struct {
     eb_ring_header *header;
     char *data; /* mapped twice in a row */
     uint64_t capacity;
-    uint64_t mask; /* capacity - 1 where that is a mask, else 0 */
+    uint64_t mask;          /* capacity - 1 where that is a mask, else 0 */
+    uint64_t parking_bytes; /* of the parking, which is mapped behind the data */
     uint64_t mapped_bytes;
 } eb_ring;
 
@@ -87,6 +88,7 @@ struct eb_bus {
     eb_subscription *subscriptions;
     eb_hearing *hearings; /* of every slot, NULL before the first; for whoever has the publish lock, like the next */
     uint32_t look_ups;    /* left in this pass over the bystanders */
+    uint64_t *parked;     /* a bit for each block of the parking, NULL before the first time */
     eb_file ring_file;    /* while it is being opened */
     int64_t byte;         /* of its attachment; 0 for none */
     struct {              /* of the child that is about to be forked */
@@ -125,6 +127,12 @@ typedef struct {
     bool lingered;        /* looking is over, next comes sleeping */
 } eb_pace;
 
+/* An event that a member has in hand. */
+typedef struct {
+    uint64_t sequence;
+    uint32_t claim;
+} eb_held;
+
 struct eb_subscription {
     eb_bus *bus;
     eb_subscription *next; /* of the same bus */
@@ -144,8 +152,8 @@ struct eb_subscription {
     uint32_t topics[2];        /* of the first and the last event of the last batch, and */
     bool to_pass_on;           /* whether others are still to be woken for it */
     uint64_t freed;            /* bytes since publishers were last told of room */
-    uint64_t asked_position;   /* the record that EB_UNDECIDED was about */
-    uint64_t decided_position; /* an inline record whose verdict is decided_verdict, when `names` is full */
+    uint64_t asked_sequence;   /* the event that EB_UNDECIDED was about */
+    uint64_t decided_sequence; /* an inline event whose verdict is decided_verdict, when `names` is full */
     eb_pace pace;
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
@@ -157,11 +165,17 @@ struct eb_subscription {
     eb_group *group;     /* NULL, or: the fields below are of its member */
     uint32_t opening;    /* what its `open` was when this member joined */
     uint64_t token;
-    uint64_t delivered; /* past the last record looked at in the claim */
-    uint64_t handed;    /* past the last record handed out of it */
-    int64_t made_room;  /* when it last told publishers how far it is */
-    int64_t refused;    /* since when it has not got the group's lock; 0: it had it last time */
-    int claim;          /* number of the claim that it holds, or -1 */
+    bool manual;             /* finishes each event by itself */
+    bool one_by_one;         /* its reader tells what it hands out */
+    pthread_mutex_t at_hand; /* the next three: of whoever receives, and of those who finish events beside it */
+    eb_held hand[2 * EB_BATCH_LIMIT];
+    uint32_t first;        /* where in it they begin */
+    uint32_t held;         /* events in hand, in the order in which they were taken, and */
+    uint32_t copied;       /* how many of them, the first ones, were read into a batch */
+    _Atomic bool full;     /* it waits until one is finished */
+    _Atomic bool unparked; /* one left the parking, since it last told publishers */
+    int64_t made_room;     /* when it last told publishers how far it is */
+    int64_t refused;       /* since when it has not got the group's lock; 0: it had it last time */
     uint8_t decided_verdict;
     eb_names *names; /* of records past the topic table, NULL before the first */
     _Atomic bool interrupted;
@@ -196,6 +210,7 @@ void eb_ring_count(eb_ring *ring, uint32_t topic, uint64_t position);
 int eb_ring_repair(eb_ring *ring);
 int eb_ring_verify(const eb_ring *ring);
 int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record);
+void eb_ring_park(eb_ring *ring, uint64_t position, uint64_t offset, uint64_t bytes);
 bool eb_ring_has_origin(const eb_ring *ring, uint64_t position, const eb_record *record);
 void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *to, uint64_t length, bool shared);
 bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
@@ -283,26 +298,14 @@ bool eb_group_hears(const eb_group *group, const char *system, const char *kind)
 int eb_group_named(const eb_roster *roster, const char *name);
 uint32_t eb_group_slot(const eb_group *group, const eb_roster *roster);
 bool eb_group_try_lock(eb_group *group, uint64_t token);
-bool eb_group_take_over(eb_group *group, uint64_t from, uint64_t token);
 void eb_group_unlock(eb_group *group);
 int eb_group_check(const eb_group *group, const eb_u64 *committed_now, uint64_t capacity);
 bool eb_cursor_move(eb_u64 *cursor, uint64_t from, uint64_t to);
 void eb_cursor_raise(eb_u64 *cursor, uint64_t to);
 uint64_t eb_cursor_read(const eb_u64 *cursor, const eb_u64 *committed_now, uint64_t *committed);
-uint64_t eb_group_gate(const eb_group *group);
-uint32_t eb_claims_used(const eb_group *group);
-int eb_claim_add(eb_group *group, uint64_t token, uint64_t start, uint64_t end, uint64_t now);
-int eb_claim_returned(const eb_group *group, uint64_t committed);
-void eb_claim_adopt(eb_group *group, int claim, uint64_t token, uint64_t now);
-uint64_t eb_claim_deliveries(const eb_group *group, const eb_claim *claim);
-void eb_claim_acknowledge(eb_claim *claim, uint64_t start);
-void eb_claim_finish(eb_claim *claim);
-void eb_claim_return(eb_claim *claim, bool handed_out);
-void eb_group_revive(eb_group *group);
-bool eb_claims_held(const eb_group *group);
 void eb_asleep_set(eb_group *group, uint32_t slot, bool asleep);
 bool eb_asleep_other(const eb_group *group, uint32_t slot);
-bool eb_unwatched(const eb_group *group, uint64_t now, uint64_t longest);
+bool eb_unwatched(const eb_group *group, int64_t now, int64_t latest);
 
 /* names.c */
 int eb_names_find(eb_names *of, const char *names, uint32_t system_length, uint32_t kind_length);
@@ -363,9 +366,6 @@ int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
 
 /* member.c */
 int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
-int eb_member_ack(eb_subscription *sub);
-int eb_member_return(eb_subscription *sub, bool handed_out);
-int eb_member_bury(eb_subscription *sub);
 
 /* bus.c */
 int eb_bus_map(eb_bus *bus, bool writable);

@@ -55,22 +55,36 @@
  *   4 all of its members woken    who waits for room looks by itself
  *
  * LIFE OF A CLAIM
- *   Members of a group share its cursor under the group's lock, a word that holds its owner's token. Whoever finds the
- *   owner dead takes the lock over; all that it may have to mend is the cursor, which must not be before a claim's end.
+ *   A claim is one event that a member has in hand, or that was given back. Claims stand on pages, which the groups of a
+ *   bus share: a page is one group's until it is empty. Members of a group share its cursor under the group's lock, a word
+ *   that holds its owner's token. Whoever finds the owner dead takes the lock over; what it may have to mend is the cursor,
+ *   which must not be before a claim's end, and the group's list of its pages.
  *
  *   step                          killed right after it, the others see
  *   1 group lock taken            a dead owner; the next one takes the lock over
- *   2 claim's start, end written  nothing: its holder is still 0
- *   3 holder stored               a dead member's claim: it is claimed first by the next one, with one delivery more;
- *                                 the cursor is moved past it by whoever takes the lock over
- *   4 cursor stored               the same
- *   5 gate stored, lock released  the same
- *   6 deliveries set back, then start moved (an acknowledgement)
- *                                 in between: the event comes once more, as redelivered
- *   7 holder 0 (the last one acknowledged)
- *                                 nothing: the claim is free
- *   A returned claim is taken by storing the holder, then the count: in between, one delivery fewer is counted, of one
- *   that nobody saw.
+ *   2 page taken, then listed     in between: a page that the next owner of the lock lists
+ *   3 claim's record written      nothing: its holder is still 0
+ *   4 holder stored               a dead member's claim: it is claimed first by the next one, as it was before; the
+ *                                 cursor is moved past it by whoever takes the lock over
+ *   5 cursor stored, past all claims that were made
+ *                                 the same
+ *   6 gate stored, lock released  the same
+ *   7 holder 0 (acknowledged)     nothing: the claim is free, and what was parked for it too
+ *   A claim is given back by storing from when on it may be delivered again, then the holder: in between, it is a dead
+ *   member's, to be delivered at once. A returned one is taken by storing the holder, then the count of deliveries, which
+ *   is one more if the one before handed it out: in between it is a dead member's, as it was the one's before.
+ *
+ * PARKING
+ *   What members have in hand for long leaves the ring: a publisher that finds the ring held back by a claim copies its
+ *   record to the parking, behind the data of the ring, and exchanges the claim's place for that of the copy. Its holder
+ *   looks after each copy of its own whether the place is still the same. What is free of the parking follows from the
+ *   claims alone: what no held claim names.
+ *
+ *   step                          killed right after it, the others see
+ *   1 record copied               nothing: no claim names the copy
+ *   2 place exchanged             the event in the parking; the gate does not know yet, and is computed anew
+ *   3 gate raised                 the room that it held
+ *   Claims at or past the group's cursor are not parked: whoever takes the lock over finds their ends there.
  *
  * LABELS of the ordered operations, each named on both sides; tests/models/ checks their protocols by the same names:
  *   [commit]  release of record words and sequence  / acquire by readers
@@ -85,6 +99,9 @@
  *   [lock]    acquire and release of the publish lock's word, which orders all that publishers write in the ring
  *   [unlock]  seq_cst: waiter counted, then the lock's word loaded / word stored, then waiters loaded
  *   [group]   acquire and release of a group's lock word, which orders all else in it
+ *   [park]    record copied, then the place exchanged / place loaded, then the record read;
+ *             place exchanged, then the ring overwritten / record read, then the place loaded again;
+ *             holder 0, after the copy / holder loaded, before the parking is used anew
  *   [removal] seq_cst: `open` exchanged by the removal, before the gate goes / exchanged for itself after a copy: either the
  *             copy is over by then, or the removal is seen
  *   [owner]   release of a slot's fields by its owner word / acquire before they are read
@@ -100,7 +117,7 @@
 #include "eventbus.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 3u
+#define EB_FORMAT 4u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -173,6 +190,7 @@ typedef struct {
     _Alignas(2 * EB_LINE) eb_u64 oldest;
 
     _Alignas(2 * EB_LINE) eb_u64 gate; /* as last computed; never past a gated cursor */
+    eb_u64 parked;                     /* bytes in the parking then, for the lock's holder like the gate */
     eb_u64 gate_moved;                 /* CLOCK_MONOTONIC: when it was last computed to be another */
     eb_u32 queued;                     /* places that are taken, at least */
     eb_u64 inline_count;
@@ -225,17 +243,32 @@ typedef struct {
     char pad[EB_LINE - sizeof(uint64_t)];
 } eb_waiter_word;
 
-/* A run of records that one member works through, in order. Only its holder writes it, or whoever has the group's lock
- * when nobody living holds it. */
+/* A claim's fields are written by its holder, or under the group's lock when nobody living holds it; its place also by
+ * whoever has the publish lock. */
 typedef struct {
-    eb_u64 holder;     /* 0: nobody's; EB_RETURNED: to be claimed first; else the token of a member */
-    eb_u64 start;      /* the first record that is not acknowledged */
-    eb_u64 end;        /* past its last one; never past the group's cursor once the claim is made */
-    eb_u64 deliveries; /* of its first event, so far */
-    eb_u64 since;      /* CLOCK_MONOTONIC, for people */
+    eb_u64 holder; /* 0: nobody's; EB_RETURNED: to be claimed first; else the token of a member */
+    eb_u64 place;  /* where the record begins: a position; or EB_PARKED, and where in the parking */
 } eb_claim;
 
+/* The rest, apart from what others look over. */
+typedef struct {
+    eb_u64 sequence;   /* of the event */
+    eb_u64 since;      /* CLOCK_MONOTONIC: when it was taken; of a returned one, from when on it may be */
+    eb_u32 deliveries; /* before it came to its holder; and EB_HANDED_OUT once that has handed it out */
+    eb_u32 bytes;      /* of the record */
+} eb_claim_terms;
+
+typedef struct {
+    _Alignas(EB_LINE) eb_u32 group; /* the number of the group whose it is, plus 1; 0: nobody's, and all holders 0 */
+    eb_u32 used;                    /* claims at and past it were not made since */
+    _Alignas(EB_LINE) eb_claim claims[EB_PAGE_CLAIMS];
+    _Alignas(EB_LINE) eb_claim_terms terms[EB_PAGE_CLAIMS];
+} eb_page;
+
 #define EB_RETURNED (~0ull)
+#define EB_HANDED_OUT (1u << 31)
+#define EB_PARKED 1ull         /* in a place: positions are multiples of eight */
+#define EB_PARKING_BLOCK 64ull /* bytes: each record begins one */
 
 enum { EB_GROUP_FREE = 0, EB_GROUP_OPEN = 1, EB_GROUP_STATE = 0xFF };
 
@@ -250,15 +283,14 @@ typedef struct {
 
     _Alignas(EB_LINE) eb_u64 lock; /* the token of the member that has it */
     eb_event_count unlocked;
-    eb_u32 used_claims; /* claims at and past it were never made */
-    eb_u64 cursor;      /* of the next record that nobody claimed yet */
+    eb_u64 pages[EB_PAGES / 64]; /* which are its */
+    eb_u64 cursor;               /* of the next record that nobody claimed yet */
     eb_u64 checked_at;
     eb_u64 redelivered;
     eb_u64 dead;
     eb_u64 watched; /* CLOCK_MONOTONIC: until then one of those asleep looks whether the others live; 0 for nobody */
 
     _Alignas(EB_LINE) eb_u64 asleep[EB_WAITER_WORDS]; /* members, by their slots */
-    eb_claim claims[EB_CLAIMS];
 } eb_group;
 
 typedef struct {
@@ -269,6 +301,7 @@ typedef struct {
     _Alignas(EB_LINE) eb_u32 used_slots;    /* slots at and past it were never taken */
     _Alignas(EB_LINE) eb_waiter_word waiters[EB_WAITER_WORDS];
     _Alignas(4096) eb_group groups[EB_GROUPS];
+    _Alignas(4096) eb_page pages[EB_PAGES];
     _Alignas(4096) eb_slot_t slots[];
 } eb_roster_header;
 
@@ -295,6 +328,7 @@ static_assert(sizeof(eb_note_entry) == 256, "whole lines");
 static_assert(sizeof(((eb_note *)0)->name) == EB_NOTE_NAME_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(((eb_note *)0)->bytes) == EB_NOTE_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
+static_assert(EB_PAGES * EB_PAGE_CLAIMS == EB_CLAIMS && EB_PAGES % 64 == 0, "whole pages, a bit each");
 static_assert(sizeof(eb_slot_t) == 2816, "whole lines");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");
 static_assert(offsetof(eb_roster_header, groups) == 4096, "the groups begin a page");

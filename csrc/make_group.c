@@ -1,5 +1,5 @@
 /* Makes a group, or finds the one of its name; changes it; removes it. */
-#include "internal.h"
+#include "claims.h"
 
 static eb_group *group_at(const eb_bus *bus, uint32_t group)
 {
@@ -57,6 +57,7 @@ static int create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline)
     int number = find_vacant(bus);
     if (number < 0) return number;
     eb_group *group = group_at(bus, (uint32_t)number);
+    eb_claims_drop(&bus->roster, group);
     write_terms(group, terms);
     int slot = eb_slot_claim(&bus->roster, &bus->roster.file);
     if (slot < 0) return slot;
@@ -117,6 +118,7 @@ int eb_group_remove(eb_bus *bus, const char *name, int64_t deadline)
     if (status != EB_OK) return status;
     int found = eb_group_named(&bus->roster, name);
     if (found >= 0) dissolve(bus, group_at(bus, (uint32_t)found));
+    if (found >= 0) eb_claims_drop_all(&bus->roster);
     eb_bus_unlock_roster(bus);
     if (found < 0) return found;
     eb_event_post(&bus->roster.header->space);

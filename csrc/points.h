@@ -12,6 +12,9 @@
     POINT(bystander_group)                                                                                             \
     POINT(bystander_gate)                                                                                              \
     POINT(bystander_moved)                                                                                             \
+    POINT(parked_copied)                                                                                               \
+    POINT(parked_moved)                                                                                                \
+    POINT(parked_gate)                                                                                                 \
     POINT(publish_gated)                                                                                               \
     POINT(oldest_moved)                                                                                                \
     POINT(publish_claimed)                                                                                             \
@@ -72,13 +75,19 @@
     POINT(group_removed)                                                                                               \
     POINT(gate_withdrawn)                                                                                              \
     POINT(members_woken)                                                                                               \
+    POINT(page_emptied)                                                                                                \
+    POINT(page_dropped)                                                                                                \
     POINT(group_locked)                                                                                                \
     POINT(group_taken_over)                                                                                            \
     POINT(group_mended)                                                                                                \
     POINT(group_unlocked)                                                                                              \
     POINT(bury_stamped)                                                                                                \
     POINT(asleep_cleared)                                                                                              \
+    POINT(page_unlisted)                                                                                               \
+    POINT(page_given_back)                                                                                             \
     POINT(cursor_skipped)                                                                                              \
+    POINT(page_taken)                                                                                                  \
+    POINT(page_listed)                                                                                                 \
     POINT(claim_written)                                                                                               \
     POINT(claim_used)                                                                                                  \
     POINT(claim_held)                                                                                                  \
@@ -87,11 +96,11 @@
     POINT(claim_adopted)                                                                                               \
     POINT(claim_deliveries)                                                                                            \
     POINT(claim_counted)                                                                                               \
-    POINT(claim_reset)                                                                                                 \
-    POINT(claim_acknowledged)                                                                                          \
+    POINT(claim_copied)                                                                                                \
+    POINT(claim_handed_out)                                                                                            \
     POINT(claim_finished)                                                                                              \
     POINT(room_made)                                                                                                   \
-    POINT(claim_discounted)                                                                                            \
+    POINT(claim_due)                                                                                                   \
     POINT(claim_returned)                                                                                              \
     POINT(dead_counted)                                                                                                \
     POINT(waiter_passed)                                                                                               \

@@ -1,6 +1,6 @@
 /* The send flow: claim, copy, commit, wake; and the end of a bus for everybody. */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "claims.h"
 
 #include <time.h>
 
@@ -105,11 +105,15 @@ static int measure(const eb_bus *bus, eb_publication *what)
     return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
 }
 
-/* Within its share; an empty ring is anybody's. */
+/* Within its share; an empty ring is anybody's. Who takes nothing from the ring leaves as much of it as was parked: what comes
+ * of that must find room. */
 static bool fits(const eb_bus *bus, uint64_t gate, uint64_t need, uint64_t share)
 {
-    uint64_t used = atomic_load(&bus->ring.header->committed) - gate;
-    return used + need <= (used == 0 ? bus->ring.capacity : share);
+    const eb_ring_header *header = bus->ring.header;
+    uint64_t used = atomic_load(&header->committed) - gate, capacity = bus->ring.capacity;
+    if (used == 0) return need <= capacity;
+    if (share == EB_OUTSIDERS_SHARE(capacity)) used += atomic_load_explicit(&header->parked, memory_order_relaxed);
+    return used + need <= share;
 }
 
 /* Room for `need` bytes, beside what is kept for others, as far as the gate goes: the cached one first, the cursors only
@@ -120,13 +124,16 @@ static int claim(eb_bus *bus, uint64_t need, uint64_t share)
     uint64_t committed = atomic_load(&header->committed), before = eb_queue_before(bus, share);
     if (!fits(bus, atomic_load_explicit(&header->gate, memory_order_relaxed), before + need, share)) {
         int slowest;
-        bool whole = eb_move_bystanders(bus, committed, before + need);
+        bool whole = eb_move_bystanders(bus, committed, before + need), more = false;
         uint64_t gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
+        if (!fits(bus, gate, before + need, share) && eb_park(bus, committed, before + need, &more))
+            gate = eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest);
         if (gate != atomic_load_explicit(&header->gate, memory_order_relaxed))
             atomic_store_explicit(&header->gate_moved, (uint64_t)eb_now(), memory_order_relaxed);
         atomic_store_explicit(&header->gate, gate, memory_order_relaxed); /* only the lock's holder looks */
+        atomic_store_explicit(&header->parked, eb_parked(bus), memory_order_relaxed);
         EB_TEST_POINT(publish_gated);
-        if (!fits(bus, gate, before + need, share)) return whole ? EB_FULL : EB_INTERRUPTED;
+        if (!fits(bus, gate, before + need, share)) return whole && !more ? EB_FULL : EB_INTERRUPTED;
     }
     return eb_ring_room(&bus->ring, committed, need);
 }

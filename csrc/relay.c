@@ -1,5 +1,5 @@
 /* Who of a group sleeps, who of those asleep watches whether the others live, and who is woken next. */
-#include "internal.h"
+#include "claims.h"
 
 #define WATCH_NS (20 * EB_MILLISECOND) /* how often the first of those who sleep looks */
 #define ASLEEP_NS (10 * WATCH_NS)      /* how often the others look: the first one may be among the dead */
@@ -25,7 +25,19 @@ void eb_relay_wake(eb_subscription *sub, bool all)
 static bool more(const eb_subscription *sub)
 {
     uint64_t committed = atomic_load(&sub->bus->ring.header->committed);
-    return atomic_load(&sub->group->cursor) != committed || eb_claim_returned(sub->group, committed) >= 0;
+    return atomic_load(&sub->group->cursor) != committed || eb_any_due(&sub->bus->roster, sub->group, eb_now());
+}
+
+/* When one of those asleep has to look, and how late it may: EB_NEVER when there is nothing to look for. Whoever sleeps itself
+ * says by its token that it need not watch itself. */
+static int64_t look_at(const eb_subscription *sub, uint64_t token, int64_t now)
+{
+    return eb_claims_look(&sub->bus->roster, sub->group, token, now, WATCH_NS);
+}
+
+static bool unwatched(const eb_subscription *sub, int64_t now, int64_t look)
+{
+    return look != EB_NEVER && eb_unwatched(sub->group, now, look + WATCH_NS);
 }
 
 /* Whoever takes one and leaves more behind, or others asleep, sees to it that the next event wakes one of them; and
@@ -36,7 +48,8 @@ void eb_relay_pass_on(eb_subscription *sub)
     bool left = more(sub);
     if (!left) eb_waiter_raise(&sub->bus->roster, gate_index(sub));
     EB_TEST_POINT(waiter_passed);
-    if (left || more(sub) || eb_unwatched(sub->group, (uint64_t)eb_now(), 2 * WATCH_NS)) /* [wake]: looked again */
+    int64_t now = eb_now();
+    if (left || more(sub) || unwatched(sub, now, look_at(sub, 0, now))) /* [wake]: looked again */
         eb_relay_wake(sub, false);
 }
 
@@ -48,18 +61,21 @@ static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
     const eb_ring_header *header = sub->bus->ring.header;
     if (eb_ended(sub) || atomic_load(&header->committed) != seen || (atomic_load(&header->closed) != 0) != closed)
         return false; /* [wake] */
-    return eb_claim_returned(sub->group, seen) < 0 && (!closed || eb_claims_held(sub->group));
+    const eb_roster *roster = &sub->bus->roster;
+    return !eb_any_due(roster, sub->group, eb_now()) &&
+           (!closed || eb_claims_of_others(roster, sub->group, sub->token));
 }
 
-/* While others hold claims, one of those who sleep watches whether they live; the others sleep undisturbed. */
+/* While others hold claims, one of those who sleep watches whether they live; it also wakes when what was given back for
+ * later is due. The others sleep undisturbed. */
 static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
 {
     eb_group *group = sub->group;
-    uint64_t now = (uint64_t)eb_now();
-    bool watches = eb_unwatched(group, now, 2 * WATCH_NS);
-    if (watches) atomic_store(&group->watched, now + 2 * WATCH_NS);
+    int64_t now = eb_now(), look = look_at(sub, sub->token, now);
+    bool watches = unwatched(sub, now, look);
+    if (watches) atomic_store(&group->watched, (uint64_t)(look + WATCH_NS));
     if (watches) EB_TEST_POINT(watch_set);
-    int status = eb_sleep(sub, shared_semaphore(sub), watches ? WATCH_NS : ASLEEP_NS, deadline);
+    int status = eb_sleep(sub, shared_semaphore(sub), watches ? look - now : ASLEEP_NS, deadline);
     if (!watches) return status;
     atomic_store(&group->watched, 0);
     EB_TEST_POINT(watch_cleared);

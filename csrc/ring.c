@@ -9,9 +9,15 @@
 #define PATH_SHIFT (EB_SENDER_BITS + EB_EXTENSION_BITS)
 #define PATH_MASK ((1u << EB_PATH_BITS) - 1)
 
-/* A damaged position gives some offset inside of the data, aligned like every other. */
+static uint64_t block_of(const eb_ring *ring, uint64_t parked)
+{
+    return (parked & ~(EB_PARKING_BLOCK - 1)) % ring->parking_bytes;
+}
+
+/* A damaged position gives some offset inside of the data, aligned like every other; a parked one, the begin of a block. */
 static uint64_t offset_of(const eb_ring *ring, uint64_t position)
 {
+    if (position & EB_PARKED) return 2 * ring->capacity + block_of(ring, position);
     return (ring->mask ? position & ring->mask : position % ring->capacity) & ~7ull; /* a division is worth avoiding */
 }
 
@@ -55,6 +61,7 @@ static uint64_t record_bytes(const eb_ring *ring, uint64_t position, uint64_t li
 int eb_ring_room(eb_ring *ring, uint64_t committed, uint64_t need)
 {
     uint64_t oldest = atomic_load_explicit(&ring->header->oldest, memory_order_relaxed); /* only written by us */
+    if (committed % 8 != 0) return eb_damaged("the committed position is impossible");   /* or it names the parking */
     if (committed - oldest > ring->capacity) return eb_damaged("the oldest position is impossible");
     if (committed + need - oldest <= ring->capacity) return EB_OK;
     while (committed + need - oldest > ring->capacity) {
@@ -223,7 +230,8 @@ void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence)
     } while (eb_ring_lapped(ring, *position));
 }
 
-/* Everything a header says is bounded here; `committed - position` must be at most the capacity. */
+/* Everything a header says is bounded here; `committed - position` must be at most the capacity, or what the parking has
+ * from there on. */
 int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record)
 {
     eb_u64 *words = word_at(ring, position);
@@ -239,7 +247,12 @@ int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_
     record->extension_length = (from >> EXTENSION_SHIFT) & EXTENSION_MASK;
     record->path_length = (from >> PATH_SHIFT) & PATH_MASK;
     record->kind_length = from >> 56;
-    if (record->bytes > committed - position) return eb_damaged("a record has an impossible length");
+    uint64_t most = committed - position;
+    if (position & EB_PARKED) {
+        uint64_t there = ring->parking_bytes - block_of(ring, position);
+        if (there < most) most = there;
+    }
+    if (record->bytes > most) return eb_damaged("a record has an impossible length");
     if (record->topic != EB_INLINE && record->topic >= EB_TOPICS) return eb_damaged("a record has an impossible topic");
     uint64_t names = (uint64_t)record->system_length + record->kind_length;
     if ((record->topic == EB_INLINE) != (names != 0)) return eb_damaged("a record has misplaced names");
@@ -261,11 +274,18 @@ void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *t
         uint64_t inside = skip % 8, part = 8 - inside < length ? 8 - inside : length;
         uint64_t word = atomic_load_explicit((const eb_u64 *)(const void *)(body + skip - inside),
                                              memory_order_acquire); /* [lap] */
-        memcpy(to, (const char *)&word + inside, part);
+        if (part == 8) memcpy(to, &word, 8);
+        else memcpy(to, (const char *)&word + inside, part);
         to += part;
         skip += part;
         length -= part;
     }
+}
+
+/* Copies a whole record to an offset of the parking that nobody uses, but members of a group that was removed meanwhile. */
+void eb_ring_park(eb_ring *ring, uint64_t position, uint64_t offset, uint64_t bytes)
+{
+    store_bytes(word_at(ring, offset | EB_PARKED), ring->data + offset_of(ring, position), bytes);
 }
 
 /* The extension begins with it, or with the mark behind it. */

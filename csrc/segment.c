@@ -45,6 +45,7 @@ static uint64_t build_word(void)
                               EB_LABEL_LIMIT,
                               EB_GROUPS,
                               EB_CLAIMS,
+                              EB_PARKING_BLOCK,
                               EB_INLINE,
                               sizeof(eb_group),
                               offsetof(eb_slot_t, name)};
@@ -62,10 +63,17 @@ static uint64_t signature_check(const eb_signature *signature, uint64_t magic)
     return mix(mix(word, signature->capacity), signature->header_bytes);
 }
 
+/* A quarter of the ring: as much as the largest event takes. */
+static uint64_t parking_bytes(uint64_t capacity)
+{
+    return round_up(capacity / 4);
+}
+
 int64_t eb_ring_bytes(uint64_t capacity)
 {
     if (capacity == 0 || capacity > CAPACITY_LIMIT) return EB_TOO_LARGE;
-    return (int64_t)(round_up(sizeof(eb_ring_header)) + round_up(capacity));
+    capacity = round_up(capacity);
+    return (int64_t)(round_up(sizeof(eb_ring_header)) + capacity + parking_bytes(capacity));
 }
 
 int64_t eb_roster_bytes(uint32_t max_subscribers)
@@ -190,17 +198,18 @@ void eb_roster_unmap(eb_roster *roster)
     roster->header = NULL;
 }
 
-/* One reservation for header and twice the data, then both mappings put in its place: whatever fails, one munmap. */
+/* One reservation for header, twice the data and the parking, then the mappings put in its place: whatever fails, one
+ * munmap. */
 int eb_ring_map(eb_ring *ring, int fd, bool writable)
 {
     eb_signature signature;
     uint64_t size = 0;
     int status = map_checked(fd, EB_RING_MAGIC, &signature, sizeof(eb_ring_header), &size);
     if (status != EB_OK) return status;
-    uint64_t header = signature.header_bytes, capacity = signature.capacity;
-    if (size < header + capacity) return eb_damaged("its ring is shorter than its header says");
+    uint64_t header = signature.header_bytes, capacity = signature.capacity, parking = parking_bytes(capacity);
+    if (size < header + capacity + parking) return eb_damaged("its ring is shorter than its header says");
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    uint64_t bytes = header + 2 * capacity;
+    uint64_t bytes = header + 2 * capacity + parking;
     if (bytes != (size_t)bytes) { /* more than words of 32 bits can address */
         errno = ENOMEM;
         return EB_SYSTEM;
@@ -208,7 +217,9 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable)
     char *base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return EB_SYSTEM;
     if (mmap(base, header + capacity, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-        mmap(base + header + capacity, capacity, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)header) == MAP_FAILED) {
+        mmap(base + header + capacity, capacity, protection, MAP_SHARED | MAP_FIXED, fd, (off_t)header) == MAP_FAILED ||
+        mmap(base + header + 2 * capacity, parking, protection, MAP_SHARED | MAP_FIXED, fd,
+             (off_t)(header + capacity)) == MAP_FAILED) {
         int error = errno;
         munmap(base, bytes);
         errno = error;
@@ -217,6 +228,7 @@ int eb_ring_map(eb_ring *ring, int fd, bool writable)
     ring->header = (eb_ring_header *)base;
     ring->data = base + header;
     ring->capacity = capacity;
+    ring->parking_bytes = parking;
     ring->mask = (capacity & (capacity - 1)) == 0 ? capacity - 1 : 0;
     ring->mapped_bytes = bytes;
     return EB_OK;

@@ -1,5 +1,5 @@
 /* How much of the ring a process may fill, by what it takes from it through whichever of its attachments. */
-#include "internal.h"
+#include "claims.h"
 
 typedef struct {
     const eb_bus *bus;
@@ -12,11 +12,12 @@ static bool holds_back(const eb_subscription *sub, int slowest)
 {
     if (!sub->group || eb_group_slot(sub->group, &sub->bus->roster) != (uint32_t)slowest)
         return !sub->group && (int)sub->index == slowest;
-    uint64_t gate = eb_group_gate(sub->group);
-    for (uint32_t i = 0; i < eb_claims_used(sub->group); i++) {
-        const eb_claim *claim = &sub->group->claims[i];
-        if (atomic_load(&claim->holder) == sub->token && atomic_load(&claim->start) == gate) return true;
-    }
+    const eb_roster *roster = &sub->bus->roster;
+    uint64_t gate = eb_group_gate(roster, sub->group);
+    for (int claim = 0; (claim = eb_claim_from(roster, sub->group, (uint32_t)claim)) >= 0; claim++)
+        if (atomic_load(eb_claim_holder(roster, (uint32_t)claim)) == sub->token &&
+            atomic_load(eb_claim_place(roster, (uint32_t)claim)) == gate)
+            return true;
     return false;
 }
 

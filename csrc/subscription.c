@@ -1,5 +1,5 @@
 /* A subscription as a whole: join, leave, and receive, alone or as a member of a group. */
-#include "internal.h"
+#include "claims.h"
 
 #include <stdlib.h>
 
@@ -95,9 +95,9 @@ eb_subscription *eb_subscription_new(eb_bus *bus)
     sub->leave = eb_unsubscribe;
     sub->generation = eb_generation();
     sub->file.fd = -1;
-    sub->claim = -1;
     atomic_store(&sub->holders, 1);
     pthread_mutex_init(&sub->turn, NULL);
+    pthread_mutex_init(&sub->at_hand, NULL);
     return sub;
 }
 
@@ -114,6 +114,8 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
     eb_bus *bus = sub->bus;
     sub->gated = terms->gated != 0;
     sub->local = terms->local != 0;
+    sub->manual = terms->manual != 0;
+    sub->one_by_one = terms->one_by_one != 0;
     sub->pace.spin_ns = terms->spin_ns;
     int status = usable(sub);
     if (status == EB_OK) status = eb_bus_check(bus);
@@ -144,11 +146,18 @@ int eb_subscription_check(eb_subscription *sub)
 
 /* --- leave --- */
 
+/* What a group that is no more had is nobody's. EB_NOTHING when there was nothing. */
+static int give_back(eb_subscription *sub, uint64_t due)
+{
+    if (!sub->group || !sub->present || !eb_return_all(sub, due) || eb_group_gone(sub)) return EB_NOTHING;
+    eb_relay_wake(sub, false);
+    return EB_OK;
+}
+
 /* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. */
 static void leave(eb_subscription *sub)
 {
-    const eb_batch_head *head = &sub->batch.head;
-    eb_member_return(sub, head->handed != head->done);
+    give_back(sub, 0);
     if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
     sub->present = false;
 }
@@ -244,20 +253,59 @@ int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
     return status == EB_OK ? end(sub, eb_verdict_store(sub, topic, heard != 0)) : status;
 }
 
+static uint64_t due_after(int64_t delay_ns)
+{
+    return delay_ns > 0 ? (uint64_t)(eb_now() + delay_ns) : 0;
+}
+
+int eb_return(eb_subscription *sub, int64_t delay_ns)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, give_back(sub, due_after(delay_ns))) : status;
+}
+
+/* --- what a member may do beside whoever has the turn --- */
+
+/* What was done with it, unless its group is no more. */
+static int settled(eb_subscription *sub, int status)
+{
+    if (status == EB_OK) eb_member_make_room(sub);
+    if (eb_group_gone(sub)) return eb_group_end(sub->group);
+    return status == EB_DAMAGED && !eb_file_ours(&sub->file) ? EB_ROBBED : status;
+}
+
+static int member(const eb_subscription *sub)
+{
+    int status = usable(sub);
+    return status == EB_OK && !sub->group ? EB_NOTHING : status;
+}
+
 int eb_ack(eb_subscription *sub)
 {
-    int status = begin(sub);
-    return status == EB_OK ? end(sub, eb_member_ack(sub)) : status;
+    int status = member(sub);
+    return status == EB_OK ? settled(sub, eb_finish_first(sub)) : status;
 }
 
-int eb_return(eb_subscription *sub, int handed_out)
+int eb_ack_event(eb_subscription *sub, uint64_t sequence)
 {
-    int status = begin(sub);
-    return status == EB_OK ? end(sub, eb_member_return(sub, handed_out != 0)) : status;
+    int status = member(sub);
+    return status == EB_OK ? settled(sub, eb_finish_event(sub, sequence)) : status;
 }
 
-int eb_bury(eb_subscription *sub)
+int eb_reject_event(eb_subscription *sub, uint64_t sequence, int64_t delay_ns)
 {
-    int status = begin(sub);
-    return status == EB_OK ? end(sub, eb_member_bury(sub)) : status;
+    int status = member(sub);
+    if (status == EB_OK) status = eb_return_event(sub, sequence, due_after(delay_ns));
+    if (status == EB_OK) eb_relay_wake(sub, false);
+    return sub->group ? settled(sub, status) : status;
+}
+
+/* In one step for whoever may be interrupted: it is done, and counted, or neither. */
+int eb_bury(eb_subscription *sub, uint64_t sequence)
+{
+    int status = eb_ack_event(sub, sequence);
+    if (status != EB_OK) return status;
+    atomic_fetch_add(&sub->group->dead, 1);
+    EB_TEST_POINT(dead_counted);
+    return EB_OK;
 }

@@ -7,7 +7,7 @@ static int verdict_on_names(const eb_subscription *sub, eb_record *record, uint6
     char names[2 * EB_NAME_LIMIT];
     eb_ring_copy(&sub->bus->ring, position, 0, names, record->system_length + record->kind_length, true);
     int number = eb_names_find(sub->names, names, record->system_length, record->kind_length);
-    if (number < 0) return position == sub->decided_position ? sub->decided_verdict : EB_UNKNOWN;
+    if (number < 0) return record->sequence == sub->decided_sequence ? sub->decided_verdict : EB_UNKNOWN;
     record->topic = EB_TOPICS + (uint32_t)number;
     return eb_names_verdict(sub->names, (uint32_t)number);
 }
@@ -37,7 +37,7 @@ int eb_ask(eb_subscription *sub, const eb_record *record, uint64_t position)
     eb_batch *batch = &sub->batch;
     int status = eb_record_names(sub, record, position, batch->names, &batch->system_length, &batch->kind_length);
     batch->undecided = record->topic;
-    sub->asked_position = position;
+    sub->asked_sequence = record->sequence;
     return status == EB_OK ? EB_UNDECIDED : status;
 }
 
@@ -53,7 +53,7 @@ static int decide_on_names(eb_subscription *sub, uint8_t verdict)
     const eb_batch *batch = &sub->batch;
     int number = eb_names_add(&sub->names, batch->names, batch->system_length, batch->kind_length, verdict);
     if (number >= 0) return EB_TOPICS + number;
-    sub->decided_position = sub->asked_position;
+    sub->decided_sequence = sub->asked_sequence;
     sub->decided_verdict = verdict;
     return EB_INLINE;
 }

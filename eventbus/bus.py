@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from eventbus import audience, patterns
+from eventbus import audience
 from eventbus.core import lifetime, native, segment
 from eventbus.core.attachment import Attachment
 from eventbus.core.native import deadline_after
@@ -17,20 +17,16 @@ from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
 from eventbus.group import (
-    DEAD_KIND,
-    DEAD_SYSTEM,
-    LETTER_SECONDS,
     MAX_DELIVERIES,
-    Member,
+    checked_acknowledgement,
     checked_limit,
     checked_prefetch,
-    find_group,
     join_group,
     make_group,
-    no_group,
     remove_group,
 )
 from eventbus.hearing import hearing
+from eventbus.member import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of
@@ -94,6 +90,7 @@ class Bus(Sender):
         start: Literal["latest", "oldest"] | int = "latest",
         group: str | None = None,
         prefetch: int = 1,
+        ack: Literal["auto", "manual"] = "auto",
         exclusive: bool = False,
         name: str | None = None,
         spin: float | None = None,
@@ -110,6 +107,8 @@ class Bus(Sender):
             group: be a member of the group of this name, whose members share its events; it is made if there is none.
                 All members need the same policy: what the one that meets an event may not hear is passed over for all.
             prefetch: how many events a member claims at once, up to 256.
+            ack: of a member, "auto" has done with an event when it asks for the next one; "manual" finishes each by
+                itself, in any order, by ``sub.ack(event)`` or ``sub.reject(event)``, with up to ``prefetch`` in hand.
             exclusive: be the only member of the group, for as long as this one lives.
             name: up to 63 bytes, for people.
             spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.
@@ -132,15 +131,16 @@ class Bus(Sender):
         texts = (hears.system.text, hears.kind.text, label)
         bus = self._live_handle()
         handle = SubscriptionHandle(bus, _local)
+        manual = checked_acknowledgement(ack, group)
         if group is None:
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
             return self._alone(handle, texts, hears, start=first, spin=seconds, blocking=overflow == "block")
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
-        made = Member(handle, label, hears, self._answer, group=group, prefetch=fetch, post=self._send_dead)
+        made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
         with handle.joining():
-            join_group(handle, group, texts, first, seconds, bool(exclusive))
+            join_group(handle, group, texts, first, seconds, exclusive=bool(exclusive), manual=manual)
             self._subscriptions[id(made)] = made
         return made
 
@@ -182,13 +182,7 @@ class Bus(Sender):
             ClosedError: the bus is closed.
         """
         self._check_group(name)
-        handle = self._live_handle()
-        there = find_group(handle, name)
-        if there is None:
-            raise no_group(handle, name)
-        if self._guard is not None:
-            hearing(patterns.compile_joined(there.system).texts, None, self._guard).check_allowed()
-        remove_group(handle, name)
+        remove_group(self._live_handle(), name, self._guard)
 
     def _check_group(self, name: str) -> None:
         checked_name(name, "")

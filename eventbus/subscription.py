@@ -31,6 +31,7 @@ _fast.bind_receive(
     native.address_of("eb_ack"),
     native.address_of("eb_bury"),
     native.address_of("eb_return"),
+    native.address_of("eb_reject_event"),
     native.generation_word(),
     loads,
     Event,
@@ -125,19 +126,23 @@ class Subscription(_fast.Receiver):
             self._ready.put_back(events)
             raise
 
-    def ack(self) -> None:
-        """Acknowledges the event in hand at once, without asking for the next one.
+    def ack(self, event: Event | None = None) -> None:
+        """Acknowledges at once, without asking for the next one, what is in hand, or this event of it.
 
         Raises:
-            InvalidError: the subscription is not a member of a group.
+            InvalidError: the subscription is not a member of a group; the event is not in hand.
         """
         raise self._no_member()
 
-    def reject(self) -> None:
-        """Gives the event in hand back at once; it is delivered again, counted, to whoever asks first.
+    def reject(self, event: Event | None = None, delay: float = 0.0) -> None:
+        """Gives what is in hand, or this event of it, back: it is delivered again, counted, to whoever asks first.
+
+        Args:
+            event: one that is in hand; all that is if left out.
+            delay: seconds before which it is not delivered again, whoever dies meanwhile.
 
         Raises:
-            InvalidError: the subscription is not a member of a group.
+            InvalidError: the subscription is not a member of a group; the event is not in hand; no such delay.
         """
         raise self._no_member()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eventbus import Bus, FullError, Subscription
-from eventbus.group import Member
+from eventbus import Bus, Event, FullError, Subscription
+from eventbus.member import Member
+from harness import take
 
 
 def join(bus: Bus, prefetch: int = 1, **options: Any) -> Member:
@@ -56,3 +57,19 @@ def bury_without_room(own: Bus, bus: Bus) -> tuple[Member, int]:
     _, sent = fill(bus)
     member.bury(event)
     return member, sent
+
+
+def manual(bus: Bus, prefetch: int = 16) -> Member:
+    """A member of the group ``g`` that says for itself what is done."""
+    return join(bus, prefetch, ack="manual")
+
+
+def has(sub: Subscription, count: int) -> list[Event]:
+    """The next events, one by one."""
+    return [take(sub) for _ in range(count)]
+
+
+def again(event: Event | None) -> tuple[object, int]:
+    """Its number, and how often it was delivered."""
+    assert event is not None
+    return event.data, event.deliveries

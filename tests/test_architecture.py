@@ -23,7 +23,7 @@ IMPORTERS = {
 }
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
-FLOWS = {"bus", "sending", "subscription", "group", "request", "audience", "hearing"}
+FLOWS = {"bus", "sending", "subscription", "group", "member", "request", "audience", "hearing"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "core.native"},
@@ -33,6 +33,7 @@ ROWS = (
     {"sending"},
     {"subscription"},
     {"group"},
+    {"member"},
     {"bus"},
     {"workers.handling"},
     {"workers.crew"},

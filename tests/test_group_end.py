@@ -11,7 +11,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, InvalidError, PolicyDeniedError, Subscription
-from eventbus.group import Member
+from eventbus.member import Member
 from harness import DEADLINE, Fork, Line, arm, until
 from jobs import fill, join, numbers, send
 

@@ -17,7 +17,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, SegmentError
-from eventbus.group import Member
+from eventbus.member import Member
 from harness import DEADLINE, Fork, Line, ring_of, roster_of, until
 from jobs import bury_without_room, fill, holders, join, numbers, send
 

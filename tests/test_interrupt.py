@@ -115,7 +115,7 @@ def test_an_exhausted_event_is_buried_once(bus: Bus) -> None:
     assert dead.receive(0) is None
 
 
-@pytest.mark.parametrize("point", ["claim_reset", "claim_acknowledged"])
+@pytest.mark.parametrize("point", ["claim_finished"])
 def test_an_interrupted_acknowledgement_counts_once(bus: Bus, point: str) -> None:
     """Interrupted while it acknowledges an event, a member goes on with the next one, which is not done yet."""
     sub = bus.subscribe("jobs", group="workers", prefetch=EVENTS)

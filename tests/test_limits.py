@@ -13,7 +13,7 @@ import pytest
 from eventbus._eventbus import lib
 
 import eventbus
-from eventbus import Bus, InvalidError, SubscribersFullError, patterns
+from eventbus import Bus, Event, InvalidError, SubscribersFullError, Subscription, patterns
 from eventbus.core import native, terms
 from eventbus.event import HEADERS_LIMIT, PATH_LIMIT
 from harness import Fork, Line, ring_of, roster_of
@@ -323,23 +323,26 @@ def test_a_group_that_its_maker_cannot_join(name: str) -> None:
             assert jobs.receive(0) is None
 
 
-@pytest.mark.usefixtures("many_descriptors")
 def test_claims(name: str) -> None:
-    """256 members hold an event each; the next one gets none until one of them is done, and no error."""
-    members, options = lib.EB_CLAIMS + 1, {"capacity": CAPACITY, "max_subscribers": lib.EB_CLAIMS + 10}
-    with eventbus.open(name, **options) as bus, ExitStack() as open_:
-        bus.group("pool", "jobs")
-        pool = [open_.enter_context(bus.subscribe("jobs", group="pool", spin=0)) for _ in range(members)]
-        bus.send_many([("jobs", "job", f"/{number}", number) for number in range(members)])
-        held = [event.data if (event := member.receive(0)) else None for member in pool[:-1]]
-        assert held == list(range(lib.EB_CLAIMS))
-        assert pool[-1].receive(0) is None
-        assert pool[-1].receive(0.05) is None
-        assert bus.stats().groups[0].backlog == 1
-        pool[100].ack()
-        event = pool[-1].receive(10)
-        assert event is not None
-        assert (event.data, event.deliveries) == (lib.EB_CLAIMS, 1)
+    """Members have 16,384 events in hand together; the next one gets none until one of them is done, and no error."""
+    with eventbus.open(name, capacity=1 << 22, max_subscribers=80) as bus, ExitStack() as open_:
+        for group in ("one", "two"):
+            bus.group(group, "jobs")
+        bus.send_many([("jobs", "job", f"/{number}", number) for number in range(lib.EB_CLAIMS)])
+        held: list[tuple[Subscription, Event]] = []
+        for number in range(lib.EB_CLAIMS // lib.EB_BATCH_LIMIT):
+            member = bus.subscribe("jobs", group=("one", "two")[number % 2], ack="manual", prefetch=lib.EB_BATCH_LIMIT)
+            held += [(open_.enter_context(member), event) for event in member.receive_many(lib.EB_BATCH_LIMIT, 0)]
+        assert len(held) == lib.EB_CLAIMS
+        other = open_.enter_context(bus.subscribe("jobs", group="two"))
+        assert other.receive(0) is None
+        assert other.receive(0.05) is None
+        assert {group.backlog for group in bus.stats().groups} == {lib.EB_CLAIMS // 2}
+        for sub, event in held[lib.EB_BATCH_LIMIT : 2 * lib.EB_BATCH_LIMIT]:
+            sub.ack(event)
+        one_more = other.receive(10)
+        assert one_more is not None
+        assert (one_more.data, one_more.deliveries) == (lib.EB_CLAIMS // 2, 1)
 
 
 def attached(line: Line, name: str) -> None:

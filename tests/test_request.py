@@ -21,7 +21,7 @@ from eventbus import (
     Subscription,
     UnavailableError,
 )
-from eventbus.group import Member
+from eventbus.member import Member
 from harness import DEADLINE, Fork, Line
 
 Serve = Callable[[Request], object]

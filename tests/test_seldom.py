@@ -10,7 +10,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, FullError, InvalidError, PolicyDeniedError
-from eventbus.group import Member
+from eventbus.member import Member
 from eventbus.request import Request
 from harness import DEADLINE, until
 

@@ -15,7 +15,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, Event, InvalidError, Request, Subscription, Worker
-from eventbus.group import Member
+from eventbus.member import Member
 from harness import DEADLINE, Child, Fork, Line, arm, take, until
 
 ROOT = Path(__file__).resolve().parent.parent

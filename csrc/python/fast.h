@@ -7,6 +7,7 @@
  *   texts.c     whether texts may be decoded together
  *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
+ *   finish.c    what was read is handed out, buried, or given back
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   module.c    the module
@@ -92,6 +93,7 @@ typedef struct {
     PyObject *turn;
     int limit;
     char ended;
+    char manual; /* it says for itself which events are done */
 } receiver_object;
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
@@ -102,6 +104,19 @@ bool eb_texts_stand_alone(const eb_batch *batch);
 bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand);
 void eb_unpack_bind(PyObject *loads);
 int eb_unpack_ready(void);
+
+/* finish.c */
+void *eb_address_in(PyObject *handle, PyObject *attribute); /* NULL with an error, like the next */
+eb_subscription *eb_subscription_of(PyObject *handle);
+hand_object *eb_hand_of(const receiver_object *self);
+bool eb_is_whole(const receiver_object *self);
+void eb_count_delivery(eb_batch *batch, uint32_t index);
+void eb_hand_out(eb_batch *batch, uint32_t count);
+void eb_bury_event(eb_subscription *sub, uint64_t sequence);
+PyObject *eb_receiver_bury(PyObject *object, PyObject *given);
+PyObject *eb_receiver_give_back(PyObject *object, PyObject *given);
+void eb_finish_bind(unsigned long long bury, unsigned long long give_back, unsigned long long reject);
+int eb_finish_ready(void);
 
 /* receiver.c and sender.c */
 int eb_receiver_ready(PyObject *module);

@@ -78,7 +78,7 @@ static PyObject *sender_of(hand_object *hand, uint32_t index)
 
 static PyObject *deliveries_of(const hand_object *hand, uint32_t index)
 {
-    if (index == 0 && hand->batch->head.deliveries != 1) return PyLong_FromUnsignedLong(hand->batch->head.deliveries);
+    if (hand->batch->head.counted) return PyLong_FromUnsignedLong(hand->batch->deliveries[index]);
     Py_INCREF(once);
     return once;
 }
@@ -138,7 +138,7 @@ static PyObject *next_made(hand_object *hand)
 {
     PyObject *event = event_made(hand, (Py_ssize_t)hand->batch->head.handed);
     Py_XINCREF(event);
-    if (event != NULL) hand->batch->head.handed++;
+    if (event != NULL) eb_hand_out(hand->batch, 1);
     return event;
 }
 
@@ -155,7 +155,7 @@ static PyObject *hand_next(PyObject *object)
     bool one_by_one = !hand->busy && hand->front == NULL && hand->made == NULL;
     uint32_t index = hand->batch->head.handed;
     if (one_by_one && index < hand->count && fill(hand, index, event)) {
-        hand->batch->head.handed = index + 1;
+        eb_hand_out(hand->batch, 1);
         return event;
     }
     Py_DECREF(event);
@@ -210,7 +210,7 @@ PyObject *eb_hand_all(hand_object *hand)
 static void move_on(hand_object *hand, Py_ssize_t count)
 {
     if (hand->front == NULL) {
-        hand->batch->head.handed += (uint32_t)count;
+        eb_hand_out(hand->batch, (uint32_t)count);
         return;
     }
     hand->taken += count;

@@ -6,41 +6,15 @@
 static struct {
     int (*receive)(eb_subscription *sub, int limit, int64_t deadline);
     int (*ack)(eb_subscription *sub);
-    int (*bury)(eb_subscription *sub);
-    int (*give_back)(eb_subscription *sub, int handed_out);
     PyObject *no; /* False */
     /* names of attributes and methods */
-    PyObject *subscription, *batch, *acquire, *release, *await_turn, *live_handle, *settle, *refused;
+    PyObject *batch, *acquire, *release, *await_turn, *live_handle, *settle, *refused;
 } bound;
-
-/* An address that a handle keeps as an int; NULL with an error. */
-static void *address_in(PyObject *handle, PyObject *attribute)
-{
-    PyObject *number = PyObject_GetAttr(handle, attribute);
-    if (number == NULL) return NULL;
-    void *address = PyLong_AsVoidPtr(number);
-    Py_DECREF(number);
-    if (address == NULL && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a handle without an address");
-    return address;
-}
-
-static hand_object *hand_of(const receiver_object *self)
-{
-    return (hand_object *)self->ready;
-}
-
-/* Whether `_begin` has given it all it needs; false with an error. */
-static bool is_whole(const receiver_object *self)
-{
-    if (self->ready != NULL && self->names != NULL && self->turn != NULL) return true;
-    PyErr_SetString(PyExc_AttributeError, "a Receiver needs _begin(handle), _names and _receiving");
-    return false;
-}
 
 static PyObject *receiver_begin(PyObject *object, PyObject *handle)
 {
     receiver_object *self = (receiver_object *)object;
-    eb_batch *batch = self->ready == NULL ? address_in(handle, bound.batch) : NULL;
+    eb_batch *batch = self->ready == NULL ? eb_address_in(handle, bound.batch) : NULL;
     hand_object *hand = batch == NULL ? NULL : eb_hand_new(handle, batch);
     if (hand == NULL) {
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_AttributeError, "a Receiver begins once");
@@ -57,8 +31,8 @@ static PyObject *receiver_begin(PyObject *object, PyObject *handle)
 static PyObject *receiver_unpack(PyObject *object, PyObject *handle)
 {
     receiver_object *self = (receiver_object *)object;
-    if (!is_whole(self)) return NULL;
-    hand_object *hand = hand_of(self);
+    if (!eb_is_whole(self)) return NULL;
+    hand_object *hand = eb_hand_of(self);
     if (hand->busy) {
         PyErr_SetString(PyExc_RuntimeError, "a batch is being taken");
         return NULL;
@@ -91,8 +65,8 @@ static int take_batch(receiver_object *self, PyObject *handle, hand_object *hand
  * Whoever asks for more is done with all that was handed out. */
 static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
 {
-    eb_subscription *sub = address_in(handle, bound.subscription);
-    hand_object *hand = hand_of(self);
+    eb_subscription *sub = eb_subscription_of(handle);
+    hand_object *hand = eb_hand_of(self);
     if (sub == NULL) return INT_MIN;
     eb_batch_head *head = &hand->batch->head;
     eb_hand_drop(hand);
@@ -114,15 +88,17 @@ static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
  * says when the next one is asked for. */
 static int refuse(receiver_object *self, PyObject *handle, PyObject *unreadable)
 {
-    hand_object *hand = hand_of(self);
-    eb_subscription *sub = address_in(handle, bound.subscription);
+    hand_object *hand = eb_hand_of(self);
+    eb_subscription *sub = eb_subscription_of(handle);
     if (sub == NULL) return -1;
     Py_INCREF(unreadable);
     eb_hand_busy(hand);
+    eb_count_delivery(hand->batch, hand->batch->head.handed);
     PyObject *error = PyObject_CallMethodObjArgs((PyObject *)self, bound.refused, handle, unreadable, NULL);
     if (error != NULL) {
-        hand->batch->head.handed++;
-        bound.bury(sub);
+        uint64_t sequence = hand->batch->sequence[hand->batch->head.handed];
+        eb_hand_out(hand->batch, 1);
+        eb_bury_event(sub, sequence);
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     }
     Py_XDECREF(error);
@@ -182,9 +158,9 @@ static int settle(receiver_object *self, PyObject *handle, int status)
  * say of is done too. 1 to go on, 0 when the end has come, with its group; -1 with an error. */
 static int acknowledge(receiver_object *self, PyObject *handle)
 {
-    eb_batch_head *head = &hand_of(self)->batch->head;
-    if (eb_hand_is_inherited(hand_of(self)) || head->done >= head->handed) return 1;
-    eb_subscription *sub = address_in(handle, bound.subscription);
+    eb_batch_head *head = &eb_hand_of(self)->batch->head;
+    if (self->manual || eb_hand_is_inherited(eb_hand_of(self)) || head->done >= head->handed) return 1;
+    eb_subscription *sub = eb_subscription_of(handle);
     while (sub != NULL && head->done < head->handed) {
         int status;
         uint32_t done = head->done;
@@ -198,35 +174,9 @@ static int acknowledge(receiver_object *self, PyObject *handle)
     return sub == NULL ? -1 : 1;
 }
 
-/* What is in hand is done with, and counted as dead; in one step with its being taken. */
-static PyObject *receiver_bury(PyObject *object, PyObject *handle)
-{
-    receiver_object *self = (receiver_object *)object;
-    eb_subscription *sub = is_whole(self) ? address_in(handle, bound.subscription) : NULL;
-    if (sub == NULL) return NULL;
-    int status = bound.bury(sub);
-    hand_of(self)->number = hand_of(self)->batch->head.number;
-    return PyLong_FromLong(status);
-}
-
-/* All that is in hand, and what was fetched with it, goes to whoever asks next; then nothing is in hand. */
-static PyObject *receiver_give_back(PyObject *object, PyObject *handle)
-{
-    receiver_object *self = (receiver_object *)object;
-    eb_subscription *sub = is_whole(self) ? address_in(handle, bound.subscription) : NULL;
-    if (sub == NULL) return NULL;
-    eb_batch_head *head = &hand_of(self)->batch->head;
-    bool seen = head->handed != head->done || head->status == EB_EXHAUSTED;
-    int status = bound.give_back(sub, seen);
-    head->done = head->handed;
-    hand_of(self)->number = head->number;
-    eb_hand_drop(hand_of(self));
-    return PyLong_FromLong(status);
-}
-
 static PyObject *receiver_acknowledge(PyObject *object, PyObject *handle)
 {
-    if (!is_whole((receiver_object *)object) || acknowledge((receiver_object *)object, handle) < 0) return NULL;
+    if (!eb_is_whole((receiver_object *)object) || acknowledge((receiver_object *)object, handle) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -241,16 +191,16 @@ static int no_handle(receiver_object *self)
 /* 1 when there are events, 0 when the time is up or the end has come, -1 with an error. */
 static int fill(receiver_object *self, int64_t deadline)
 {
-    while (!hand_of(self)->busy) {
+    while (!eb_hand_of(self)->busy) {
         int status = 1, go_on;
         if (self->handle == NULL || self->handle == Py_None) return no_handle(self);
-        bool ready = eb_hand_left(hand_of(self)) > 0;
+        bool ready = eb_hand_left(eb_hand_of(self)) > 0;
         if (!ready && self->ended) return 0;
         PyObject *handle = self->handle;
         Py_INCREF(handle); /* `close` may drop it while this thread is in Python */
         if (ready) {
             go_on = acknowledge(self, handle);
-            PyObject *unreadable = go_on > 0 ? eb_hand_unreadable(hand_of(self)) : NULL;
+            PyObject *unreadable = go_on > 0 ? eb_hand_unreadable(eb_hand_of(self)) : NULL;
             if (unreadable != NULL) go_on = refuse(self, handle, unreadable);
         } else {
             status = read_batch(self, handle, deadline);
@@ -267,8 +217,8 @@ static PyObject *receiver_fill(PyObject *object, PyObject *until)
 {
     receiver_object *self = (receiver_object *)object;
     long long deadline = PyLong_AsLongLong(until);
-    if (PyErr_Occurred() || !is_whole(self)) return NULL;
-    if (eb_hand_is_inherited(hand_of(self))) return no_handle(self) < 0 ? NULL : PyBool_FromLong(0);
+    if (PyErr_Occurred() || !eb_is_whole(self)) return NULL;
+    if (eb_hand_is_inherited(eb_hand_of(self))) return no_handle(self) < 0 ? NULL : PyBool_FromLong(0);
     PyObject *turn = self->turn;
     Py_INCREF(turn);
     int filled = await_turn(self, turn, until);
@@ -315,8 +265,8 @@ static PyMethodDef receiver_methods[] = {
     {"_unpack", receiver_unpack, METH_O, NULL},
     {"_fill", receiver_fill, METH_O, NULL},
     {"_acknowledge", receiver_acknowledge, METH_O, NULL},
-    {"_bury", receiver_bury, METH_O, NULL},
-    {"_give_back", receiver_give_back, METH_O, NULL},
+    {"_bury", eb_receiver_bury, METH_VARARGS, NULL},
+    {"_give_back", eb_receiver_give_back, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -327,6 +277,7 @@ static PyMemberDef receiver_members[] = {
     {"_receiving", T_OBJECT_EX, offsetof(receiver_object, turn), 0, NULL},
     {"_limit", T_INT, offsetof(receiver_object, limit), 0, NULL},
     {"_ended", T_BOOL, offsetof(receiver_object, ended), 0, NULL},
+    {"_manual", T_BOOL, offsetof(receiver_object, manual), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -360,14 +311,13 @@ static PyType_Spec receiver_spec = {
 PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 {
     (void)module;
-    unsigned long long receive, ack, bury, give_back, generation;
+    unsigned long long receive, ack, bury, give_back, reject, generation;
     PyObject *loads, *event, *headers;
-    if (!PyArg_ParseTuple(given, "KKKKKOO!O!:bind_receive", &receive, &ack, &bury, &give_back, &generation, &loads,
-                          &PyType_Type, &event, &PyType_Type, &headers))
+    if (!PyArg_ParseTuple(given, "KKKKKKOO!O!:bind_receive", &receive, &ack, &bury, &give_back, &reject, &generation,
+                          &loads, &PyType_Type, &event, &PyType_Type, &headers))
         return NULL;
     if (!eb_headers_bind((PyTypeObject *)headers)) return NULL;
-    bound.bury = (int (*)(eb_subscription *))(uintptr_t)bury;
-    bound.give_back = (int (*)(eb_subscription *, int))(uintptr_t)give_back;
+    eb_finish_bind(bury, give_back, reject);
     bound.receive = (int (*)(eb_subscription *, int, int64_t))(uintptr_t)receive;
     bound.ack = (int (*)(eb_subscription *))(uintptr_t)ack;
     eb_hand_bind((const uint64_t *)(uintptr_t)generation, (PyTypeObject *)event);
@@ -381,9 +331,9 @@ int eb_receiver_ready(PyObject *module)
         PyObject **name;
         const char *text;
     } names[] = {
-        {&bound.subscription, "address"}, {&bound.batch, "batch_address"},    {&bound.acquire, "acquire"},
-        {&bound.release, "release"},      {&bound.await_turn, "_await_turn"}, {&bound.live_handle, "_live_handle"},
-        {&bound.settle, "_settle"},       {&bound.refused, "_refused"},
+        {&bound.batch, "batch_address"},    {&bound.acquire, "acquire"},          {&bound.release, "release"},
+        {&bound.await_turn, "_await_turn"}, {&bound.live_handle, "_live_handle"}, {&bound.settle, "_settle"},
+        {&bound.refused, "_refused"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) return 0;

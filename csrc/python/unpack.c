@@ -161,7 +161,7 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         PyLong_FromUnsignedLongLong(row->sequence),
         PyLong_FromUnsignedLongLong(row->time),
         PyLong_FromUnsignedLong(row->sender),
-        PyLong_FromUnsignedLong(index == 0 ? hand->batch->head.deliveries : 1),
+        PyLong_FromUnsignedLong(hand->batch->head.counted ? hand->batch->deliveries[index] : 1),
         more.headers,
         more.origin,
     };

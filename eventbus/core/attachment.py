@@ -48,13 +48,15 @@ class Occupant(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What one member of a group holds: ``slot`` is None for what was given back."""
+    """One event that a member of a group has in hand: ``slot`` is None for what was given back."""
 
     slot: int | None
-    events: int
-    sequence: int  # of the first one
+    sequence: int
     deliveries: int
-    held: float
+    held: float  # seconds since it was taken
+    due: float  # seconds until it may be delivered again
+    parked: bool  # it has left the ring
+    bytes: int  # of its record
 
 
 class Group(NamedTuple):
@@ -347,11 +349,11 @@ class Attachment:
             yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
 
     def _claims(self, group: int) -> Iterator[Claim]:
-        out = ffi.new("eb_claim_info *")
-        for number in range(lib.EB_CLAIMS):
-            if lib.eb_claim_read(self.pointer, group, number, out):
-                slot = None if out.slot == 0xFFFFFFFF else out.slot
-                yield Claim(slot, out.events, out.sequence, out.deliveries, out.held_ns / 1e9)
+        out, number = ffi.new("eb_claim_info *"), -1
+        while (number := lib.eb_claim_read(self.pointer, group, number + 1, out)) >= 0:
+            slot = None if out.slot == 0xFFFFFFFF else out.slot
+            times = (out.held_ns / 1e9, out.due_ns / 1e9)
+            yield Claim(slot, out.sequence, out.deliveries, *times, bool(out.parked), out.bytes)
 
     def roster_epoch(self) -> int:
         """A number that the next coming or going of a subscription changes."""

@@ -12,7 +12,8 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
     slowest = handle.slowest()
     stayed = f"the bus {name!r} stayed full for {seconds} s"
     backlog = 0 if slowest is None else handle.waiting(slowest)
-    if slowest is None or (backlog == 0 and not (isinstance(slowest, Group) and slowest.claims)):
+    in_hand = [claim for claim in slowest.claims if not claim.parked] if isinstance(slowest, Group) else []
+    if slowest is None or (backlog == 0 and not in_hand):
         gone = "what filled it was taken since, or what became free is kept for those who waited first"
         return FullError(f"the bus {name!r} was full for {seconds} s; {gone}: try again", timeout=seconds)
     if isinstance(slowest, Occupant):
@@ -26,29 +27,43 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
         )
     members = [one for one in handle.occupants() if one.group == slowest.number]
     names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
-    oldest = min(slowest.claims, key=lambda claim: claim.sequence, default=None)
-    reasons = [] if oldest is None else [_in_hand(handle, slowest, oldest)]
-    if backlog or oldest is None:
+    oldest = min(in_hand, key=lambda claim: claim.sequence, default=None)
+    parked = sum(claim.bytes for claim in slowest.claims if claim.parked)
+    stands = oldest is not None and (backlog == 0 or parked + oldest.bytes > handle.stats().capacity * 3 // 16)
+    reasons = [_in_hand(handle, slowest, oldest, parked)] if oldest is not None and stands else []
+    if backlog or not reasons:
         taken = f"the group {slowest.name!r} has {backlog} events that no member took (members: {names})"
         reasons.insert(0, taken)
+    member = None if oldest is None or oldest.slot is None else handle.occupant(oldest.slot)
     return FullError(
         f"{stayed}: {', and '.join(reasons)}; add members, or use a larger capacity",
         group=slowest.name,
         pids=[one.pid for one in members],
         backlog=backlog,
+        name=None if member is None else member.name,
+        pid=None if member is None else member.pid,
         sequence=None if oldest is None else oldest.sequence,
         held=None if oldest is None else oldest.held,
+        parked=parked,
         timeout=seconds,
     )
 
 
-def _in_hand(handle: Attachment, group: Group, claim: Claim) -> str:
-    """What stands in the way before all that waits: the oldest event that a member has in hand."""
-    member = None if claim.slot is None else handle.occupant(claim.slot)
+def _in_hand(handle: Attachment, group: Group, claim: Claim, parked: int) -> str:
+    """What stands in the way: the oldest event in hand that has not left the ring, and what has."""
+    room = (
+        f", beside {parked} bytes of other events in hand, and there is room for a quarter of the ring"
+        if parked
+        else ""
+    )
+    if claim.slot is None:
+        again = f"in {claim.due:.0f} s" if claim.due > 0 else "to whoever asks"
+        return f"the group {group.name!r} has event {claim.sequence} to be delivered again, {again}{room}"
+    member = handle.occupant(claim.slot)
     who = f"a dead member of the group {group.name!r}"
     if member is not None:
         who = f"member {member.name!r} of process {member.pid}"
-    return f"{who} has had event {claim.sequence} in hand for {claim.held:.0f} s"
+    return f"{who} has had event {claim.sequence} in hand for {claim.held:.0f} s{room}"
 
 
 def _remedy(handle: Attachment, slowest: Occupant) -> str:

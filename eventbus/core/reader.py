@@ -50,6 +50,7 @@ class SubscriptionHandle:
         blocking: bool,
         group: str | None = None,
         exclusive: bool = False,
+        manual: bool = False,
     ) -> int:
         """The cursor is fixed when this returns.
 
@@ -65,7 +66,9 @@ class SubscriptionHandle:
         texts = [ffi.new("char[]", text.encode()) for text in (system, kind, name)]
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
         of = ffi.NULL if group is None else ffi.new("char[]", group.encode())
-        terms = ffi.new("eb_terms *", (*texts, start, spin_ns, blocking, self._local, of, exclusive))
+        terms = ffi.new(
+            "eb_terms *", (*texts, start, spin_ns, blocking, self._local, of, manual, group is not None, exclusive)
+        )
         deadline = deadline_after(native.LOCK_SECONDS)
         status = until_done(lambda: int(lib.eb_subscribe(self.pointer, terms, deadline)))
         if status == native.NO_SLOT:
@@ -116,6 +119,14 @@ class SubscriptionHandle:
                 self.decide(walk.undecided, heard or names, heard is not None, known)
         self.checked(status)
         return int(walk.count)
+
+    def ack_event(self, sequence: int) -> int:
+        """The event is done with; NOTHING when it is not in hand, CLOSED when its group is gone."""
+        return int(lib.eb_ack_event(self.pointer, sequence))
+
+    def reject_event(self, sequence: int, delay: int) -> int:
+        """It is given back, for ``delay`` ns later; as ``ack_event``."""
+        return int(lib.eb_reject_event(self.pointer, sequence, delay))
 
     @property
     def group_gone(self) -> bool:

@@ -27,7 +27,8 @@ class SubscriberStats:
 
 @dataclass(frozen=True)
 class MemberStats:
-    """A member of a group, and what it holds: ``held`` seconds since it claimed its ``events``; all 0 if it idles."""
+    """A member of a group, and what it has in hand: how many ``events``, and of the oldest of them how often it was
+    delivered and for how many seconds it has been ``held``; all 0 if it idles."""
 
     name: str
     pid: int
@@ -43,7 +44,8 @@ class GroupStats:
 
     Attributes:
         backlog: the events that it hears and that no member has claimed.
-        returned: the claims that were given back, or that dead members held.
+        returned: the events that were given back, or that dead members had in hand.
+        parked: bytes of what members have in hand for so long that it has left the ring.
     """
 
     name: str
@@ -54,6 +56,7 @@ class GroupStats:
     redelivered: int
     dead: int
     returned: int
+    parked: int
     members: tuple[MemberStats, ...]
 
 
@@ -76,9 +79,6 @@ class BusStats:
     untabled: int  # events whose topic found the table full
     identity: str  # 32 hexadecimal digits, drawn when the bus was made
     removed: bool  # its name was removed, or means another bus by now
-
-
-_NOTHING = Claim(None, 0, 0, 0, 0.0)
 
 
 def read_stats(name: str, handle: Attachment) -> BusStats:
@@ -120,13 +120,11 @@ def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> Su
 
 
 def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) -> GroupStats:
-    held = {claim.slot: claim for claim in group.claims}
-    members = [
-        MemberStats(one.name, one.pid, claim.events, claim.deliveries, claim.held, one.exclusive)
-        for one in occupants
-        if one.group == group.number
-        for claim in [held.get(one.slot, _NOTHING)]
-    ]
+    mine = [one for one in occupants if one.group == group.number]
+    held: dict[int | None, list[Claim]] = {one.slot: [] for one in mine}
+    for claim in sorted(group.claims, key=lambda claim: claim.sequence):
+        held.setdefault(claim.slot if claim.slot in held else None, []).append(claim)
+    members = [_member_stats(one, held[one.slot]) for one in mine]
     return GroupStats(
         name=group.name,
         system=group.system,
@@ -135,6 +133,12 @@ def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) ->
         backlog=backlog,
         redelivered=group.redelivered,
         dead=group.dead,
-        returned=len(group.claims) - sum(one.group == group.number and one.slot in held for one in occupants),
+        returned=len(held.get(None, ())),
+        parked=sum(claim.bytes for claim in group.claims if claim.parked),
         members=tuple(members),
     )
+
+
+def _member_stats(one: Occupant, claims: list[Claim]) -> MemberStats:
+    deliveries, held = (claims[0].deliveries, claims[0].held) if claims else (0, 0.0)
+    return MemberStats(one.name, one.pid, len(claims), deliveries, held, one.exclusive)

@@ -13,7 +13,7 @@ from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
 from eventbus.errors import EventBusError, SegmentError
 from eventbus.event import Event
-from eventbus.group import Member
+from eventbus.member import Member
 from eventbus.request import Request
 
 DONE = 0
@@ -91,7 +91,7 @@ class Handling(NamedTuple):
         where = f"{event.system} {event.kind} {event.path} (event {event.sequence})"
         _log.warning("%s failed on %s, delivery %d of %d", self.name, where, event.deliveries, limit, exc_info=error)
         if event.deliveries < limit:
-            member.reject()
+            member.reject(event)
             return
         member.bury(event, traceback="".join(traceback.format_exception(error)))
         if isinstance(event, Request) and not event.answered:

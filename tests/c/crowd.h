@@ -7,7 +7,9 @@
 #include <sched.h>
 #include <time.h>
 
+#ifndef RING_BYTES
 #define RING_BYTES (64u * 1024u)
+#endif
 #define SLOTS 16u
 #define PATIENCE 60 /* seconds past the time asked for, then it hangs */
 
@@ -46,41 +48,56 @@ static int64_t soon(uint64_t *state)
 
 /* --- send --- */
 
-static void send_one(const eb_outgoing *event, char *bytes, size_t length)
+/* Whoever sends, through an attachment of its own or that of all. */
+typedef struct {
+    eb_bus *bus;
+    unsigned number;
+    uint64_t state, counter; /* of the first event that it has not sent yet */
+    char *bytes;
+} publisher;
+
+static publisher publisher_of(unsigned number)
 {
-    eb_route route = {.bus = it.bus, .topic = event->topic};
+    return (publisher){
+        .bus = it.bus, .number = number, .state = chance_of(number), .bytes = malloc(BATCH * EVENT_ROOM)};
+}
+
+static void send_one(eb_bus *bus, const eb_outgoing *event, char *bytes, size_t length)
+{
+    eb_route route = {.bus = bus, .topic = event->topic};
     int status = EB_FULL;
     bytes[length] = 0;
     if (event->topic != EB_INLINE && event->path_length == 0) status = eb_send(&route, bytes);
     if (event->path_length > 0)
         status = eb_send_raw(&route, bytes, event->path_length, bytes + event->path_length, event->body_length);
     while (status == EB_FULL || status == EB_BUSY || status == EB_INTERRUPTED)
-        status = eb_send_batch(it.bus, event, 1, bytes, length, EB_FOREVER);
+        status = eb_send_batch(bus, event, 1, bytes, length, EB_FOREVER);
     EQUAL("a single event is sent", status, EB_OK);
 }
 
-static void *publish(void *with)
+/* One event, or a few at once. */
+static void send_some(publisher *of)
 {
-    unsigned publisher = (unsigned)(uintptr_t)with;
-    uint64_t state = chance_of(publisher), counter = 0;
     eb_outgoing events[BATCH];
-    char *bytes = malloc(BATCH * EVENT_ROOM);
-    while (!atomic_load(&stopping)) {
-        int count = draw(&state) % 3 == 0 ? 1 + (int)(draw(&state) % BATCH) : 1, status;
-        char *end = bytes;
-        for (int i = 0; i < count; i++)
-            end = compose(&events[i], end, publisher, counter++);
-        if (count == 1) {
-            send_one(events, bytes, (size_t)(end - bytes));
-            continue;
-        }
-        do
-            status = eb_send_batch(it.bus, events, count, bytes, (size_t)(end - bytes), EB_FOREVER);
+    int count = draw(&of->state) % 3 == 0 ? 1 + (int)(draw(&of->state) % BATCH) : 1, status = EB_OK;
+    char *end = of->bytes;
+    for (int i = 0; i < count; i++)
+        end = compose(&events[i], end, of->number, of->counter + (uint64_t)i);
+    if (count == 1) send_one(of->bus, events, of->bytes, (size_t)(end - of->bytes));
+    else do
+            status = eb_send_batch(of->bus, events, count, of->bytes, (size_t)(end - of->bytes), EB_FOREVER);
         while (status == EB_INTERRUPTED);
-        EQUAL("a batch is sent", status, EB_OK);
-    }
-    atomic_store(&sent_by[publisher], counter);
-    free(bytes);
+    EQUAL("a batch is sent", status, EB_OK);
+    of->counter += (uint64_t)count;
+}
+
+static inline void *publish(void *with)
+{
+    publisher of = publisher_of((unsigned)(uintptr_t)with);
+    while (!atomic_load(&stopping))
+        send_some(&of);
+    atomic_store(&sent_by[of.number], of.counter);
+    free(of.bytes);
     return NULL;
 }
 
@@ -108,17 +125,17 @@ static unsigned begin(const char *name, int count, char **arguments)
     fflush(stdout);
     signal(SIGALRM, out_of_time);
     alarm(seconds + PATIENCE);
-    it = scene_of(RING_BYTES, SLOTS, (uint64_t)-RING_BYTES, 1);
+    it = scene_of(RING_BYTES, SLOTS, (uint64_t)0 - RING_BYTES, 1);
     make_topics(it.bus, TOPICS);
     return seconds;
 }
 
 /* Lets the publishers run for so long. */
-static void publish_for(unsigned seconds)
+static void publish_for(unsigned seconds, void *(*body)(void *))
 {
     pthread_t publishers[PUBLISHERS];
     for (int i = 0; i < PUBLISHERS; i++)
-        publishers[i] = start(publish, i);
+        publishers[i] = start(body, i);
     struct timespec duration = {.tv_sec = seconds};
     nanosleep(&duration, NULL);
     atomic_store(&stopping, true);

@@ -35,6 +35,7 @@ static inline void die_with(eb_subscription *sub)
     eb_bus_disown(sub->bus, sub);
     sub->present = false;
     pthread_mutex_init(&sub->turn, NULL);
+    pthread_mutex_init(&sub->at_hand, NULL);
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #define _GNU_SOURCE
 #include "check.h"
+#include "claims.h"
 #include "internal.h"
 #include "open.h"
 #include "testing.h"

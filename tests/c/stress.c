@@ -208,7 +208,7 @@ static void run(unsigned seconds)
         others[count++] = start(receive_dropping, i);
     for (int i = 0; i < JOINERS; i++)
         others[count++] = start(join_and_leave, i);
-    publish_for(seconds);
+    publish_for(seconds, publish);
     eb_interrupt(deaf);
     pthread_join(deaf_thread, NULL);
     shut_down();

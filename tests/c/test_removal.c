@@ -35,7 +35,8 @@ static void remove_and_overwrite(void *with)
 
 static void what_a_member_is_copying_is_not_handed_out(void)
 {
-    const int moments[] = {EB_POINT_group_locked, EB_POINT_claim_held, EB_POINT_claim_cursor, EB_POINT_group_unlocked};
+    const int moments[] = {EB_POINT_group_locked, EB_POINT_claim_held, EB_POINT_claim_cursor, EB_POINT_group_unlocked,
+                           EB_POINT_claim_copied};
     for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) {
         scene it = scene_small();
         make(it.bus);
@@ -61,7 +62,7 @@ static void what_a_member_has_in_hand_is_nobodys_any_more(void)
     EQUAL("both have one", next(one) + next(other), 3);
     remove_and_overwrite(it.peer);
     EQUAL("it cannot be acknowledged", eb_ack(one), EB_CLOSED);
-    EQUAL("nor counted as dead", eb_bury(one), EB_CLOSED);
+    EQUAL("nor counted as dead", eb_bury(one, 1), EB_CLOSED);
     EQUAL("nor given back", eb_return(other, 1), EB_NOTHING);
     EQUAL("there is no next one", eb_receive(other, 1, EB_POLL), EB_CLOSED);
     leave(one);

@@ -5,7 +5,7 @@
 #define SLOTS 8u
 #define GROUP "g"
 
-enum { GATED, DROPPING, MEMBER, OTHER_MEMBER, SUBSCRIPTIONS, STEPS = 200 };
+enum { GATED, DROPPING, MEMBER, OTHER_MEMBER, MANUAL, SUBSCRIPTIONS, STEPS = 200, PAGES = 3 };
 
 /* A bus with events and a group, as it was before the first input. */
 typedef struct {
@@ -32,7 +32,7 @@ static void send_some(eb_bus *to, int count)
 
 static uint64_t ring_bytes(const eb_bus *of)
 {
-    return (uint64_t)eb_ring_bytes(of->ring.capacity);
+    return (uint64_t)(of->ring.data - (char *)of->ring.header) + CAPACITY;
 }
 
 static prepared prepare(uint64_t position)
@@ -54,6 +54,7 @@ static prepared prepare(uint64_t position)
 static void restore(const prepared *it)
 {
     memcpy(bus->ring.header, it->ring, ring_bytes(bus));
+    memset(bus->ring.data + 2 * CAPACITY, 0, bus->ring.parking_bytes); /* it is mapped behind the second copy */
     memcpy(bus->roster.header, it->roster, bus->roster.mapped_bytes);
 }
 
@@ -84,23 +85,52 @@ static void damage_bytes(input *from, void *where, size_t length, size_t limit)
     memcpy((char *)where + at, &number, length < limit - at ? length : limit - at);
 }
 
+/* A token, where one of those who are there has one. */
+static uint64_t take_holder(input *from, uint64_t number)
+{
+    unsigned holder = take_byte(from) % 8;
+    if (holder == 7) return EB_RETURNED;
+    if (holder >= MEMBER && holder <= MANUAL) return subs[holder] ? subs[holder]->token : 0;
+    return number;
+}
+
 static void damage_group(input *from)
 {
     eb_group *group = &bus->roster.header->groups[0];
-    unsigned what = take_byte(from);
-    uint64_t number = take_position(from);
-    unsigned holder = take_byte(from);
-    if (holder % 4 == 1) number = subs[MEMBER] ? subs[MEMBER]->token : 0;
-    if (holder % 4 == 2) number = subs[OTHER_MEMBER] ? subs[OTHER_MEMBER]->token : 0;
-    eb_u64 *wide[] = {&group->lock, &group->cursor, &group->start, &group->watched, &group->checked_at, group->asleep};
-    eb_u32 *narrow[] = {&group->slot, &group->used_claims, &group->max_deliveries, &group->open};
-    eb_claim *claim = &group->claims[what / 16 % 8];
-    eb_u64 *fields[] = {&claim->holder, &claim->start, &claim->end, &claim->deliveries, &claim->since};
-    what %= 16;
-    if (what < 6) atomic_store(wide[what], number);
-    else if (what < 10) atomic_store(narrow[what - 6], (uint32_t)number);
-    else if (what < 15) atomic_store(fields[what - 10], number);
+    unsigned what = take_byte(from) % 16;
+    uint64_t number = take_holder(from, take_position(from));
+    eb_u64 *wide[] = {&group->lock,       &group->cursor, &group->start,    &group->watched,
+                      &group->checked_at, group->asleep,  &group->pages[0], &group->pages[EB_PAGES / 64 - 1]};
+    eb_u32 *narrow[] = {&group->slot, &group->max_deliveries, &group->open};
+    if (what < 8) atomic_store(wide[what], number);
+    else if (what < 11) atomic_store(narrow[what - 8], (uint32_t)number);
     else damage_bytes(from, group, 8, sizeof *group);
+}
+
+/* Of the first pages, which are the group's if any are; each is taken with a single claim, or with many. */
+static void damage_claim(input *from)
+{
+    unsigned what = take_byte(from), which = take_byte(from);
+    eb_page *page = &bus->roster.header->pages[what / 16 % PAGES];
+    unsigned claim = which % (which & 0x80 ? EB_PAGE_CLAIMS : 8);
+    uint64_t number = take_position(from);
+    switch (what % 16) {
+    case 0:
+    case 1: atomic_store(&page->claims[claim].holder, take_holder(from, number)); break;
+    case 2:
+    case 3: atomic_store(&page->claims[claim].place, number); break;
+    case 4:
+    case 5: atomic_store(&page->claims[claim].place, (number % (2 * CAPACITY)) | EB_PARKED); break;
+    case 6: atomic_store(&page->terms[claim].sequence, number); break;
+    case 7: atomic_store(&page->terms[claim].since, take_byte(from) % 2 ? number : 0); break;
+    case 8: atomic_store(&page->terms[claim].deliveries, (uint32_t)number); break;
+    case 9: atomic_store(&page->terms[claim].bytes, (uint32_t)number); break;
+    case 10: atomic_store(&page->group, (uint32_t)number % (EB_GROUPS + 2)); break;
+    case 11: atomic_store(&page->used, (uint32_t)number); break;
+    case 12: atomic_fetch_xor(&bus->roster.header->groups[0].pages[0], 1ull << (what / 16 % PAGES)); break;
+    case 13: damage_bytes(from, bus->ring.data + 2 * CAPACITY, 8, bus->ring.parking_bytes); break;
+    default: damage_bytes(from, page, 8, sizeof *page);
+    }
 }
 
 static void damage(input *from)
@@ -108,7 +138,7 @@ static void damage(input *from)
     eb_ring_header *ring = bus->ring.header;
     eb_roster_header *roster = bus->roster.header;
     eb_slot_t *slot;
-    switch (take_byte(from) % 6) {
+    switch (take_byte(from) % 8) {
     case 0: damage_header(from); break;
     case 1: damage_bytes(from, bus->ring.data, 8, CAPACITY); break;
     case 2:
@@ -123,7 +153,8 @@ static void damage(input *from)
         slot = &roster->slots[take_byte(from) % SLOTS];
         damage_bytes(from, slot, 8, sizeof *slot);
         break;
-    default: damage_group(from);
+    case 5: damage_group(from); break;
+    default: damage_claim(from);
     }
 }
 
@@ -133,8 +164,9 @@ static void join_anew(unsigned which)
                       .kind = "**",
                       .name = "fuzz",
                       .start = EB_OLDEST,
-                      .gated = which != DROPPING,
-                      .local = which == OTHER_MEMBER};
+                      .gated = which == GATED,
+                      .local = which == OTHER_MEMBER,
+                      .manual = which == MANUAL};
     int status = EB_OK;
     if (which >= MEMBER) terms.group = GROUP;
     subs[which] = subscribe(bus, &terms, EB_POLL, &status);
@@ -191,6 +223,24 @@ static void send(input *from)
     }
 }
 
+/* That of an event in hand, if there is one, else any. */
+static uint64_t take_sequence(input *from, const eb_subscription *sub)
+{
+    unsigned which = take_byte(from);
+    return which < 192 && sub->held > 0 ? sub->hand[which % sub->held].sequence : which;
+}
+
+static void give_back(input *from, eb_subscription *sub)
+{
+    unsigned how = take_byte(from);
+    int64_t delay = how / 4 % 2;
+    switch (how % 4) {
+    case 0: known(eb_return(sub, delay)); break;
+    case 1: known(eb_bury(sub, take_sequence(from, sub))); break;
+    default: known(eb_reject_event(sub, take_sequence(from, sub), delay));
+    }
+}
+
 static void call(input *from)
 {
     unsigned what = take_byte(from), which = take_byte(from) % SUBSCRIPTIONS;
@@ -215,8 +265,8 @@ static void call(input *from)
     if (!sub) return;
     switch (what % 16) {
     case 7: count_backlog(sub); return;
-    case 8: known(eb_ack(sub)); return;
-    case 9: known(eb_return(sub, (int)take_byte(from) % 2)); return;
+    case 8: known(take_byte(from) % 2 ? eb_ack(sub) : eb_ack_event(sub, take_sequence(from, sub))); return;
+    case 9: give_back(from, sub); return;
     case 10: receive(sub, limit, eb_now() + 20000); return;
     case 11: known(eb_decide(sub, (uint32_t)take_bytes(from, 2), 1)); return;
     default: receive(sub, limit, EB_POLL);

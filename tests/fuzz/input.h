@@ -130,8 +130,9 @@ static inline void look_around(eb_bus *bus)
     for (uint32_t i = 0; i <= EB_GROUPS; i++)
         if (known(eb_group_read(bus, i, &group)) == 1)
             HOLDS("texts end", strnlen(group.name, 64) < 64 && strnlen(group.kind, 256) < 256);
-    for (uint32_t i = 0; i <= EB_CLAIMS; i++)
-        known(eb_claim_read(bus, 0, i, &claim));
+    for (int i = 0; (i = known(eb_claim_read(bus, 0, (uint32_t)i, &claim))) >= 0; i++)
+        HOLDS("a claim has a number", i < EB_CLAIMS);
+    known(eb_claim_read(bus, EB_GROUPS, EB_CLAIMS, &claim));
     for (uint32_t topic = 0; topic < 8; topic++)
         if (known(eb_topic_names(bus, topic, names, lengths)) == EB_OK)
             HOLDS("names fit", lengths[0] <= EB_NAME_LIMIT && lengths[1] <= EB_NAME_LIMIT);

@@ -112,14 +112,12 @@ class LeavingWithJobs:
 
     Attributes:
         hold: what it has at its point.
-        prefetch: how many jobs it has claimed.
-        done: whether the job in hand is acknowledged at the point.
+        prefetch: how many jobs it has claimed, the first of which it acknowledges.
         again: never.
     """
 
     hold: Hold = Hold.NOTHING
     prefetch: int = JOBS
-    done: bool = True
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
@@ -130,15 +128,13 @@ class LeavingWithJobs:
         victim.say("go")
         scene.strike(victim, lambda pid: survivors.meanwhile(self.hold, pid))
         survivors.finish_jobs()
-        numbers = [number for number, _ in survivors.jobs]
-        assert sorted(numbers) == list(range(1 + self.done, JOBS + 1))
-        assert self.done or (1, 2) in survivors.jobs
+        assert sorted(survivors.jobs) == [(number, 1) for number in range(2, JOBS + 1)]
         survivors.drain()
         survivors.end()
 
 
 def leave_at_once(line: Line, name: str, aim: Aim) -> None:
-    """Takes all jobs, and leaves once it is told to."""
+    """Claims all jobs, is handed one, and leaves once it is told to."""
     bus = eventbus.open(name)
     member = join(bus, JOBS)
     await_go(line)
@@ -150,7 +146,7 @@ def leave_at_once(line: Line, name: str, aim: Aim) -> None:
 
 @dataclass(frozen=True)
 class Handing:
-    """A member that leaves and wakes a sleeper for the jobs that it gives back."""
+    """A member that leaves and wakes whoever sleeps, before it has acknowledged the job that it was handed."""
 
     again: bool = False
 
@@ -164,7 +160,8 @@ class Handing:
         sleeper = start_sleeper(scene, survivors)
         victim.say("go")
         scene.strike(victim, lambda _: None)
-        assert {sleeper.hear(OWN_LOOK)[0] for _ in range(JOBS)} == set(range(1, JOBS + 1))
+        jobs = sorted(sleeper.hear(OWN_LOOK) for _ in range(JOBS))
+        assert jobs == [(number, 1 + (number == 1)) for number in range(1, JOBS + 1)]
         sleeper.kill()
         survivors.drain()
         survivors.end()

@@ -9,7 +9,9 @@ import pytest
 
 import eventbus
 from eventbus import Bus, UnavailableError
+from eventbus.core.reader import BATCH_LIMIT
 from harness import Line, sealed, unsealed, until
+from matrix.paging import MANY, PAGES, RINGS, join_by_hand, pages_of, take
 from matrix.scene import (
     AT_ONCE,
     CAPACITY,
@@ -45,6 +47,27 @@ def make(line: Line, name: str, aim: Aim) -> None:
         bus.group(f"new {number}", "still", start="oldest")
 
 
+def take_old(line: Line, name: str) -> None:
+    """A member of another group, that has many events in hand."""
+    member = join_by_hand(eventbus.open(name), BATCH_LIMIT, "old")
+    await_go(line)
+    take(member, MANY)
+    await_go(line)
+
+
+def leave_claims(scene: Scene, survivors: Survivors) -> None:
+    """A group is removed of which a member had many events in hand, who is dead."""
+    holder = scene.ready(take_old)
+    for _ in range(MANY):
+        survivors.send("old")
+    survivors.drain()
+    holder.say("go")
+    assert holder.hear() == READY
+    assert len(pages_of(survivors.bus, "old")) == PAGES
+    survivors.bus.remove_group("old")
+    holder.kill()
+
+
 @dataclass(frozen=True)
 class Making:
     """A member that makes its group.
@@ -52,17 +75,21 @@ class Making:
     Attributes:
         hold: what it has at its point.
         opened: the group is there.
+        left: it is to be made where another one was, whose claims are left; the group of the first pass is.
         again: whether it comes to its point more than once.
     """
 
     hold: Hold
     opened: bool = False
+    left: bool = False
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Survivors(scene.name)
-        for _ in range(LAP):
+        survivors = Survivors(scene.name, rings=RINGS if self.left else 1)
+        if self.left:
+            leave_claims(scene, survivors)
+        for _ in range(survivors.lap):
             survivors.send()
             survivors.drain()
         victim = scene.victim(make)
@@ -70,12 +97,15 @@ class Making:
         scene.strike(victim, lambda pid: self._meanwhile(survivors, pid))
         survivors.drain()
         made = {group.name for group in survivors.bus.stats().groups}
-        assert made == {f"new {number}" for number in range(scene.passes - (not self.opened))}
+        assert made == {f"new {number}" for number in range(0 if self.left else scene.passes - (not self.opened))}
         for number in range(GROUPS):
             with survivors.bus.subscribe("still", group=f"new {number}", start="oldest", prefetch=9) as member:
-                events = []
+                events, pages = list[eventbus.Event](), set[int]()
                 while more := member.receive_many(1 << 20, 0):
                     events += more
+                    pages |= pages_of(survivors.bus, f"new {number}")
+                assert pages == {number}, "a page of claims was lost"
+                assert {event.deliveries for event in events} == {1}
                 numbers = [unsealed(event)[1] for event in events]
                 assert numbers == list(range(survivors.sent - len(numbers), survivors.sent))
                 assert numbers

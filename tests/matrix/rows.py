@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs, Removing
 from matrix.forking import Forking
 from matrix.groups import Burying, Changing, Contending, Dissolving, Making, Withdrawing
+from matrix.manual import ByHand
 from matrix.opening import Opening, Repairing
+from matrix.paging import Paging
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
-from matrix.scene import Hold, Role, Scene
+from matrix.row import Row, row, who_sends
+from matrix.scene import Hold, Role
 from matrix.sending import Closing, Queueing, Sending, Waiting
 from matrix.turns import TakingTurns
 from matrix.working import MakingRoom, PassingOn, Returning, Watching, Working
 from matrix.working import Sleeping as MemberSleeping
-
-
-class Scenario(Protocol):
-    """Leads a process to the moment, has it die there, and looks at the others."""
-
-    @property
-    def again(self) -> bool:
-        """Whether it comes to the moment at least twice."""
-
-    def __call__(self, scene: Scene) -> None:
-        """Plays it; raises what is not as it should be."""
-
-
-Scenarios = Scenario | tuple[Scenario, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One moment.
-
-    Attributes:
-        sees: what the others see of somebody who dies there.
-        only: who comes there, which is why the rest does not.
-        cells: by role, the scenarios that lead there.
-        patient: whether somebody sleeps for seconds in them.
-    """
-
-    sees: str
-    only: str
-    cells: dict[Role, tuple[Scenario, ...]]
-    patient: bool
-
-
-def row(
-    sees: str,
-    only: str,
-    *,
-    publisher: Scenarios = (),
-    subscriber: Scenarios = (),
-    member: Scenarios = (),
-    opener: Scenarios = (),
-    closer: Scenarios = (),
-    patient: bool = False,
-) -> Row:
-    """A row; roles that are left out do not come there."""
-    given = zip(Role, (publisher, subscriber, member, opener, closer), strict=True)
-    cells = {role: one if isinstance(one, tuple) else (one,) for role, one in given if one != ()}
-    return Row(sees, only, cells, patient)
-
-
-def who_sends(
-    sees: str, what: Scenario, *also: Burying, bridge: Scenarios = (), closer: Scenarios = (), patient: bool = False
-) -> Row:
-    """A row of what everybody does who sends; ``also`` a member that sends a dead letter, ``bridge`` one that notes."""
-    only = "whoever sends" if closer == () else "whoever sends or shuts the bus down"
-    member, publisher = (what, *also), (what, *(bridge if isinstance(bridge, tuple) else (bridge,)))
-    return row(sees, only, publisher=publisher, subscriber=what, member=member, closer=closer, patient=patient)
-
 
 DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.GROUP, Hold.GATE
 NOTHING_SENT = "nothing; the next owner takes the lock over"
@@ -80,7 +24,8 @@ LOCK_PASSES = "nothing; the next takes the lock over"
 WHOLE = "the whole event"
 PLACE = "its place among those who wait for room, for a tenth of a second"
 FREE_SLOT = "nothing; its slot is taken or reaped by the next"
-AGAIN = "its jobs come again, counted"
+AGAIN = "its jobs come again, as if it had not claimed them"
+COUNTED = "its jobs come again, those that were handed out with one delivery more"
 START_OVER = "nothing; the next to open it starts over"
 A_BRIDGE = "a bridge, which notes how far it has come"
 REPAIRED_AGAIN = "nothing; the next to open it repairs it again"
@@ -98,12 +43,25 @@ _closing = Closing(PUBLISH, closed=False)
 _closing_after_a_death = Closing(PUBLISH, closed=False, owner_dead=True)
 _working = Working(hold=GROUP | GATE), Working(hold=GROUP | GATE, prefetch=3)
 _working_once = tuple(Working(hold=GROUP | GATE, prefetch=one, again=False) for one in (1, 3))
-_claiming = Working(), Working(prefetch=3)
-_free = Working(hold=Hold.NOTHING), Working(hold=Hold.NOTHING, prefetch=3)
+_free = Working(), Working(prefetch=3)
+_reading = Working(), Working(prefetch=3, marked=2), ByHand(marked=2)
+_handed_out = Working(marked=1), Working(prefetch=3, marked=1), ByHand(marked=1, again=False)
+_burying = Working(hold=GROUP | GATE, other="claim_held", aged=True, again=False)
+_paging = Working(hold=GROUP | GATE, again=False), Paging()
 _making = Making(ROSTER)
+_inheriting = Making(ROSTER, left=True, again=True)
 _placing = Making(PUBLISH | ROSTER)
 _opening = Opening()
 _joining_bus = Opening(used=True)
+
+
+def _parking(sees: str, again: bool = True) -> Row:
+    """A row of somebody who parks what a member has in hand, who lives on or dies."""
+    scenes = tuple(
+        Sending(hold=PUBLISH, full=True, parked=True, orphaned=orphaned, again=again) for orphaned in (False, True)
+    )
+    return row(sees, "whoever sends", publisher=scenes, subscriber=scenes, member=scenes)
+
 
 # Rows of more than one moment.
 _told = row(
@@ -134,6 +92,14 @@ _taken_over = row(
 )
 _claim_begun = row("nothing: the claim is nobody's", "a member", member=_working)
 _claimed = row(AGAIN, "a member", member=_working)
+_given_back = row(
+    COUNTED + ", at once",
+    "a member, or who repairs",
+    member=(*_free, _burying, ByHand()),
+    opener=Repairing(again=False),
+    closer=LeavingWithJobs(),
+)
+_page_back = row("nothing; the page is given back by the next", "a member", member=Paging(back=True))
 _watch_changed = row(
     "nothing; another member looks by itself", "a member beside a working one", member=Watching(), patient=True
 )
@@ -160,6 +126,9 @@ ROWS = {
     "bystander_group": who_sends(NOTHING_SENT, _moving),
     "bystander_gate": who_sends(NOTHING_SENT, _moving),
     "bystander_moved": who_sends(NOTHING_SENT, _moving),
+    "parked_copied": _parking("nothing; no claim names the copy"),
+    "parked_moved": _parking("the event of a claim, parked; the next owner computes the gate anew"),
+    "parked_gate": _parking("the room that the claim held", again=False),
     "publish_gated": who_sends(NOTHING_SENT, _lapping),
     "oldest_moved": who_sends("fewer old events, which nobody needed", _lapping),
     "publish_claimed": who_sends(NOTHING_SENT, _locked),
@@ -291,16 +260,22 @@ ROWS = {
         patient=True,
     ),
     "members_woken": row("the same", "whoever removes a group", member=Dissolving(ROSTER)),
+    "page_emptied": row("no group; the next maker empties the page", "whoever makes a group", member=_inheriting),
+    "page_dropped": row("no group, and a page that is nobody's", "whoever makes a group", member=_inheriting),
     # --- work ---
     "group_locked": row(LOCK_PASSES, "a member", member=_working),
     "group_taken_over": replace(_taken_over, sees=LOCK_PASSES + " and mends"),
     "group_mended": _taken_over,
-    "group_unlocked": row(AGAIN, "a member", member=_claiming),
+    "group_unlocked": row(AGAIN, "a member", member=_free),
     "bury_stamped": row("nothing", "a member", member=_working_once),
     "asleep_cleared": row("nothing", "a member", member=Working(hold=GROUP | GATE, other="asleep", again=False)),
     "cursor_skipped": row(
         "nothing", "a member", member=Working(hold=GROUP | GATE, unheard=True, again=False), patient=True
     ),
+    "page_unlisted": _page_back,
+    "page_given_back": replace(_page_back, sees="a page that is nobody's"),
+    "page_taken": row("a page that the next owner of the lock lists", "a member", member=_paging),
+    "page_listed": row("a page of the group's without claims", "a member", member=_paging),
     "claim_written": _claim_begun,
     "claim_used": _claim_begun,
     "claim_held": _claimed,
@@ -310,21 +285,21 @@ ROWS = {
     "claim_deliveries": _claimed,
     "claim_counted": _claimed,
     "waiter_passed": row(AGAIN, "a member beside a sleeping one", member=PassingOn(), patient=True),
-    "claim_reset": row(
-        "the job in hand comes once more",
-        "a member",
-        member=_claiming,
-        closer=LeavingWithJobs(GATE, done=False),
-    ),
-    "claim_acknowledged": row(
-        "the job in hand is done", "a member", member=(*_claiming, Burying(1)), closer=LeavingWithJobs(GATE)
-    ),
+    "claim_copied": row(COUNTED, "a member", member=_reading),
+    "claim_handed_out": row(COUNTED + ", as the first that it has read", "a member", member=_handed_out),
     "claim_finished": row(
-        "the jobs are done", "a member", member=(*_free, Burying(1)), closer=LeavingWithJobs(prefetch=1)
+        "the job is done",
+        "a member",
+        member=(*_free, Burying(1), ByHand(whole=True)),
+        closer=(LeavingWithJobs(), LeavingWithJobs(prefetch=1)),
     ),
     "room_made": row("the jobs are done, and room", "a member that publishers wait for", member=MakingRoom()),
-    "claim_discounted": row(AGAIN, "a member", member=_claiming, closer=LeavingWithJobs(GATE)),
-    "claim_returned": row("its jobs are taken by the next", "a member", member=_free, closer=LeavingWithJobs()),
+    "claim_due": _given_back,
+    "claim_returned": replace(
+        _given_back,
+        sees="the job is taken by the next, once it is due",
+        cells=_given_back.cells | {Role.MEMBER: (*_free, _burying, ByHand(whole=True), ByHand(whole=True, delay=0.5))},
+    ),
     "dead_counted": row("the dead letter, once", "a member", member=Burying(1)),
     "asleep_set": row("nothing", "a member", member=MemberSleeping(), patient=True),
     "watch_set": _watch_changed,

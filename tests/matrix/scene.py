@@ -14,7 +14,8 @@ import pytest
 import eventbus
 from eventbus import FullError, UnavailableError
 from eventbus.core import native
-from eventbus.group import Member
+from eventbus.core.attachment import Claim
+from eventbus.member import Member
 from harness import DEADLINE, Child, Job, Line, arm, sealed, unsealed, until
 from matrix import moments
 
@@ -58,7 +59,7 @@ class Hold(enum.Flag):
     ROSTER = enum.auto()  # the roster's lock
     GROUP = enum.auto()  # the group's lock
     DOOR = enum.auto()  # the only opener or leaver
-    GATE = enum.auto()  # a place that may hold publishers back: with what it has to take, or in hand
+    GATE = enum.auto()  # a place that may hold publishers back: with what it or its group has to take
 
 
 def await_go(line: Line) -> None:
@@ -152,10 +153,12 @@ class Survivors:
         changes: who, if anybody, waits for subscribers to come.
         heard: the numbers of the victim's events.
         jobs: the numbers and deliveries of the jobs done.
+        lap: events, which are more than the ring holds.
     """
 
-    def __init__(self, name: str, *, group: bool = False, **options: Any) -> None:
-        self.bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, **options)
+    def __init__(self, name: str, *, group: bool = False, rings: int = 1, **options: Any) -> None:
+        self.bus = eventbus.open(name, capacity=rings * CAPACITY, max_subscribers=SLOTS, **options)
+        self.lap = rings * LAP
         self.member: Member | None = join(self.bus) if group else None
         self.blocking = self.bus.subscribe("**", name="blocking")
         self.dropping = self.bus.subscribe("**", name="dropping", overflow="drop")
@@ -172,9 +175,9 @@ class Survivors:
         self.sent += 1
         return number
 
-    def send_jobs(self, count: int) -> None:
-        """Sends jobs for the group, numbered from 1."""
-        rows = [("jobs", "job", "/job", sealed(SURVIVOR, number)) for number in range(1, count + 1)]
+    def send_jobs(self, count: int, first: int = 1) -> None:
+        """Sends jobs for the group, numbered from ``first``."""
+        rows = [("jobs", "job", "/job", sealed(SURVIVOR, number)) for number in range(first, first + count)]
         self.bus.send_many(rows, timeout=ROOM)
 
     def drain(self, jobs: bool = True) -> None:
@@ -204,7 +207,7 @@ class Survivors:
 
     def fill(self, hold: Hold) -> FullError | None:
         """Sends more than a ring, receiving along; the error, if somebody else does not let it go on."""
-        for _ in range(LAP):
+        for _ in range(self.lap):
             try:
                 self.send(timeout=SHORT)
             except FullError as error:
@@ -255,7 +258,7 @@ class Survivors:
         assert time.monotonic() - begun < ROOM, "a dead process held a publisher up"
         self.drain()
         with eventbus.open(self.bus.name) as newcomer, newcomer.subscribe("**") as late:
-            for _ in range(LAP):
+            for _ in range(self.lap):
                 number = self.send()
                 assert unsealed(late.receive(AT_ONCE)) == (SURVIVOR, number)
                 self.drain()
@@ -312,6 +315,11 @@ def idle(bus: eventbus.Bus) -> bool:
     """Whether the group has nothing to do and nobody holds anything of it."""
     group = next(group for group in bus.stats().groups if group.name == "g")
     return not group.backlog and not group.returned and not any(member.events for member in group.members)
+
+
+def claims_of(bus: eventbus.Bus, name: str) -> tuple[Claim, ...]:
+    """What members of the group have in hand or gave back."""
+    return next(group.claims for group in bus._open_handle().groups() if group.name == name)
 
 
 def asleep(bus: eventbus.Bus, *names: str) -> bool:

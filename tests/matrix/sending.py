@@ -11,6 +11,7 @@ import pytest
 import eventbus
 from eventbus import Bus, ClosedError, UnavailableError
 from harness import Line, sealed, unsealed, until
+from matrix.parking import Holder
 from matrix.scene import (
     AT_ONCE,
     OWN_LOOK,
@@ -74,8 +75,8 @@ def send(line: Line, name: str, aim: Aim, role: Role, plan: Sending) -> None:
 
 
 def place(role: Role) -> Hold:
-    """The place that a subscriber or a member has at any point, which holds publishers back."""
-    return Hold.NOTHING if role is Role.PUBLISHER else Hold.GATE
+    """The place that a subscriber has at any point, which holds publishers back; what a member has in hand does not."""
+    return Hold.GATE if role is Role.SUBSCRIBER else Hold.NOTHING
 
 
 class Sender:
@@ -129,7 +130,7 @@ class Sending:
     """A victim that sends, and what is heard of it.
 
     Attributes:
-        hold: what it has at its point, besides the place that a subscriber or a member has anyway.
+        hold: what it has at its point, besides the place that a subscriber has anyway.
         sent: whether the last event that it began to send is heard.
         sleepers: somebody sleeps each time that it sends; ``unwoken``: and is not woken by the victim, nor by others.
         new: each event is the first one of its topic.
@@ -138,6 +139,7 @@ class Sending:
         bystanders: others hear nothing of what passes.
         owner_dead: the last owner of the publish lock died in the middle.
         noted: it notes with each event how far it has come, as a bridge does.
+        parked: a member has events in hand for long; ``orphaned``: and dies after it.
         again: whether it comes to its point more than once.
     """
 
@@ -151,6 +153,8 @@ class Sending:
     full: bool = False
     bystanders: bool = False
     owner_dead: bool = False
+    parked: bool = False
+    orphaned: bool = False
     again: bool = True
 
     def __call__(self, scene: Scene) -> None:
@@ -162,6 +166,7 @@ class Sending:
                 survivors.send()
                 survivors.drain()
         sleeper = scene.ready(sleep_and_tell)
+        holder = Holder(scene, survivors) if self.parked else None
         victim = Sender(scene, survivors, self)
         if self.owner_dead:
             scene.start(die_in_a_batch).killed()
@@ -191,10 +196,12 @@ class Sending:
             in_hand = 1 if self.full else len(victim.said)
             assert sorted(survivors.jobs) == [(in_hand, 2)] + [(number, 1) for number in range(in_hand + 1, JOBS + 1)]
         if not self.unwoken:
-            survivors.send()
+            survivors.send(timeout=0.0 if self.parked else ROOM)
         sleeper_tells()
         survivors.send()
         sleeper.kill()
+        if holder is not None:
+            holder.check(self.orphaned)
         if quiet is not None:
             number = survivors.send("quiet")
             quiet.say("go")

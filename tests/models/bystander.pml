@@ -1,5 +1,5 @@
 /* Cursors that publishers move on: csrc/bystanders.c, csrc/single.c (take, follow, advance), csrc/member.c (claim_new,
- * move_gate), csrc/group.c (eb_group_gate, eb_cursor_raise).
+ * move_gate), csrc/claims.c (eb_group_gate), csrc/group.c (eb_cursor_raise).
  *
  * Publishers, one at a time and each of whom may be killed, send EVENTS records through a ring of CAPACITY; whoever reads
  * hears those of HEARD only. A publisher that finds no room moves the cursor on over what is not heard, then looks again.
@@ -41,14 +41,14 @@ bool held;
 #define MOVED group_cursor
 #ifdef MUTANT_claims_before_cursor
 #define READ_GATE                                                                                                      \
-    STEP(_, at = start);                                                                                               \
     STEP(_, some = held);                                                                                              \
+    STEP(_, at = start);                                                                                               \
     STEP(_, to = group_cursor)
 #else
 #define READ_GATE                                                                                                      \
     STEP(_, to = group_cursor);                                                                                        \
-    STEP(_, at = start);                                                                                               \
-    STEP(_, some = held)
+    STEP(_, some = held);                                                                                              \
+    STEP(_, at = start)
 #endif
 #else
 #define MOVED cursor
@@ -195,7 +195,7 @@ active proctype subscriber()
     assert(taken == 3)
 }
 #else
-/* claim_new, move_gate, copy_claim, an acknowledgement. The group's lock is the matter of group.pml. */
+/* claim_new of one event, move_gate, copy, eb_claim_finish. The group's lock is the matter of group.pml. */
 active proctype member()
 {
     byte position, record, to, at;
@@ -235,8 +235,8 @@ active proctype member()
             break
         od;
         atomic { to = group_cursor };
-        atomic { at = start };
         atomic { some = held };
+        atomic { at = start };
         to = (some && at < to -> at : to);
 #ifdef MUTANT_gate_is_stored
         atomic { cursor = to }; /* claim_gated */

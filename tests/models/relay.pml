@@ -1,20 +1,26 @@
-/* Who of a group is woken: csrc/relay.c (eb_relay_pass_on, eb_relay_await, idle, sleep_or_watch), csrc/publish.c (wake),
- * csrc/wait.c.
+/* Who of a group is woken: csrc/relay.c (eb_relay_pass_on, eb_relay_await, idle, look_at, sleep_or_watch), csrc/claims.c
+ * (eb_claims_look), csrc/group.c (eb_unwatched), csrc/publish.c (wake), csrc/wait.c.
  *
  * Members share one flag in the waiter set and one semaphore, so an event wakes one of them, who sees to it that the next
  * event wakes another, and that one of those asleep watches whether those who work live. Taking an event under the
  * group's lock is one step here: what happens inside it is the matter of group.pml. A member may work for ever, and one
- * with a deadline may leave for ever when it is over; neither may keep an event from those who sleep.
+ * with a deadline may leave for ever when it is over; neither may keep an event from those who sleep. What is given back
+ * for later is due at any moment from then on, but not before a watcher of those who work would look.
  *
  * CHECK hurried -DMEMBERS=2 -DPUBLISHERS=1 -DREJECTS=1 -DHURRIED=1: without a slice and without a death, where somebody sleeps nothing is left to be taken, the next event wakes one, and one watches if somebody works; one may leave at its deadline, and an event may be given back
  * CHECK slice -DMEMBERS=2 -DPUBLISHERS=1 -DDEATHS=1 -DSLICE: whoever is killed at any step, one slice later nobody sleeps while an event is there to be taken
  * CHECK two_events -DMEMBERS=2 -DPUBLISHERS=2: the same of two events at once
  * CHECK watch -DMEMBERS=3 -DPUBLISHERS=1 -DLOOKING=1 -DDEATHS=1 -DIN_HAND: of a member that dies with an event in hand one of those asleep learns when WATCH_NS is over
+ * CHECK delay -DMEMBERS=2 -DPUBLISHERS=1 -DSENDS=2 -DREJECTS=1 -DDELAYS: what is given back for later wakes one of those asleep when it is due, though whoever watched for it was woken for another event, which it may work on for ever
+ * CHECK delay_slice -DMEMBERS=2 -DPUBLISHERS=1 -DREJECTS=1 -DDELAYS -DDEATHS=1 -DSLICE: the same whoever is killed, one slice later
  *
  * MUTANT deadline_ends_a_wake_up hurried: whoever leaves at its deadline leaves the flag as it is
  * MUTANT flag_is_not_raised_anew hurried: whoever takes an event does not raise the flag for those asleep
  * MUTANT no_second_look hurried: no look between raising the flag and sleeping
  * MUTANT watch_is_not_passed hurried: whoever takes an event does not see to it that one watches
+ * MUTANT due_is_not_looked_for delay: nobody watches for what is due later
+ * MUTANT promise_for_later_counts delay: who looks when something is due counts as one who watches whether others live
+ * MUTANT watch_is_not_cleared hurried: whoever watched leaves its promise behind when it is woken
  * MUTANT no_look_after_the_flag two_events: whoever takes an event raises the flag without looking again
  */
 #include "step.h"
@@ -28,6 +34,13 @@
 #ifndef LOOKING
 #define LOOKING 0
 #endif
+#ifndef SENDS
+#define SENDS 1
+#endif
+/* When somebody has to look, and has promised to; 0 for nobody. */
+#define NOW 1
+#define SOON 2 /* WATCH_NS */
+#define LATER 3
 #ifdef IN_HAND /* nobody is killed but with an event in hand */
 #define MOMENT CALM
 #else
@@ -39,25 +52,38 @@ byte cursor;
 bit flag;                /* of the group's slot, in the waiter set */
 bit word;                /* its semaphore */
 byte sleepers;           /* the asleep bits */
-bool watched;
+byte watched;            /* until when somebody looks */
 bool queued[MEMBERS + 1]; /* in the kernel's queue of the semaphore */
 bool holds[MEMBERS + 1];
-bool returned;           /* a claim that was given back */
+bool returned;           /* a claim that was given back, and is due */
+bool later;              /* one that is not yet */
 bool gone[MEMBERS + 1];
-bool watches[MEMBERS + 1];
+byte watches[MEMBERS + 1]; /* it will look by then */
 bool looked[MEMBERS + 1]; /* its slice has ended once */
 byte rejects;
 
 #if MEMBERS == 2
 #define SOME(what) (what(1) || what(2))
+#define ORPHANS (IS_ORPHANED(1) || IS_ORPHANED(2))
 #else
 #define SOME(what) (what(1) || what(2) || what(3))
+#define ORPHANS (IS_ORPHANED(1) || IS_ORPHANED(2) || IS_ORPHANED(3))
 #endif
 #define IS_HELD(who) holds[who]
 #define IS_ORPHANED(who) (holds[who] && gone[who])
 #define IS_QUEUED(who) queued[who]
-#define IS_WATCHING(who) (queued[who] && watches[who])
-#define CLAIMS_HELD (returned || SOME(IS_HELD))
+#define IS_WATCHING(who) (queued[who] && (watches[who] == NOW || watches[who] == SOON))
+#define WILL_LOOK(who) (IS_WATCHING(who) && (ORPHANS || returned) || queued[who] && watches[who] == LATER && returned)
+#ifdef MUTANT_due_is_not_looked_for
+#define LOOK (returned -> NOW : (SOME(IS_HELD) -> SOON : 0))
+#else
+#define LOOK (returned -> NOW : (SOME(IS_HELD) -> SOON : (later -> LATER : 0))) /* eb_claims_look */
+#endif
+#ifdef MUTANT_promise_for_later_counts
+#define LATER_THAN(look) false
+#else
+#define LATER_THAN(look) (watched > look)
+#endif
 #define LEFT (cursor != committed || returned)
 #define OTHERS (sleepers & ~(1 << _pid))
 
@@ -84,16 +110,21 @@ inline post()
 proctype publisher()
 {
     bit old, up;
-    MOMENT(publish_committed, committed++); /* [commit] [wake] */
-    MOMENT(_, up = flag); /* [wake] */
-    if
-    :: up -> MOMENT(wake_lowered, up = flag; flag = 0)
-    :: else
-    fi;
-    if
-    :: up -> post()
-    :: else
-    fi;
+    byte sent;
+    do
+    :: sent < SENDS ->
+        MOMENT(publish_committed, committed++; sent++); /* [commit] [wake] */
+        MOMENT(_, up = flag); /* [wake] */
+        if
+        :: up -> MOMENT(wake_lowered, up = flag; flag = 0)
+        :: else
+        fi;
+        if
+        :: up -> post()
+        :: else
+        fi
+    :: else -> break
+    od;
 dead:
     skip
 }
@@ -101,7 +132,7 @@ dead:
 #ifdef MUTANT_watch_is_not_passed
 #define UNWATCHED false
 #else
-#define UNWATCHED (CLAIMS_HELD && !watched)
+#define UNWATCHED (LOOK && (!watched || LATER_THAN(LOOK)))
 #endif
 
 inline pass_on()
@@ -147,24 +178,22 @@ inline take()
 #if MEMBERS > 2
         :: !returned && IS_ORPHANED(3) -> holds[3] = false; holds[_pid] = true
 #endif
-        :: !returned && !SOME(IS_ORPHANED) && cursor < committed -> cursor++; holds[_pid] = true
-        :: !returned && !SOME(IS_ORPHANED) && cursor >= committed
+        :: !returned && !ORPHANS && cursor < committed -> cursor++; holds[_pid] = true
+        :: !returned && !ORPHANS && cursor >= committed
         fi)
 }
 
 inline sleep_or_watch()
 {
-    MOMENT(_, left = CLAIMS_HELD);
+    MOMENT(_, watches[_pid] = LOOK);
     if
-    :: left -> MOMENT(_, left = !watched)
+    :: watches[_pid] -> MOMENT(_, watches[_pid] = (!watched || LATER_THAN(watches[_pid]) -> watches[_pid] : 0)) /* eb_unwatched */
     :: else
     fi;
-    watches[_pid] = left;
     if
-    :: left -> MOMENT(_, watched = true)
+    :: watches[_pid] -> MOMENT(watch_set, watched = watches[_pid])
     :: else
     fi;
-    left = false;
     MOMENT(_, old = word; word = 0);
     if
     :: old -> woken = true
@@ -174,7 +203,7 @@ end_asleep:
         if
         :: atomic { !queued[_pid] -> woken = true }
         :: atomic { _pid <= HURRIED && queued[_pid] -> queued[_pid] = false; over = true } /* its deadline */
-        :: atomic { timeout && watches[_pid] && SOME(IS_ORPHANED) && queued[_pid] -> queued[_pid] = false } /* WATCH_NS */
+        :: atomic { timeout && WILL_LOOK(_pid) -> queued[_pid] = false } /* WATCH_NS, or it is due */
 #if defined(SLICE)
         :: atomic { timeout && !looked[_pid] && queued[_pid] -> looked[_pid] = true; queued[_pid] = false } /* ASLEEP_NS */
 #endif
@@ -187,8 +216,10 @@ end_asleep:
     old = 0;
     if
     :: watches[_pid] ->
-        MOMENT(_, watched = false);
-        watches[_pid] = false
+#ifndef MUTANT_watch_is_not_cleared
+        MOMENT(watch_cleared, watched = 0);
+#endif
+        watches[_pid] = 0
     :: else
     fi
 }
@@ -208,7 +239,11 @@ receive:
         :: true -> goto working
         :: STEP(_, holds[_pid] = false) /* the next call acknowledges it */
         :: atomic { rejects < REJECTS -> rejects++ };
+#ifdef DELAYS
+            MOMENT(claim_returned, holds[_pid] = false; later = true);
+#else
             MOMENT(claim_returned, holds[_pid] = false; returned = true);
+#endif
             post()
         fi;
         goto receive
@@ -237,7 +272,7 @@ end_looking:
         atomic { LEFT -> goto receive }
     :: else
     fi;
-    MOMENT(_, sleepers = sleepers | (1 << _pid));
+    MOMENT(asleep_set, sleepers = sleepers | (1 << _pid));
     MOMENT(waiter_raised, flag = 1); /* [wake] */
 #ifndef MUTANT_no_second_look
     MOMENT(_, left = TRUTH(seen != committed)); /* [wake] */
@@ -274,6 +309,15 @@ dead_or_left:
     skip
 }
 
+#ifdef DELAYS
+/* Time that passes. */
+proctype clock()
+{
+end_clock:
+    CALM(_, later -> later = false; returned = true)
+}
+#endif
+
 #if defined(SLICE)
 #define MAY_SLEEP(who) (queued[who] && !looked[who])
 #define AFTER_SLICES true
@@ -292,11 +336,14 @@ init
         for (i : 1 .. PUBLISHERS) {
             run publisher()
         }
+#ifdef DELAYS
+        run clock()
+#endif
     }
-    timeout && !SOME(MAY_SLEEP) && !(SOME(IS_ORPHANED) && SOME(IS_WATCHING));
+    timeout && !SOME(MAY_SLEEP) && !SOME(WILL_LOOK);
     /* Where somebody sleeps, nothing is left, the next event wakes one, and one watches if somebody works. */
     assert(!SOME(IS_QUEUED) || !LEFT);
     assert(!SOME(IS_QUEUED) || flag);
     assert(!SOME(IS_QUEUED) || !SOME(IS_HELD) || SOME(IS_WATCHING) || AFTER_SLICES);
-    assert(!SOME(IS_QUEUED) || !SOME(IS_ORPHANED))
+    assert(!SOME(IS_QUEUED) || !ORPHANS)
 }

@@ -25,6 +25,18 @@ from soak.guests import SHARED_MEMORY  # noqa: E402  after the core is chosen
 from soak.plan import Round, draw  # noqa: E402
 from soak.stage import CLOCK_LIBRARY, Play, Result, adopt_orphans, die_with_parent, small_memory  # noqa: E402
 
+SHOWN = (
+    "events sent",
+    "deliveries",
+    "deaths",
+    "laps",
+    "lost",
+    "redeliveries",
+    "acknowledged one by one",
+    "rejected for later",
+    "long jobs",
+    "held events seen parked",
+)
 STORMS = sys.version_info >= (3, 11)  # before, signals are looked for between any two steps, also outside of the bus
 ROUND_ENDS = 300.0  # seconds after which a round that has not ended never will
 
@@ -40,6 +52,11 @@ ORDER = (
     "lost",
     "redeliveries",
     "rejected",
+    "rejected for later",
+    "acknowledged one by one",
+    "long jobs",
+    "long jobs that outlasted a ring",
+    "held events seen parked",
     "dead letters",
     "letters lost with their sender",
     "letters that nobody could handle",
@@ -162,9 +179,7 @@ class Soak:
             }
         )
         self.total.update(figures)
-        shown = ", ".join(
-            f"{figures[key]} {key}" for key in ("events sent", "deliveries", "deaths", "laps", "lost", "redeliveries")
-        )
+        shown = ", ".join(f"{figures[key]} {key}" for key in SHOWN)
         print(f"round {plan.number} ({seconds:.1f} s, the end {result.ending:.1f} s; {plan}): {shown}", flush=True)
         if result.violations:
             self.failed.append(plan.number)

@@ -22,6 +22,7 @@ from eventbus._eventbus import lib
 import eventbus
 from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
 from soak.forks import MANNERS, fall_off, start_helper
+from soak.insisting import insist
 from soak.ledger import Kind, Ledger, Why, entry
 from soak.message import DENIED, Message, message
 from soak.plan import Round
@@ -324,18 +325,18 @@ class Sending:
         """Sends; why not, if the plan allows that, else it is a fault."""
         patient = self._actor.patient and sum(one.bytes for one in events) < self._part.plan.traffic.capacity // 32
         timeout = self._dice.choice((PATIENCE, None) if patient else (0, 0, 0.02, 0.3))
+        alone = len(events) == 1 and self._dice.random() < 0.9
         try:
-            if len(events) == 1 and self._dice.random() < 0.9:
-                bus.send(*events[0][:4], timeout=timeout, headers=events[0].headers or None)
-            elif bus.send_many([one[: 5 if one.headers else 4] for one in events], timeout=timeout) != len(events):
-                raise AssertionError("send_many told another number")
+            self._send(bus, events, alone, timeout)
         except PolicyDeniedError:
             return self._expected(Why.DENIED, self._part.plan.traffic.policy and DENIED in {one[0] for one in events})
         except InvalidError:
             return self._expected(Why.LARGE, any(one.over for one in events))
         except FullError as error:
             blame(self._part, self._publisher, which, error)
-            return self._expected(Why.FULL, not patient)
+            size = sum(one.bytes for one in events)
+            if not insist(self._part.ledger, bus, error, size, lambda: self._send(bus, events, alone, 0)):
+                return self._expected(Why.FULL, not patient)
         except UnavailableError:
             return self._expected(Why.BUSY, not patient)
         except ClosedError:
@@ -344,6 +345,12 @@ class Sending:
         if any(map(self._bad, events)):
             raise AssertionError(f"what must be refused was sent: {[one[:3] for one in events if self._bad(one)]}")
         return None
+
+    def _send(self, bus: Bus, events: list[Message], alone: bool, timeout: float | None) -> None:
+        if alone:
+            bus.send(*events[0][:4], timeout=timeout, headers=events[0].headers or None)
+        elif bus.send_many([one[: 5 if one.headers else 4] for one in events], timeout=timeout) != len(events):
+            raise AssertionError("send_many told another number")
 
     def _expected(self, why: Why, expected: bool) -> Why:
         if not expected:

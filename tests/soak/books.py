@@ -91,11 +91,13 @@ class Membership(Receiver):
     """One membership of a group."""
 
     group: int = 0
-    many: bool = False
     acked: set[Got] = field(default_factory=set)
     asked: set[Got] = field(default_factory=set)  # and the answer may have come too late to be written down
     rejected: set[Got] = field(default_factory=set)
     hand: dict[int, Got] = field(default_factory=dict)  # what it got last, by sequence
+    giving: dict[tuple[int, int], tuple[Got, int]] = field(default_factory=dict)  # by sequence and deliveries
+    due: dict[Got, int] = field(default_factory=dict)  # what was given back, and when it may be delivered again
+    alive_at: int = 0  # when its process wrote its last word
     interrupted: int = 0  # how often a signal handler raised in it
 
 
@@ -156,6 +158,9 @@ class Books:
                 self.ends[one.c] = one.b
                 self._figures["bytes committed"] += one.a
                 self._buses[one.c] = None
+        for member in receivers.values():
+            if isinstance(member, Membership):
+                member.alive_at = entries[-1].at
         opened = sum(one.kind == Kind.OPENED for one in entries)
         self._figures["re-openings"] += max(0, opened - 1)
 
@@ -171,8 +176,7 @@ class Books:
         if one.other:
             member = receivers.get(one.who)
             if not isinstance(member, Membership):
-                many = getattr(actor, "style", "next") == "many"
-                member = Membership(one.who, one.c, killed, group=one.other, many=many)
+                member = Membership(one.who, one.c, killed, group=one.other)
                 self.members.append(member)
             member.joined_at = one.at
             receivers[one.who] = member
@@ -206,15 +210,31 @@ class Books:
         elif one.kind == Kind.LOST and isinstance(receiver, Subscription):
             receiver.lost = one.a
             self._figures["lost"] += one.a
-        elif one.kind == Kind.ACKED and isinstance(receiver, Membership):
-            receiver.acked.add(receiver.hand[one.a])
-        elif one.kind == Kind.ASKING and isinstance(receiver, Membership):
-            receiver.asked.add(receiver.hand[one.a])
-        elif one.kind == Kind.REJECTING and isinstance(receiver, Membership):
-            receiver.rejected.add(receiver.hand[one.a])
+        elif isinstance(receiver, Membership):
+            self._settle_in_hand(receiver, one)
+
+    def _settle_in_hand(self, member: Membership, one: Entry) -> None:
+        if one.kind == Kind.ACKED:
+            member.acked.add(member.hand[one.a])
+            self._figures["acknowledged one by one"] += one.flag
+        elif one.kind == Kind.ASKING:
+            member.asked.add(member.hand[one.a])
+        elif one.kind == Kind.REJECTING:
+            got = member.hand[one.a]
+            member.rejected.add(got)
+            member.giving[one.a, got.deliveries] = got, one.at + one.b
             self._figures["rejected"] += 1
-        elif one.kind == Kind.INTERRUPTED and isinstance(receiver, Membership):
-            receiver.interrupted += 1
+            self._figures["rejected for later"] += one.b > 0
+        elif one.kind == Kind.RETURNED:  # perhaps it has come again by now
+            got, due = member.giving.pop((one.a, one.deliveries))
+            member.due[got] = due
+        elif one.kind == Kind.HELD:
+            self._figures["long jobs"] += 1
+            self._figures["long jobs that outlasted a ring"] += one.b > one.c
+        elif one.kind == Kind.PARKED:
+            self._figures["held events seen parked"] += 1
+        elif one.kind == Kind.INTERRUPTED:
+            member.interrupted += 1
 
     def _group(self, one: Entry) -> None:
         """A group begins after the earliest that anybody began to make it, before the earliest that had made it."""

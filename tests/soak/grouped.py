@@ -29,11 +29,16 @@ class _Case:
         self._made = world.groupings.get(group.number, Grouping(0))
         self._deaths = sum(member.killed and not member.ended for member in members)
         self._interrupted = sum(member.interrupted for member in members)  # each perhaps between sending and noting it
-        self._many = any(member.many for member in members)
         self._handlings: defaultdict[int, Handling] = defaultdict(list)
         for member in members:
             for got in member.got:
                 self._handlings[got.sequence].append((got, member))
+        self._told_at: dict[int, int] = {}  # when the first letter of a sequence came to anybody
+        for receiver in (*world.subscriptions, *world.members):
+            for got in receiver.got:
+                if got.origin[:2] == (LETTER, group.number):
+                    original = got.origin[2]
+                    self._told_at[original] = min(got.at, self._told_at.get(original, got.at))
         for handling in self._handlings.values():
             handling.sort(key=lambda one: one[0].at)
         letters = [one for one in world.places.values() if one[0] == LETTER and one[1] == group.number]
@@ -71,19 +76,30 @@ class _Case:
                 self.found.append(f"{what} was delivered again after member {member.who} had acknowledged it")
             elif got not in member.rejected and not member.killed:
                 self.found.append(f"{what} was delivered again, and member {member.who} neither died nor gave it back")
+        self._judge_delays(what, handling)
         self._judge_counts(what, [got.deliveries for got, _ in handling])
         got, last = handling[-1]
         if last.ended and got not in last.acked and got not in last.rejected:
             self.found.append(f"{what} is in nobody's hand: member {last.who} has left and not acknowledged it")
 
+    def _judge_delays(self, what: str, handling: Handling) -> None:
+        """What was given back for later comes later, and what somebody has in hand not while that one lives."""
+        sequence, following = handling[0][0].sequence, [got.at for got, _ in handling[1:]]
+        for (got, member), again in zip(handling, [*following, self._told_at.get(sequence)], strict=True):
+            if again is None:
+                continue
+            if again < (due := member.due.get(got, 0)):
+                early = (due - again) / 1e9
+                self.found.append(f"{what} came again {early:.6f} s before member {member.who} had asked for it")
+            elif got not in member.rejected and got not in member.acked and member.killed and again < member.alive_at:
+                self.found.append(f"{what} was taken from the hand of member {member.who}, which lived")
+
     def _judge_counts(self, what: str, counts: list[int]) -> None:
         self.figures["redeliveries"] += sum(count > 1 for count in counts)
         if max(counts) > self._group.max_deliveries:
             self.found.append(f"{what} was delivered {max(counts)} times")
-        if len(counts) > self._group.max_deliveries and not self._many:
+        if len(counts) > self._group.max_deliveries:
             self.found.append(f"{what} was delivered {len(counts)} times, counted as {counts}")
-        if self._many:
-            return  # what was in hand together is counted by its first one
         if counts != sorted(set(counts)):
             self.found.append(f"{what} was delivered with the counts {counts}")
         if counts[-1] - len(counts) > self._deaths:

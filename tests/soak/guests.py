@@ -8,12 +8,14 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import eventbus
 from eventbus import Bus, ClosedError, SubscribersFullError
 from soak.actors import DRAIN, LEAVE, PATIENCE, PUBLISH, Part, descriptors, identity, left, live, publish
 from soak.bystanders import care, stand, whisper
 from soak.founders import found, remove
+from soak.handfuls import Handful
 from soak.ledger import Kind, Why, entry
 from soak.message import FOUNDED, wrong
 from soak.receivers import Listening, Membership, belong, join, subscribe
@@ -24,6 +26,7 @@ from soak.roles import (
     Caretaker,
     Finisher,
     Founder,
+    Juggler,
     Keeper,
     Maker,
     Member,
@@ -44,9 +47,9 @@ SHARED_MEMORY = "/dev/shm"
 
 def perform(part: Part) -> None:
     """What the actor does."""
-    works = {Publisher: publish, Subscriber: subscribe, Member: belong, Keeper: keep}
-    works |= {Visitor: visit, Maker: make, Nursery: nurse, Finisher: finish}
-    works |= {Whisperer: whisper, Bystander: stand, Caretaker: care, Founder: found}
+    works = {Publisher: publish, Subscriber: subscribe, Keeper: keep, Visitor: visit, Maker: make}
+    works |= {Member: partial(belong, begin=Membership), Juggler: partial(belong, begin=Handful)}
+    works |= {Nursery: nurse, Finisher: finish, Whisperer: whisper, Bystander: stand, Caretaker: care, Founder: found}
     works |= {Reopener: reopen, Offspring: go_on, Stormy: weather}
     works[type(part.actor)](part)
 

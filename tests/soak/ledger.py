@@ -24,8 +24,8 @@ class Kind(IntEnum):
     JOINED = 6  # subscribed; a: events sent by now
     GOT = 7  # sequence a: number b of publisher `other`, sent at c
     LETTER = 8  # sequence a: a dead letter of group `other` about sequence b
-    ACKED = 9  # sequence a is acknowledged for sure
-    REJECTING = 10  # about to give sequence a back
+    ACKED = 9  # sequence a is acknowledged for sure; flag 1: it alone
+    REJECTING = 10  # about to give sequence a back, for b nanoseconds later
     LOST = 11  # a: what the subscription counted as lost
     ENDED = 12  # flag 1: drained to the end of the bus; 0: left before
     GROUPING = 13  # about to make group `who`; a: events sent so far
@@ -45,6 +45,9 @@ class Kind(IntEnum):
     STILL = 27  # stands still from now on: whatever `who` got it has taken
     BLAMED = 28  # a send of `who` was refused for want of room because of subscription a or group `other`, of b events
     REMOVED = 29  # the group that `who` is the member of is removed for sure
+    RETURNED = 30  # sequence a is given back for sure, after `deliveries`
+    HELD = 31  # had sequence a in hand for long: meanwhile b bytes were sent, and a ring takes c
+    PARKED = 32  # saw a bytes parked of what members have in hand
 
 
 class Why(IntEnum):

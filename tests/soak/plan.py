@@ -13,6 +13,7 @@ from soak.roles import (
     Caretaker,
     Founder,
     Group,
+    Juggler,
     Keeper,
     Maker,
     Member,
@@ -141,6 +142,24 @@ class _Draw:
             reject=dice.choice((0.0, 0.0, 0.02, 0.2)),
             pause=dice.choice((0.0, 0.001, 0.01)),
         )
+
+    def jugglers(self, groups: tuple[Group, ...]) -> list[Actor]:
+        """Members that finish each event by itself, with those of other sorts or in a group of their own."""
+        dice = self.dice
+        made: list[Actor] = []
+        for _ in range(dice.randrange(1, 4)):
+            made.append(
+                Juggler(
+                    **{**self.base(), "reopen": dice.choice((0, 0, 300))},  # type: ignore[arg-type]
+                    group=dice.choice(groups).number,
+                    prefetch=dice.randint(1, 64),
+                    style=dice.choice(("next", "many")),
+                    reject=dice.choice((0.0, 0.05, 0.2)),
+                    apart=dice.random() < 0.5,
+                    long=dice.choice((0.0, 0.005, 0.05, 0.2)),
+                )
+            )
+        return made
 
     def company(self, groups: tuple[Group, ...]) -> list[Actor]:
         """Everybody but the keeper."""
@@ -310,6 +329,17 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         founders, more_blows = drawing.founders()
         blows += more_blows
         second += (drawing.founder(),) if all_killed else ()
+    jugglers: list[Actor] = []
+    drawing.dice = random.Random(f"{seed}/{number}/jugglers")
+    if max_subscribers == 64 and drawing.dice.random() < 0.6:
+        if not groups or drawing.dice.random() < 0.5:
+            groups += (replace(drawing.group(len(groups) + len(silent) + 1), max_deliveries=10),)
+        jugglers = drawing.jugglers(groups)
+        more_blows, late = drawing.blows(jugglers, (0, 2, 4, 8))
+        jugglers += late
+        blows += [*more_blows, *drawing.helpers(jugglers)]
+        second += tuple(drawing.jugglers(groups)) if all_killed else ()
+        traffic = replace(traffic, capacity=min(traffic.capacity, drawing.dice.choice((64 << 10, 256 << 10))))
     blows.sort(key=lambda blow: blow.at)
     return Round(
         number=number,
@@ -319,7 +349,7 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         persist=persist,
         small=small,
         groups=(*groups, *silent),
-        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders, *founders),
+        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders, *founders, *jugglers),
         blows=tuple(blows),
         second=second,
     )

@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription, UnavailableError
 from soak.actors import PUBLISH, Part, identity, left
@@ -181,7 +182,14 @@ class Listening:
 # --- members ---
 
 
-def belong(part: Part) -> None:
+class Session(Protocol):
+    """What a member does between joining and leaving."""
+
+    def run(self) -> None:
+        """All of it."""
+
+
+def belong(part: Part, begin: Callable[[Part, Bus, Group, Any, int], Session]) -> None:
     """A member of a group, again and again, until the bus is shut down."""
     actor = part.actor
     assert isinstance(actor, Member)
@@ -191,12 +199,12 @@ def belong(part: Part) -> None:
             return
         with left(part, part.open()) as bus:
             try:
-                member = Membership(part, bus, group, actor, actor.number * SESSIONS + session)
+                session_of = begin(part, bus, group, actor, actor.number * SESSIONS + session)
             except ClosedError:
                 if part.phase == PUBLISH:
                     raise
                 return
-            member.run()
+            session_of.run()
 
 
 class Membership:

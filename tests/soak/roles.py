@@ -103,6 +103,19 @@ class Member(Actor):
 
 
 @dataclass(frozen=True)
+class Juggler(Member):
+    """A member that finishes each event by itself, in any order, with several in hand.
+
+    Attributes:
+        apart: another thread finishes than the one that receives.
+        long: the part of the events that it has in hand for long.
+    """
+
+    apart: bool = False
+    long: float = 0.0
+
+
+@dataclass(frozen=True)
 class Visitor(Actor):
     """Comes and goes: opens, looks, subscribes, sends nothing, leaves; its descriptors must not grow."""
 
