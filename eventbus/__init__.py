@@ -25,6 +25,7 @@ from eventbus.patterns import Wanted
 from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
 from eventbus.subscription import Channel, Subscription
+from eventbus.workers.handling import Discard, Retry
 from eventbus.workers.worker import Worker
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "BusStats",
     "Channel",
     "ClosedError",
+    "Discard",
     "Event",
     "EventBusError",
     "FullError",
@@ -40,6 +42,7 @@ __all__ = [
     "PolicyDeniedError",
     "RemoteError",
     "Request",
+    "Retry",
     "SegmentError",
     "SubscriberStats",
     "SubscribersFullError",

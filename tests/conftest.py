@@ -35,7 +35,7 @@ def _load_core() -> None:
 _load_core()
 
 import eventbus  # noqa: E402  after the core is in place
-from eventbus import Bus  # noqa: E402
+from eventbus import Bus, Subscription  # noqa: E402
 from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 
 
@@ -127,6 +127,18 @@ def bus(name: str) -> Iterator[Bus]:
     """A small bus of its own, closed after the test."""
     with eventbus.open(name, capacity=64 * 1024) as opened:
         yield opened
+
+
+@pytest.fixture
+def done(bus: Bus) -> Subscription:
+    """What the handlers of a worker have done."""
+    return bus.subscribe("done")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where a worker logs."""
+    return tmp_path / "log"
 
 
 @pytest.fixture

@@ -78,9 +78,9 @@ def test_a_higher_limit_holds_for_what_comes_again(bus: Bus) -> None:
 
 def fail_twice(line: Line, name: str) -> None:
     """A worker that leaves the limit out, whose handler fails."""
-    worker = eventbus.Worker(name)
+    worker = eventbus.Worker(name, retry_delay=0)
 
-    @worker.on("jobs")
+    @worker.on("jobs", group="workers")
     def fail(event: eventbus.Event) -> None:
         line.say(event.deliveries)
         raise ValueError

@@ -131,7 +131,7 @@ def work(line: Line, bus: Bus, done: Path) -> None:
 
 def test_a_worker_goes_on(fork: Fork, bus: Bus, tmp_path: Path) -> None:
     """Its process does not end with what it cannot read."""
-    bus.group("g", "a")
+    bus.group("g.note", "a")
     bus.send_many([("a", "k", f"/{n}", bad if n == 2 else n) for n in range(6)])
     parent = fork(work, bus, tmp_path / "done")
     parent.hear()

@@ -42,7 +42,9 @@ def test_the_command(bus: Bus, tmp_path: Path) -> None:
         [sys.executable, "-c", program, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            until(lambda: len([one for one in bus.stats().subscribers if one.group == "g"]) == 2, "two processes")
+            until(
+                lambda: len([one for one in bus.stats().subscribers if one.group == "g.handle"]) == 2, "two processes"
+            )
             bus.send("jobs", "job", "/", "stay")
             _, pid, _ = take(done).data
             os.kill(pid, signal.SIGKILL)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +13,10 @@ import pytest
 import eventbus
 from eventbus import Bus, Event, InvalidError, Request, Subscription, Worker
 from eventbus.member import Member
-from harness import DEADLINE, Child, Fork, Line, arm, take, until
+from harness import DEADLINE, Fork, Line, arm, take, until
+from pools import run_worker, running
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def run_worker(line: Line, worker: Worker, options: dict[str, Any], log: Path) -> None:
-    """Runs the worker in a process of its own, as a program does, with what it logs in a file."""
-    logging.basicConfig(filename=log, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
-    line.say(os.getpid())
-    worker.run(**options)
-
-
-@contextmanager
-def running(fork: Fork, worker: Worker, log: Path, **options: Any) -> Iterator[Child]:
-    """The worker's parent, until it is stopped here by SIGTERM."""
-    parent = fork(run_worker, worker, options, log)
-    parent.hear()
-    yield parent
-    parent.kill(signal.SIGTERM)
-    parent.result()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Where a worker logs."""
-    return tmp_path / "log"
-
-
-@pytest.fixture
-def done(bus: Bus) -> Subscription:
-    """What handlers have done."""
-    return bus.subscribe("done")
 
 
 def test_every_event_is_handled_once(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
@@ -75,7 +44,7 @@ def test_every_event_is_handled_once(fork: Fork, bus: Bus, done: Subscription, l
 def test_an_exception_is_tried_again_and_then_dead(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
     """A handler that raises gets the event again up to the limit; then it is sent as dead with the traceback."""
     grave = bus.subscribe("eventbus.dead")
-    worker = Worker(bus, max_deliveries=3)
+    worker = Worker(bus, max_deliveries=3, retry_delay=0)
 
     @worker.on("jobs")
     def fragile(event: Event) -> None:
@@ -106,7 +75,7 @@ def test_an_exception_is_tried_again_and_then_dead(fork: Fork, bus: Bus, done: S
 
 def test_replies(fork: Fork, bus: Bus, log: Path) -> None:
     """What a handler returns is the reply, unless it replied itself; what it raises is raised where it was asked."""
-    worker = Worker(bus, max_deliveries=2)
+    worker = Worker(bus, max_deliveries=2, retry_delay=0)
 
     @worker.on("sums")
     def add(event: Event) -> Any:
@@ -224,7 +193,7 @@ def test_a_signal_lets_it_finish(fork: Fork, bus: Bus, done: Subscription, log: 
     parent.result()
     assert take(done)[1] == "finished"
     assert done.receive(0) is None
-    rest = bus.subscribe("jobs", group="workers")
+    rest = bus.subscribe("jobs", group="workers.slow")
     assert [(event.data, event.deliveries) for event in rest.receive_many(9, 0)] == [(1, 1)]
     told.close()
 
@@ -233,8 +202,8 @@ def run_signalled(line: Line, bus: Bus, log: Path) -> None:
     """Runs a worker whose process is told to finish just when its slot is open."""
     bus.group("early", "jobs")
     arm("slot_open", signal.SIGTERM)
-    worker = Worker(bus, group="early")
-    worker.on("jobs")(lambda event: None)
+    worker = Worker(bus)
+    worker.on("jobs", group="early")(lambda event: None)
     run_worker(line, worker, {}, log)
 
 
@@ -266,7 +235,7 @@ def test_a_second_signal_ends_at_once(fork: Fork, bus: Bus, done: Subscription, 
     until(lambda: "finishes its event" in log.read_text(), "the worker to hear the signal")
     parent.kill(signal.SIGTERM)
     parent.wait()
-    again = take(bus.subscribe("jobs", group="workers"))
+    again = take(bus.subscribe("jobs", group="workers.stuck"))
     assert (again.data, again.deliveries) == (1, 2)
 
 
@@ -316,9 +285,16 @@ def test_bad_input(bus: Bus) -> None:
     for options in ({"processes": 0}, {"processes": True}, {"max_events": 0}, {"prefetch": -1}, {"prefetch": 0}):
         with pytest.raises(InvalidError):
             worker.run(bus=bus, **options)
-    bus.group("taken", "other")
+    bus.group("taken.<lambda>", "other")
     with pytest.raises(InvalidError, match="taken"):
         worker.run(bus=bus, group="taken")
+    for delay in (-1, True, "1", float("nan")):
+        with pytest.raises(InvalidError, match="retry_delay must be seconds"):
+            Worker(retry_delay=delay)  # type: ignore[arg-type]
+        with pytest.raises(InvalidError, match="retry_delay must be seconds"):
+            worker.on("jobs", retry_delay=delay)  # type: ignore[arg-type]
+        with pytest.raises(InvalidError, match="delay must be seconds"):
+            eventbus.Retry(delay)  # type: ignore[arg-type]
     raised: list[BaseException] = []
 
     def run() -> None:

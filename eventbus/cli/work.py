@@ -18,7 +18,9 @@ def work(
     name: Annotated[str, typer.Argument(metavar="BUS", help="the name of the bus", show_default=False)],
     target: Annotated[str, typer.Argument(metavar="MODULE:WORKER", help="where the worker is", show_default=False)],
     processes: Annotated[int, typer.Option(min=1, metavar="N", help="processes for each handler")] = 1,
-    group: Annotated[str | None, typer.Option(metavar="G", help="the group, if not the worker's own")] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="G", help="what the names of its groups begin with, if not the worker's own")
+    ] = None,
     prefetch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="events that a process claims at once")
     ] = None,

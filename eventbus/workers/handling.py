@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import traceback
 from collections.abc import Awaitable, Callable
@@ -13,13 +14,31 @@ from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
 from eventbus.errors import EventBusError, SegmentError
 from eventbus.event import Event
-from eventbus.member import Member
+from eventbus.member import Member, checked_delay
 from eventbus.request import Request
 
 DONE = 0
 RETIRED = 75  # the exit status of a process that has had its max_events
 
+LONGEST_PAUSE = 60.0  # seconds between two tries
+
 _log = logging.getLogger("eventbus.worker")
+
+
+class Retry(Exception):
+    """Raised by a handler: the event is to be tried again, ``delay`` seconds later, or as after any other failure."""
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__("to be tried again" if delay is None else f"to be tried again in {delay} s")
+        self.delay = None if delay is None else checked_delay(delay)
+
+
+class Discard(Exception):
+    """Raised by a handler: no further try would help; the event is sent as a dead letter now, with the reason."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Handling(NamedTuple):
@@ -33,6 +52,7 @@ class Handling(NamedTuple):
     group: str
     prefetch: int
     max_events: int | None
+    retry_delay: float
 
     @property
     def over(self) -> bool:
@@ -80,25 +100,58 @@ class Handling(NamedTuple):
             result = self.function(event)
             if isinstance(result, Awaitable):
                 result = loop.wait(result)
-            if isinstance(event, Request) and not event.answered:
-                event.reply(result)
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # also of a handler that exits, or whose coroutine was cancelled
             self._failed(member, event, error)
-
-    def _failed(self, member: Member, event: Event, error: Exception) -> None:
-        """Once more, or never again: then the traceback is kept in the dead letter, and who asked is told."""
-        limit = member.max_deliveries
-        where = f"{event.system} {event.kind} {event.path} (event {event.sequence})"
-        _log.warning("%s failed on %s, delivery %d of %d", self.name, where, event.deliveries, limit, exc_info=error)
-        if event.deliveries < limit:
-            member.reject(event)
             return
-        member.bury(event, traceback="".join(traceback.format_exception(error)))
         if isinstance(event, Request) and not event.answered:
-            try:
-                event.fail(type(error).__name__, str(error))
-            except EventBusError as unsent:
-                _log.error("whoever asked cannot be told: %s", unsent.message)
+            self._reply(event, result)
+
+    def _reply(self, event: Request, result: object) -> None:
+        """What cannot be sent is told whoever asked, and the log: the event was handled."""
+        try:
+            event.reply(result)
+        except EventBusError as error:
+            _log.error("the reply to %s cannot be sent: %s", _where(event), error.message)
+            _tell(event, error)
+
+    def _failed(self, member: Member, event: Event, error: BaseException) -> None:
+        """Once more, or never again: then the traceback is kept in the dead letter, and who asked is told."""
+        limit, discarded = member.max_deliveries, isinstance(error, Discard)
+        said = isinstance(error, (Retry, Discard))
+        what = f"{self.name} {'said of' if said else 'failed on'} {_where(event)}"
+        why = f": {str(error) or 'discarded'}" if said else ""
+        _log.warning("%s, delivery %d of %d%s", what, event.deliveries, limit, why, exc_info=None if said else error)
+        if event.deliveries < limit and not discarded:
+            member.reject(event, delay=self._pause(event, error))
+            return
+        more = {"reason": error.reason} if isinstance(error, Discard) else {"traceback": _traced(error)}
+        member.bury(event, **more)
+        if isinstance(event, Request) and not event.answered:
+            _tell(event, error)
+
+    def _pause(self, event: Event, error: BaseException) -> float:
+        """Seconds until the next try."""
+        if isinstance(error, Retry) and error.delay is not None:
+            return error.delay
+        pause = min(LONGEST_PAUSE, self.retry_delay * 2.0 ** min(event.deliveries - 1, 64))
+        return pause * random.uniform(0.9, 1.1)
+
+
+def _where(event: Event) -> str:
+    return f"{event.system} {event.kind} {event.path} (event {event.sequence})"
+
+
+def _traced(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _tell(event: Request, error: BaseException) -> None:
+    try:
+        event.fail(type(error).__name__, str(error))
+    except EventBusError as unsent:
+        _log.error("whoever asked cannot be told: %s", unsent.message)
 
 
 class Loop:

@@ -12,11 +12,15 @@ from eventbus.bus import Bus
 from eventbus.errors import InvalidError
 from eventbus.event import Event
 from eventbus.group import MAX_DELIVERIES
+from eventbus.member import checked_delay
 from eventbus.patterns import Wanted
+from eventbus.subscription import checked_name
 from eventbus.workers.crew import Crew
 from eventbus.workers.handling import Handling
 
 Function = TypeVar("Function", bound=Callable[[Event], Any])
+
+RETRY_DELAY = 1.0  # seconds
 
 log = logging.getLogger("eventbus.worker")
 
@@ -28,6 +32,8 @@ class Handler(NamedTuple):
     name: str
     system: tuple[str, ...]
     kind: tuple[str, ...] | None
+    group: str | None
+    retry_delay: float | None
 
 
 class Worker:
@@ -42,12 +48,13 @@ class Worker:
 
         worker.run(processes=4)
 
-    Each handler has a group of its own, so each gets every event that it hears, once: the worker's group if it is the
-    only handler, else that group's name and the function's, ``billing.charge``. Each has its own processes, too.
+    Each handler has a group of its own, so each gets every event that it hears, once: the worker's name for it and the
+    function's, ``billing.charge``, unless ``on`` names another. Each has its own processes, too.
 
     A handler that returns has done with the event; what it returns is the reply to a request. One that raises has the
-    event delivered again, up to ``max_deliveries`` times in all; then the event is sent as ``eventbus.dead`` /
-    ``exhausted``, with the traceback in its data, and a request fails where it was made. An ``async def`` handles one
+    event delivered again after a pause, up to ``max_deliveries`` times in all; then the event is sent as
+    ``eventbus.dead`` / ``exhausted``, with the traceback in its data, and a request fails where it was made. It may
+    raise ``Retry`` to say when, and ``Discard`` where no further delivery would help. An ``async def`` handles one
     event at a time; all of a process run in one event loop.
     """
 
@@ -58,30 +65,54 @@ class Worker:
         group: str = "workers",
         prefetch: int = 1,
         max_deliveries: int = MAX_DELIVERIES,
+        retry_delay: float = RETRY_DELAY,
         start: Literal["latest", "oldest"] | int = "latest",
     ) -> None:
         """Makes one without handlers.
 
         Args:
             bus: its name, or an open one; ``run`` may give it instead.
-            group: the group that the processes are members of.
+            group: what the names of the groups begin with whose members the processes are.
             prefetch: how many events a process claims at once.
             max_deliveries: how often an event is tried; left out, a group that there is already keeps its number.
+            retry_delay: seconds before an event that failed is tried again, twice as many with each further try, up to
+                a minute, a tenth more or less by chance; 0 tries at once.
             start: where the group begins, when this worker makes it.
+
+        Raises:
+            InvalidError: no such delay.
         """
+        checked_delay(retry_delay, "retry_delay")
         self.bus = bus
         self.group = group
         self.prefetch = prefetch
         self.max_deliveries = max_deliveries
+        self.retry_delay = retry_delay
         self.start = start
         self.handlers: list[Handler] = []
 
-    def on(self, system: Wanted, kind: Wanted | None = None) -> Callable[[Function], Function]:
+    def on(
+        self,
+        system: Wanted,
+        kind: Wanted | None = None,
+        *,
+        group: str | None = None,
+        retry_delay: float | None = None,
+    ) -> Callable[[Function], Function]:
         """Makes the function below it the handler of the events that match.
 
+        Args:
+            system, kind: as in ``Bus.subscribe``.
+            group: the name of its group, whole; the worker's and the function's if left out.
+            retry_delay: instead of the worker's own.
+
         Raises:
-            InvalidError: a bad pattern, or a second handler of the same name.
+            InvalidError: a bad pattern, group or delay, or a second handler of the same name or group.
         """
+        if group is not None:
+            checked_name(group, "")
+        if retry_delay is not None:
+            checked_delay(retry_delay, "retry_delay")
         systems = patterns.compile_any(system, "system").texts
         kinds = None if kind is None else patterns.compile_any(kind, "kind").texts
 
@@ -89,7 +120,9 @@ class Worker:
             name = getattr(function, "__name__", type(function).__name__)
             if any(one.name == name for one in self.handlers):
                 raise InvalidError(f"there is a handler {name!r} already: give each function a name of its own")
-            self.handlers.append(Handler(function, name, systems, kinds))
+            if group is not None and any(one.group == group for one in self.handlers):
+                raise InvalidError(f"there is a handler in the group {group!r} already: give each a group of its own")
+            self.handlers.append(Handler(function, name, systems, kinds, group, retry_delay))
             return function
 
         return register
@@ -133,15 +166,40 @@ class Worker:
                 self._run(opened, processes, group or self.group, prefetch or self.prefetch, max_events)
 
     def _run(self, bus: Bus, processes: int, group: str, prefetch: int, max_events: int | None) -> None:
-        handlings = [Handling(bus, *one, self._group(group, one), prefetch, max_events) for one in self.handlers]
+        handlings = [self._handling(bus, one, group, prefetch, max_events) for one in self.handlers]
         for one in handlings:
             bus.group(one.group, one.system, one.kind, start=self.start, max_deliveries=self.max_deliveries)
+        _tell_unserved(bus, group, {one.group for one in handlings})
         crew = Crew([one for one in handlings for _ in range(processes)])
         log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
         crew.run()
 
-    def _group(self, group: str, handler: Handler) -> str:
-        return group if len(self.handlers) == 1 else f"{group}.{handler.name}"
+    def _handling(self, bus: Bus, one: Handler, group: str, prefetch: int, max_events: int | None) -> Handling:
+        return Handling(
+            bus,
+            one.function,
+            one.name,
+            one.system,
+            one.kind,
+            one.group or f"{group}.{one.name}",
+            prefetch,
+            max_events,
+            self.retry_delay if one.retry_delay is None else one.retry_delay,
+        )
+
+
+def _tell_unserved(bus: Bus, name: str, served: set[str]) -> None:
+    """Groups that handlers of this worker had, and none has any more, go on holding what they hear."""
+    for group in bus.stats().groups:
+        mine = group.name == name or group.name.startswith(f"{name}.")
+        if mine and group.name not in served and not group.members:
+            log.warning(
+                "no handler serves the group %s, which has %d events: `eventbus remove-group %s %s` removes it",
+                group.name,
+                group.backlog + group.returned,
+                bus.name,
+                group.name,
+            )
 
 
 def _check_count(what: str, value: object) -> None:
