@@ -31,6 +31,7 @@ class Topology:
         raw: whether the data is bytes, to be carried without JSON.
         sent: the systems that events are sent to, where every subscriber's system is a pattern that hears them all.
         prefetch: how many events one of the workers who share a system's events may fetch at once.
+        manual: whether such a worker acknowledges each event by itself, where the peer can tell that apart.
     """
 
     publishers: int
@@ -39,6 +40,7 @@ class Topology:
     raw: bool = False
     sent: tuple[str, ...] = ()
     prefetch: int = 1
+    manual: bool = False
 
     @property
     def topics(self) -> tuple[str, ...]:

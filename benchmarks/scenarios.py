@@ -100,19 +100,22 @@ def oneway(session: Session) -> Report:
 
 
 def workers(session: Session) -> Report:
-    """1 publisher, 4 workers that share its events, fetching 1 or up to 64 at once; pools take them in such chunks."""
+    """1 publisher, 4 workers that share its events, fetching 1 or up to 64 at once; pools take them in such chunks.
+
+    Who acknowledges each event by itself, and how a long job is borne, is told of those peers that hand out one by one.
+    """
     load, settings, rows = JsonLoad(), session.settings, list[Row]()
     how: dict[str, Any] = {"events": settings.events, "seconds": settings.seconds, "spread": settings.spread}
     names = {peer.name for peer in session.peers}
-    # Python's pools are measured with its queue.
-    chosen = [peer for peer in sharing() if peer.name in names] + (POOLS if "mp.Queue" in names else [])
-    for prefetch in working.PREFETCHES:
-        case = f"prefetch {prefetch}"
-        refused = {peer.name: peer.refuses(working.topology(load, prefetch)) for peer in chosen}
-        served = replace(session, peers=[peer for peer in chosen if not refused[peer.name]])
-        measure = partial(working.measure, load=load, prefetch=prefetch, **how)
-        rows += served.each("workers", "", case, measure).rows
-        rows += [Row(case, name, refused=why) for name, why in refused.items() if why]
+    sharers = [peer for peer in sharing() if peer.name in names]
+    for work in working.WORKS:
+        # Python's pools are measured with its queue.
+        pools = POOLS if "mp.Queue" in names and not (work.manual or work.long) else []
+        refused = {peer.name: peer.refuses(working.topology(load, work)) for peer in sharers + pools}
+        served = replace(session, peers=[peer for peer in sharers + pools if not refused[peer.name]])
+        measure = partial(working.measure, load=load, work=work, **how)
+        rows += served.each("workers", "", work.name, measure).rows
+        rows += [Row(work.name, name, refused=why) for name, why in refused.items() if why]
     return Report("workers", f"1 → {working.WORKERS}, each event of {load.size} bytes of JSON to one worker", rows)
 
 

@@ -10,6 +10,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain, repeat
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,34 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
 WORKERS = 4
-PREFETCHES = (1, 64)
+JOB_SECONDS = 1.0
+"""How long the long one takes, of which one worker has a single one."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the workers work.
+
+    Attributes:
+        name: as shown in the tables.
+        prefetch: how many events a worker may fetch at once.
+        manual: whether it acknowledges each by itself.
+        long: whether the first event of one of them takes ``JOB_SECONDS``, beside all others, which take none: the rate
+            is that of these, up to the last of them, so it tells whether any waits behind the long one.
+    """
+
+    name: str
+    prefetch: int
+    manual: bool = False
+    long: bool = False
+
+
+WORKS = (
+    Work("prefetch 1", 1),
+    Work("prefetch 64", 64),
+    Work("prefetch 64, each acknowledged by itself", 64, manual=True),
+    Work(f"prefetch 1, one job of {JOB_SECONDS:g} s", 1, long=True),
+)
 PLACES = {"idle": False, "busy": True}
 """What the survivor does when another is killed: it waits, or it is given events without end."""
 
@@ -44,20 +72,20 @@ _MOMENTS_SECONDS = 0.05
 # --- full speed ---
 
 
-def topology(load: JsonLoad, prefetch: int) -> Topology:
+def topology(load: JsonLoad, work: Work) -> Topology:
     """Return the topology: one publisher, and one system whose events the workers share."""
-    return Topology(1, (SYSTEM,), load.size, prefetch=prefetch)
+    return Topology(1, (SYSTEM,), load.size, prefetch=work.prefetch, manual=work.manual)
 
 
 def measure(
-    peer: Peer, load: JsonLoad, prefetch: int, events: int | None, seconds: float, spread: bool
+    peer: Peer, load: JsonLoad, work: Work, events: int | None, seconds: float, spread: bool
 ) -> dict[str, float]:
     """Run one repetition in fresh processes; every event must have been handled exactly once.
 
     Args:
         peer: one of `peers.sharing`, or of `pools.POOLS`.
         load: what is sent.
-        prefetch: how many events a worker may fetch at once.
+        work: how the workers work; pools fetch in chunks, and know nothing else of it.
         events: events to measure, or ``None`` for as many as fill ``seconds`` at the rate of the warm-up.
         seconds: how long the measured part is to be, where ``events`` does not say.
         spread: whether each process is kept on one CPU, in turn, the publisher first.
@@ -71,10 +99,10 @@ def measure(
         return whole(rate * seconds if events is None else events)
 
     if peer in pools.POOLS:
-        jobs, numbers, spent = pools.run(peer, load, WORKERS, prefetch, _WARM_UP_JOBS, amount)
+        jobs, numbers, spent = pools.run(peer, load, WORKERS, work.prefetch, _WARM_UP_JOBS, amount)
         check_once([numbers], jobs)
         return {"events/s": jobs / spent, "events": jobs}
-    outcome = _run(peer, load, prefetch, amount, spread)
+    outcome = _run(peer, load, work, amount, spread)
     figures = {"events/s": outcome.rate, "CPU s/M": outcome.cpu_per_million}
     return {**figures, "CPUs busy": outcome.cpu / outcome.seconds, "events": outcome.events}
 
@@ -97,11 +125,11 @@ def check_once(numbers: Iterable[Iterable[int]], events: int) -> None:
         )
 
 
-def _run(peer: Peer, load: JsonLoad, prefetch: int, amount: Callable[[float], int], spread: bool) -> Outcome:
-    with peer.connect(topology(load, prefetch)) as medium, Crew() as crew:
+def _run(peer: Peer, load: JsonLoad, work: Work, amount: Callable[[float], int], spread: bool) -> Outcome:
+    with peer.connect(topology(load, work)) as medium, Crew() as crew:
         cpus = places(1 + WORKERS, spread)
         for index, cpu in enumerate(cpus[1:]):
-            crew.start(f"{peer.name} worker {index}", _work, medium, index, cpu=cpu)
+            crew.start(f"{peer.name} worker {index}", _work, medium, index, work.long and index == 0, cpu=cpu)
         crew.start(f"{peer.name} publisher", _publish, medium, load, cpu=cpus[0])
         lead(crew)
         warmed = _round(crew, medium, _WARM_UP_EVENTS)
@@ -137,7 +165,7 @@ def _publish(control: Control, medium: Medium, load: JsonLoad) -> None:
             control.post("done", (cpu_seconds() - before, ()))
 
 
-def _work(control: Control, medium: Medium, index: int) -> None:
+def _work(control: Control, medium: Medium, index: int, long: bool) -> None:
     with medium.subscriber(index) as subscriber:
         received = subscriber.received()
         control.meet("connected")
@@ -146,10 +174,30 @@ def _work(control: Control, medium: Medium, index: int) -> None:
         for end in _ENDS:
             control.meet("ready")
             before = cpu_seconds()
-            numbers = _numbers_until(received, end)
-            last, spent = time.monotonic_ns(), cpu_seconds() - before
+            if long and end == _ENDS[-1]:
+                numbers, last = _one_long(received, end)
+            else:
+                numbers, last = _numbers_until(received, end), time.monotonic_ns()
+            spent = cpu_seconds() - before
             control.meet("complete", last)
             control.post("done", (spent, array("q", numbers)))
+
+
+def _one_long(received: Iterator[Any], end: int) -> tuple[list[int], int]:
+    """The first event takes long. The time is when the last of the others was done here: 0 for none."""
+    numbers: list[int] = []
+    last = 0
+    for data in received:
+        number = data["number"]
+        if number >= 0 and not numbers:
+            time.sleep(JOB_SECONDS)  # the job itself
+        elif number >= 0:
+            last = time.monotonic_ns()
+        elif number == end:
+            break
+        if number >= 0:
+            numbers.append(number)
+    return numbers, last
 
 
 def _numbers_until(received: Iterator[Any], end: int) -> list[int]:

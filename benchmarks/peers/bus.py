@@ -43,6 +43,13 @@ class BusSubscriber(Subscriber):
         self._bus.close()
 
 
+class ManualSubscriber(BusSubscriber):
+    def received(self) -> Iterator[Any]:
+        for event in self._subscription:
+            yield event.data
+            self._subscription.ack(event)
+
+
 class BusMedium(Medium):
     def __init__(self, topology: Topology, capacity: int | None = None) -> None:
         super().__init__(topology)
@@ -63,8 +70,11 @@ class GroupMedium(BusMedium):
     """Every subscriber is a member of one group."""
 
     def subscriber(self, _index: int, /) -> BusSubscriber:
-        terms = {"group": "workers", "prefetch": self.topology.prefetch}
-        return BusSubscriber(self._name, self.topology.systems[0], self._capacity, **terms)
+        subscriber = ManualSubscriber if self.topology.manual else BusSubscriber
+        terms: dict[str, Any] = {"group": "workers", "prefetch": self.topology.prefetch}
+        if self.topology.manual:
+            terms["ack"] = "manual"
+        return subscriber(self._name, self.topology.systems[0], self._capacity, **terms)
 
 
 def _remove(name: str) -> None:
