@@ -97,15 +97,15 @@ struct eb_bus {
         uint64_t token;
         int error;
     } child;
-    int error;         /* errno of the parent that could not give it a descriptor */
-    bool leaving;      /* and is interrupted in it */
-    bool late;         /* and waits for the end of an opening that its thread is in the middle of */
-    bool unowned;      /* and nobody has it any more but that */
-    bool inside;       /* has the door */
-    pthread_t insider; /* or, of one that is late, that thread */
-    bool created;      /* made the roster */
-    bool opened;       /* opening it has come to its end */
-    bool sending;      /* it has left while another thread may be in the middle of a send */
+    int error;                 /* errno of the parent that could not give it a descriptor */
+    bool leaving;              /* and is interrupted in it */
+    bool late;                 /* and waits for the end of an opening that its thread is in the middle of */
+    bool unowned;              /* and nobody has it any more but that */
+    _Atomic bool inside;       /* has the door; threads that open or leave other buses look at it, and at */
+    _Atomic pthread_t insider; /* that thread; or, of one that is late, the one which leaves it */
+    bool created;              /* made the roster */
+    bool opened;               /* opening it has come to its end */
+    bool sending;              /* it has left while another thread may be in the middle of a send */
     char name[EB_NAME_BYTES];
 };
 
