@@ -38,7 +38,8 @@ uint32_t eb_claim_bytes(const eb_roster *roster, uint32_t claim)
     return atomic_load_explicit(&terms_of(roster, claim)->bytes, memory_order_relaxed);
 }
 
-static eb_u32 *deliveries_of(const eb_roster *roster, uint32_t claim)
+/* Where its reader stores that it was handed out: the deliveries before, with EB_HANDED_OUT. */
+eb_u32 *eb_claim_counter(const eb_roster *roster, uint32_t claim)
 {
     return &terms_of(roster, claim)->deliveries;
 }
@@ -46,15 +47,9 @@ static eb_u32 *deliveries_of(const eb_roster *roster, uint32_t claim)
 /* With this one; at most one more than allowed. */
 uint32_t eb_claim_deliveries(const eb_roster *roster, const eb_group *group, uint32_t claim)
 {
-    uint32_t before = atomic_load(deliveries_of(roster, claim)) & ~EB_HANDED_OUT;
+    uint32_t before = atomic_load(eb_claim_counter(roster, claim)) & ~EB_HANDED_OUT;
     uint32_t most = atomic_load(&group->max_deliveries);
     return before < most ? before + 1 : most + 1;
-}
-
-/* Where its reader stores that it was handed out: the deliveries before, with EB_HANDED_OUT. */
-eb_u32 *eb_claim_counter(const eb_roster *roster, uint32_t claim)
-{
-    return deliveries_of(roster, claim);
 }
 
 /* False when it is not the holder's any more. The exchange comes after all that was read of the record. [park] */
@@ -189,12 +184,12 @@ int eb_claim_make(eb_roster *roster, eb_group *group, uint32_t from, uint64_t to
 /* One that was given back. */
 void eb_claim_adopt(eb_roster *roster, eb_group *group, uint32_t claim, uint64_t token, int64_t now)
 {
-    uint32_t counted = atomic_load(deliveries_of(roster, claim)), before = counted & ~EB_HANDED_OUT;
+    uint32_t counted = atomic_load(eb_claim_counter(roster, claim)), before = counted & ~EB_HANDED_OUT;
     if (counted != before && before + 1 < EB_HANDED_OUT) before++;
     atomic_store(&terms_of(roster, claim)->since, (uint64_t)now);
     atomic_store(eb_claim_holder(roster, claim), token);
     EB_TEST_POINT(claim_adopted);
-    if (counted != before) atomic_store(deliveries_of(roster, claim), before);
+    if (counted != before) atomic_store(eb_claim_counter(roster, claim), before);
     EB_TEST_POINT(claim_deliveries);
     if (before > 0) atomic_store(&group->redelivered, atomic_load(&group->redelivered) + 1);
     EB_TEST_POINT(claim_counted);
