@@ -1,0 +1,151 @@
+"""Keeper: a process that ends the others of a crew when their parent is killed and they do not end by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from itertools import starmap
+from typing import NoReturn
+
+from eventbus.workers import kin
+from eventbus.workers.signals import STOPPING
+
+GRACE = 8.0  # seconds from the parent's death until who still lives is killed
+_PID_BYTES = 8
+
+
+class Keeper:
+    """It knows each process by the descriptor that it was sent, so by no number that may be another's by then."""
+
+    def __init__(self) -> None:
+        self.fd = -1
+        self._pid = 0
+        self._line: socket.socket | None = None
+
+    def start(self, known: Iterable[tuple[int, int]]) -> None:
+        """Forks it.
+
+        Args:
+            known: pids and descriptors of the processes that there are.
+
+        Raises:
+            OSError: there can be none now.
+        """
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPPING, signal.SIGHUP))
+        parent = os.pidfd_open(os.getpid())
+        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            # Each is known in the step in which it begins, which no handler's exception can part.
+            for self._pid in starmap(os.fork, ((),)):
+                if self._pid == 0:
+                    _keep(its, parent)
+            self._line, pid = mine, self._pid
+            for self.fd in map(os.pidfd_open, (pid,)):
+                pass
+        except OSError:
+            self.end()
+            raise
+        finally:
+            its.close()
+            os.close(parent)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        for pid, fd in known:
+            self.tell(pid, fd)
+
+    def tell(self, pid: int, fd: int) -> None:
+        """Of one more process. A keeper that is no more is told nothing: whoever starts the next one tells it all."""
+        with contextlib.suppress(ConnectionError):
+            if self._line is not None:
+                socket.send_fds(self._line, [pid.to_bytes(_PID_BYTES, "little")], [fd])
+
+    def forget(self) -> None:
+        """In a child: it is the parent's."""
+        if self._line is not None:
+            self._line.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+        self._line, self.fd, self._pid = None, -1, 0
+
+    def end(self) -> None:
+        """Ends and reaps it; nothing if there is none."""
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            if self.fd >= 0:
+                signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+                os.waitid(os.P_PIDFD, self.fd, os.WEXITED)
+            elif self._pid:  # which had no time to be reaped by others
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+        self.forget()
+
+
+def _keep(line: socket.socket, parent: int) -> NoReturn:
+    """Nothing of the parent's is kept open: neither its bus, nor what others wait for the end of."""
+    try:
+        for number in (*STOPPING, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent)]
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(nowhere, fd)
+        first, second = sorted(kept)
+        for low, high in ((3, first), (first + 1, second), (second + 1, os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(low, high)
+        its = socket.socket(fileno=kept[0])
+        its.setblocking(False)
+        _end_all(_watch(its, kept[1]))
+    finally:
+        os._exit(0)
+
+
+def _watch(line: socket.socket, parent: int) -> dict[int, int]:
+    """Until the parent has died: the processes that are left, their pids by their descriptors."""
+    left: dict[int, int] = {}
+    poll = select.poll()
+    for fd in (line.fileno(), parent):
+        poll.register(fd, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == parent:
+                _take(line, left)
+                return left
+            if fd == line.fileno():
+                for one in _take(line, left):
+                    poll.register(one, select.POLLIN)
+            else:
+                poll.unregister(fd)
+                os.close(fd)
+                del left[fd]
+
+
+def _take(line: socket.socket, left: dict[int, int]) -> list[int]:
+    """The descriptors of those that the parent has told of."""
+    new = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            text, fds, _, _ = socket.recv_fds(line, _PID_BYTES, 1)
+            new += fds
+            left.update(dict.fromkeys(fds, int.from_bytes(text, "little")))
+            if not fds:
+                return new
+    return new
+
+
+def _end_all(left: dict[int, int]) -> None:
+    until = time.monotonic() + GRACE
+    poll = select.poll()
+    for fd in left:
+        poll.register(fd, select.POLLIN)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+    while left and (seconds := until - time.monotonic()) > 0:
+        for fd, _ in poll.poll(1000 * seconds):
+            poll.unregister(fd)
+            del left[fd]
+    for fd, pid in left.items():
+        kin.kill(pid, fd)
