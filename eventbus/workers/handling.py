@@ -91,7 +91,7 @@ class Handling(NamedTuple):
         return self.bus.closed or all(group.name != self.group for group in self.bus.stats().groups)
 
     def work(self, blocked: Iterable[int], watcher: Watcher) -> int:
-        """Handles events until SIGTERM, the end of the bus or of the group, or a limit.
+        """Handles events until SIGTERM, the end of the bus or of the group, or a limit; the process is to end then.
 
         Args:
             blocked: the signals that are to be blocked once SIGTERM lets it finish; until then, that is blocked, too.
@@ -101,7 +101,8 @@ class Handling(NamedTuple):
             The process's exit status.
         """
         told = Told()
-        with told, Loop() as loop, ExitStack() as leaving:
+        told.begin()
+        with Loop() as loop, ExitStack() as leaving:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for hook in self.hooks.on_start:
                 loop.done(hook())

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
-from itertools import starmap
+from itertools import pairwise, starmap
 from typing import NoReturn
 
 from eventbus.workers import kin
@@ -21,7 +21,10 @@ _PID_BYTES = 8
 
 
 class Keeper:
-    """It knows each process by the descriptor that it was sent, so by no number that may be another's by then."""
+    """It knows each process by a descriptor, so by no number that may be another's by then: inherited of those that
+    there were before it, and of any other sent by that itself, so there is no moment at which the parent's death leaves
+    one out.
+    """
 
     def __init__(self) -> None:
         self.fd = -1
@@ -32,7 +35,7 @@ class Keeper:
         """Forks it.
 
         Args:
-            known: pids and descriptors of the processes that there are.
+            known: descriptors and pids of the processes that there are.
 
         Raises:
             OSError: there can be none now.
@@ -44,7 +47,7 @@ class Keeper:
             # Each is known in the step in which it begins, which no handler's exception can part.
             for self._pid in starmap(os.fork, ((),)):
                 if self._pid == 0:
-                    _keep(its, parent)
+                    _keep(its, parent, dict(known))
             self._line, pid = mine, self._pid
             for self.fd in map(os.pidfd_open, (pid,)):
                 pass
@@ -55,17 +58,18 @@ class Keeper:
             its.close()
             os.close(parent)
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        for pid, fd in known:
-            self.tell(pid, fd)
 
-    def tell(self, pid: int, fd: int) -> None:
-        """Of one more process. A keeper that is no more is told nothing: whoever starts the next one tells it all."""
-        with contextlib.suppress(ConnectionError):
-            if self._line is not None:
-                socket.send_fds(self._line, [pid.to_bytes(_PID_BYTES, "little")], [fd])
+    def enter(self) -> None:
+        """In a child: it is one of those to be ended; the rest is the parent's. A keeper that is no more cannot be
+        told: the next one inherits what it is to know."""
+        if self._line is not None:
+            fd = os.pidfd_open(os.getpid())
+            with contextlib.suppress(ConnectionError):
+                socket.send_fds(self._line, [os.getpid().to_bytes(_PID_BYTES, "little")], [fd])
+            os.close(fd)
+        self._forget()
 
-    def forget(self) -> None:
-        """In a child: it is the parent's."""
+    def _forget(self) -> None:
         if self._line is not None:
             self._line.close()
         if self.fd >= 0:
@@ -81,33 +85,31 @@ class Keeper:
             elif self._pid:  # which had no time to be reaped by others
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
-        self.forget()
+        self._forget()
 
 
-def _keep(line: socket.socket, parent: int) -> NoReturn:
+def _keep(line: socket.socket, parent: int, known: dict[int, int]) -> NoReturn:
     """Nothing of the parent's is kept open: neither its bus, nor what others wait for the end of."""
     try:
         for number in (*STOPPING, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent)]
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent, *known)]
         nowhere = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):
             os.dup2(nowhere, fd)
-        first, second = sorted(kept)
-        for low, high in ((3, first), (first + 1, second), (second + 1, os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(low, high)
+        for below, above in pairwise((2, *sorted(kept), os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(below + 1, above)
         its = socket.socket(fileno=kept[0])
         its.setblocking(False)
-        _end_all(_watch(its, kept[1]))
+        _end_all(_watch(its, kept[1], dict(zip(kept[2:], known.values(), strict=True))))
     finally:
         os._exit(0)
 
 
-def _watch(line: socket.socket, parent: int) -> dict[int, int]:
+def _watch(line: socket.socket, parent: int, left: dict[int, int]) -> dict[int, int]:
     """Until the parent has died: the processes that are left, their pids by their descriptors."""
-    left: dict[int, int] = {}
     poll = select.poll()
-    for fd in (line.fileno(), parent):
+    for fd in (line.fileno(), parent, *left):
         poll.register(fd, select.POLLIN)
     while True:
         for fd, _ in poll.poll():
@@ -124,7 +126,7 @@ def _watch(line: socket.socket, parent: int) -> dict[int, int]:
 
 
 def _take(line: socket.socket, left: dict[int, int]) -> list[int]:
-    """The descriptors of those that the parent has told of."""
+    """The descriptors of those that came since."""
     new = []
     with contextlib.suppress(BlockingIOError):
         while True:
