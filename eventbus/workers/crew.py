@@ -51,10 +51,11 @@ class Crew:
             steps.callback(self._keeper.end)
             for post in self.posts:
                 steps.callback(post.kill)
+            self._keep()  # before there is anybody who may hang
             while self._fill():
-                self._keep()
                 self._wait()
                 self._obey()
+                self._keep()
 
     @property
     def _stopping(self) -> bool:
@@ -65,7 +66,10 @@ class Crew:
         os.eventfd_write(self._news, 1)
 
     def _enter(self) -> None:
-        """In a child: what is the parent's alone."""
+        """In a child: the keeper knows it before it does anything, and it gives back what is the parent's alone."""
+        own = os.pidfd_open(os.getpid())
+        self._keeper.tell(os.getpid(), own)
+        os.close(own)
         self._keeper.forget()
         for post in self.posts:
             for one in post.processes:
@@ -92,7 +96,7 @@ class Crew:
         """Whether there is anything left to look after."""
         for post in self.posts:
             with self._guarded(post):
-                self._known(post.fill(self._stopping))
+                post.fill(self._stopping)
         self._replace_next()
         return not all(post.retired for post in self.posts)
 
@@ -107,13 +111,9 @@ class Crew:
                 return
             self._replacing = self._to_replace.popleft()
             try:
-                self._known(self._replacing.replace())
+                self._replacing.replace()
             except OSError as error:
                 self._stop_replacing(f"there can be no other process: {error}")
-
-    def _known(self, started: Process | None) -> None:
-        if started is not None:
-            self._keeper.tell(started.pid, started.fd)
 
     def _keep(self) -> None:
         """One that cannot be started is tried again, and so is one that was killed."""

@@ -101,7 +101,8 @@ class Handling(NamedTuple):
             The process's exit status.
         """
         told = Told()
-        with told, Loop() as loop, ExitStack() as leaving:
+        told.__enter__()  # and never left: a process that is told again, on its way out, goes the rest of it
+        with Loop() as loop, ExitStack() as leaving:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for hook in self.hooks.on_start:
                 loop.done(hook())
