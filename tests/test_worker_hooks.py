@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_hooks(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
         until(lambda: f"{pid} last" in notes.read_text(), "the process to leave")
     mine = [line.removeprefix(f"{pid} ") for line in notes.read_text().splitlines() if line.startswith(f"{pid} ")]
     assert mine == ["first", "second", "event one True", "before True", "last"]
+    assert "cannot go on" not in log.read_text()
 
 
 def test_a_start_that_fails(fork: Fork, bus: Bus, log: Path) -> None:
@@ -141,6 +143,31 @@ def test_the_end_of_a_process(fork: Fork, bus: Bus, done: Subscription, log: Pat
     with pytest.raises(ProcessLookupError):
         os.kill(daemon, 0)
     assert not list(SHARED_MEMORY.glob(f"eventbus.{name}-own.*"))
+
+
+def test_an_end_that_is_told_again(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+    """A process on its way out goes all of it: another SIGTERM, as its parent's death may bring, does not end it."""
+    worker = Worker(bus)
+    reader, writer = os.pipe()
+
+    def leave() -> None:
+        bus.send("done", "leaves", "/", os.getpid())
+        os.read(reader, 1)
+        bus.send("done", "left", "/", os.getpid())
+
+    worker.on_start(partial(atexit.register, leave))
+    worker.on("jobs")(lambda _: None)
+    parent = fork(run_worker, worker, {}, log)
+    parent.hear()
+    until(lambda: bus.stats().subscribers[1:], "the process")
+    parent.kill(signal.SIGTERM)
+    pid = take(done).data
+    os.kill(pid, signal.SIGTERM)
+    os.write(writer, b"0")
+    assert take(done).kind == "left"
+    parent.result()
+    os.close(reader)
+    os.close(writer)
 
 
 def run_with_things(line: Line, worker: Worker, log: Path) -> None:

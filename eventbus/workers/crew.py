@@ -51,10 +51,11 @@ class Crew:
             steps.callback(self._keeper.end)
             for post in self.posts:
                 steps.callback(post.kill)
+            self._keep()  # before there is anybody who may hang
             while self._fill():
-                self._keep()
                 self._wait()
                 self._obey()
+                self._keep()
 
     @property
     def _stopping(self) -> bool:

@@ -34,7 +34,8 @@ class Loop:
             under_way = asyncio.all_tasks(self._loop)
             for task in under_way:
                 task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
+            if under_way:  # of nothing, ``gather`` would make a future of another loop
+                self._loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
         finally:
