@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import select
 import signal
 import socket
 import time
 from collections.abc import Iterable
-from itertools import pairwise, starmap
+from itertools import starmap
 from typing import NoReturn
 
 from eventbus.workers import kin
-from eventbus.workers.signals import STOPPING
+from eventbus.workers.signals import HANDLED
 
 GRACE = 8.0  # seconds from the parent's death until who still lives is killed
+PATIENCE = 1.0  # seconds that it may take to be told something
 _PID_BYTES = 8
+
+_log = logging.getLogger("eventbus.worker")
 
 
 class Keeper:
@@ -40,32 +44,37 @@ class Keeper:
         Raises:
             OSError: there can be none now.
         """
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPPING, signal.SIGHUP))
-        parent = os.pidfd_open(os.getpid())
-        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            # Each is known in the step in which it begins, which no handler's exception can part.
-            for self._pid in starmap(os.fork, ((),)):
-                if self._pid == 0:
-                    _keep(its, parent, dict(known))
-            self._line, pid = mine, self._pid
-            for self.fd in map(os.pidfd_open, (pid,)):
-                pass
-        except OSError:
-            self.end()
-            raise
-        finally:
-            its.close()
-            os.close(parent)
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        with contextlib.ExitStack() as steps:
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+            steps.callback(signal.pthread_sigmask, signal.SIG_SETMASK, unblocked)
+            parent = os.pidfd_open(os.getpid())
+            steps.callback(os.close, parent)
+            self._line, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            steps.callback(its.close)
+            self._line.settimeout(PATIENCE)
+            try:
+                # Each is known in the step in which it begins, which no handler's exception can part.
+                for self._pid in starmap(os.fork, ((),)):
+                    if self._pid == 0:
+                        _keep(its, parent, dict(known))
+                pid = self._pid
+                for self.fd in map(os.pidfd_open, (pid,)):
+                    pass
+            except OSError:
+                self.end()
+                raise
 
     def enter(self) -> None:
         """In a child: it is one of those to be ended; the rest is the parent's. A keeper that is no more cannot be
         told: the next one inherits what it is to know."""
         if self._line is not None:
             fd = os.pidfd_open(os.getpid())
-            with contextlib.suppress(ConnectionError):
+            try:
                 socket.send_fds(self._line, [os.getpid().to_bytes(_PID_BYTES, "little")], [fd])
+            except OSError as error:
+                _log.error(
+                    "process %d, which would end this one after the parent's death, is not told: %s", self._pid, error
+                )
             os.close(fd)
         self._forget()
 
@@ -91,14 +100,15 @@ class Keeper:
 def _keep(line: socket.socket, parent: int, known: dict[int, int]) -> NoReturn:
     """Nothing of the parent's is kept open: neither its bus, nor what others wait for the end of."""
     try:
-        for number in (*STOPPING, signal.SIGHUP):
+        for number in HANDLED:
             signal.signal(number, signal.SIG_IGN)
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent, *known)]
         nowhere = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):
             os.dup2(nowhere, fd)
-        for below, above in pairwise((2, *sorted(kept), os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(below + 1, above)
+        for fd in {int(one) for one in os.listdir("/proc/self/fd")}.difference(range(3), kept):
+            with contextlib.suppress(OSError):  # of the one that listed them
+                os.close(fd)
         its = socket.socket(fileno=kept[0])
         its.setblocking(False)
         _end_all(_watch(its, kept[1], dict(zip(kept[2:], known.values(), strict=True))))
@@ -150,4 +160,5 @@ def _end_all(left: dict[int, int]) -> None:
             poll.unregister(fd)
             del left[fd]
     for fd, pid in left.items():
-        kin.kill(pid, fd)
+        with contextlib.suppress(OSError):  # the others are to end, too
+            kin.kill(pid, fd)

@@ -133,7 +133,7 @@ class Post:
         elif self.process is not None and not ready:
             _log.error("process %d of %s %s before it was ready", dead.pid, self.handling.name, how(status))
             return False
-        elif status == RETIRED or (told and status == DONE):
+        elif (status == RETIRED and began) or (told and status == DONE) or dead.hung:
             self.due = time.monotonic()
         else:
             self._delay = FIRST_DELAY if lived > STEADY else self._delay

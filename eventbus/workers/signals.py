@@ -14,6 +14,7 @@ from typing import Any
 from eventbus.errors import InvalidError
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+HANDLED = (*STOPPING, signal.SIGHUP)
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -29,6 +30,9 @@ class Handled:
     def __init__(self, handlers: dict[int, Handler]) -> None:
         self._handlers = handlers
         self._before: dict[int, Any] = {}
+        self._outer: Handled | None = None
+        self.forked = False
+        """Whether this is another process by now, to which they do not belong."""
 
     def begin(self) -> None:
         """Sets them, for the rest of the process if nobody undoes it.
@@ -39,7 +43,7 @@ class Handled:
         global _handled
         _check_thread()
         self._before = {number: signal.getsignal(number) for number in self._handlers}
-        _handled = self
+        self._outer, _handled = _handled, self
         try:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
@@ -55,7 +59,7 @@ class Handled:
     def undo(self) -> None:
         """What was there before is there again; also for a child."""
         global _handled
-        _handled = None
+        _handled = self._outer
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
@@ -136,7 +140,8 @@ def _unblock() -> None:
 
 
 def _become_ordinary() -> None:
-    if _handled is not None:
+    while _handled is not None:
+        _handled.forked = True
         _handled.undo()
     _unblock()
 
