@@ -16,6 +16,7 @@ from eventbus.workers.handling import Handling
 from eventbus.workers.keeper import Keeper
 from eventbus.workers.post import Post
 from eventbus.workers.process import Process
+from eventbus.workers.renewal import Predecessor, Predecessors, Renewal, take_over
 from eventbus.workers.signals import HANDLED, Inbox
 
 KEEPER_DELAY = 1.0  # seconds between two tries to start it
@@ -26,8 +27,15 @@ _log = logging.getLogger("eventbus.worker")
 class Crew:
     """All processes of a worker, and the loop that looks after them, which nothing ends but a signal."""
 
-    def __init__(self, handlings: list[Handling]) -> None:
-        """Args: what each process does, until that is over."""
+    def __init__(self, handlings: list[Handling], renewal: Renewal | None) -> None:
+        """Makes one whose processes are still to be started.
+
+        Args:
+            handlings: what each process does, until that is over.
+            renewal: how the program begins anew on SIGHUP; without, the same code goes on in other processes.
+        """
+        self._renewal = renewal
+        self._before = Predecessors()
         self._news = -1  # readable once a process got ready
         self._inbox = Inbox(HANDLED)
         self._keeper = Keeper()
@@ -49,8 +57,10 @@ class Crew:
             self._hangup = _Hangup()
             steps.enter_context(self._inbox)
             steps.callback(self._keeper.end)
+            steps.callback(self._before.kill_all)
             for post in self.posts:
                 steps.callback(post.kill)
+            self._take_over()
             self._keep()  # before there is anybody who may hang
             while self._fill():
                 dead = self._wait()
@@ -60,7 +70,16 @@ class Crew:
                 for post in self.posts:
                     with self._guarded(post):
                         post.end_hung()
+                self._before.end_hung()
                 self._keep()
+
+    def _take_over(self) -> None:
+        """From the program that was executed in this process before, if there was one."""
+        keeper, self._before.processes = take_over()
+        if keeper:
+            self._keeper.adopt(*keeper)
+        if self._before.processes:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     @property
     def _stopping(self) -> bool:
@@ -73,6 +92,7 @@ class Crew:
     def _enter(self) -> None:
         """In a child: what is the parent's alone."""
         self._keeper.enter()
+        self._before.forget()
         for post in self.posts:
             for one in post.processes:
                 one.close()
@@ -100,7 +120,9 @@ class Crew:
             with self._guarded(post):
                 post.fill(self._stopping)
         self._replace_next()
-        return not all(post.retired for post in self.posts)
+        ready = [post.process is not None and post.process.progress.is_ready for post in self.posts]
+        self._before.hand_over(sum(ready), all(ready))
+        return not all(post.retired for post in self.posts) or bool(self._before.processes)
 
     def _replace_next(self) -> None:
         """One at a time: the next begins once the one before has left."""
@@ -123,7 +145,8 @@ class Crew:
             return
         self._keeper_due = time.monotonic() + KEEPER_DELAY
         try:
-            self._keeper.start([(one.fd, one.pid) for post in self.posts for one in post.processes])
+            new = [(one.fd, one.pid) for post in self.posts for one in post.processes]
+            self._keeper.start(new + [(one.fd, one.pid) for one in self._before.processes])
         except OSError as error:
             _log.error("there can be no process that would end the others after this one: %s", error)
 
@@ -134,8 +157,13 @@ class Crew:
         others = [self._inbox.fd, self._news] + [self._keeper.fd] * (self._keeper.fd >= 0)
         due = [post.due for post in self.posts if not post.retired and (post.due > now or not post.processes)]
         due += [at for post in self.posts if (at := post.hangs_at) is not None]
+        due += [one.hangs_at for one in self._before.processes if one.hangs_at is not None]
         due += [self._keeper_due] * (self._keeper.fd < 0)
-        ready = wait([*others, *fds], max(0.0, min(due) - now) if due else None)
+        before = [one.fd for one in self._before.processes]
+        ready = wait([*others, *before, *fds], max(0.0, min(due) - now) if due else None)
+        for fd in before:
+            if fd in ready:
+                self._before.bury(fd)
         if self._news in ready:
             os.eventfd_read(self._news)
         if self._keeper.fd in ready:
@@ -152,14 +180,31 @@ class Crew:
     def _obey(self) -> None:
         for number in self._inbox.take():
             if number == signal.SIGHUP and not self._hangup.came():
-                self._replace_all()
+                self._renew()
             else:
                 self._stop(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    def _replace_all(self) -> None:
-        if not self._stopping:
+    def _renew(self) -> None:
+        if self._stopping:
+            return
+        why = None if self._renewal is None else self._renewal.why_not()
+        if why is not None:
+            _log.error("SIGHUP: the processes that there are go on, as the code cannot be loaded: %s", why)
+        elif self._renewal is not None:
+            self._begin_anew(self._renewal)
+        else:
             _log.info("SIGHUP: one by one, another process takes over from each")
             self._to_replace = deque(self.posts)
+
+    def _begin_anew(self, renewal: Renewal) -> None:
+        _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
+        mine = [
+            Predecessor(one.fd, one.pid, post.handling.limits.timeout) for post in self.posts for one in post.processes
+        ]
+        try:
+            renewal.begin(self._inbox, self._keeper.descriptors, self._before.processes + mine)
+        except OSError as error:
+            _log.error("the program cannot begin anew, and the processes that there are go on: %s", error)
 
     def _stop_replacing(self, why: str) -> None:
         _log.error("no further process is replaced: %s", why)
@@ -174,6 +219,7 @@ class Crew:
         self._to_replace.clear()
         for post in self.posts:
             post.tell()
+        self._before.tell_all()
         _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
 
 
