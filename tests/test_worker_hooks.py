@@ -113,7 +113,7 @@ def test_an_end_that_fails(fork: Fork, bus: Bus, log: Path) -> None:
 
 
 def test_the_end_of_a_process(fork: Fork, bus: Bus, done: Subscription, log: Path, name: str) -> None:
-    """It is that of any process: threads are waited for, ``atexit`` and finalizers run, daemons are ended, buses left."""
+    """It is that of any process: threads are waited for, ``atexit`` and finalizers run, daemons end, buses are left."""
     worker = Worker(bus)
     ended = log.with_name("ended")
 

@@ -16,7 +16,7 @@ from eventbus.workers.handling import Handling
 from eventbus.workers.keeper import Keeper
 from eventbus.workers.post import Post
 from eventbus.workers.process import Process
-from eventbus.workers.signals import STOPPING, Inbox
+from eventbus.workers.signals import HANDLED, Inbox
 
 KEEPER_DELAY = 1.0  # seconds between two tries to start it
 
@@ -29,7 +29,7 @@ class Crew:
     def __init__(self, handlings: list[Handling]) -> None:
         """Args: what each process does, until that is over."""
         self._news = -1  # readable once a process got ready
-        self._inbox = Inbox((*STOPPING, signal.SIGHUP))
+        self._inbox = Inbox(HANDLED)
         self._keeper = Keeper()
         self._keeper_due = 0.0
         self._signals: list[int] = []  # to stop
@@ -53,8 +53,13 @@ class Crew:
                 steps.callback(post.kill)
             self._keep()  # before there is anybody who may hang
             while self._fill():
-                self._wait()
-                self._obey()
+                dead = self._wait()
+                self._obey()  # before the dead are buried, whom the same signal may have ended
+                for post, one in dead:
+                    self._bury(post, one)
+                for post in self.posts:
+                    with self._guarded(post):
+                        post.end_hung()
                 self._keep()
 
     @property
@@ -66,11 +71,8 @@ class Crew:
         os.eventfd_write(self._news, 1)
 
     def _enter(self) -> None:
-        """In a child: the keeper knows it before it does anything, and it gives back what is the parent's alone."""
-        own = os.pidfd_open(os.getpid())
-        self._keeper.tell(os.getpid(), own)
-        os.close(own)
-        self._keeper.forget()
+        """In a child: what is the parent's alone."""
+        self._keeper.enter()
         for post in self.posts:
             for one in post.processes:
                 one.close()
@@ -121,28 +123,24 @@ class Crew:
             return
         self._keeper_due = time.monotonic() + KEEPER_DELAY
         try:
-            self._keeper.start([(one.pid, one.fd) for post in self.posts for one in post.processes])
+            self._keeper.start([(one.fd, one.pid) for post in self.posts for one in post.processes])
         except OSError as error:
             _log.error("there can be no process that would end the others after this one: %s", error)
 
-    def _wait(self) -> None:
-        """Until a process dies or is ready, a signal comes, or something is due."""
+    def _wait(self) -> list[tuple[Post, Process]]:
+        """Until a process dies or is ready, a signal comes, or something is due; the dead."""
         now = time.monotonic()
         fds = {one.fd: (post, one) for post in self.posts if post.due <= now for one in post.processes}
         others = [self._inbox.fd, self._news] + [self._keeper.fd] * (self._keeper.fd >= 0)
         due = [post.due for post in self.posts if not post.retired and (post.due > now or not post.processes)]
         due += [at for post in self.posts if (at := post.hangs_at) is not None]
         due += [self._keeper_due] * (self._keeper.fd < 0)
-        for ready in wait([*others, *fds], max(0.0, min(due) - now) if due else None):
-            if ready in fds:
-                self._bury(*fds[ready])
-            elif ready == self._news:
-                os.eventfd_read(self._news)
-            elif ready == self._keeper.fd:
-                self._keeper.end()
-        for post in self.posts:
-            with self._guarded(post):
-                post.end_hung()
+        ready = wait([*others, *fds], max(0.0, min(due) - now) if due else None)
+        if self._news in ready:
+            os.eventfd_read(self._news)
+        if self._keeper.fd in ready:
+            self._keeper.end()
+        return [fds[fd] for fd in fds if fd in ready]
 
     def _bury(self, post: Post, dead: Process) -> None:
         with self._guarded(post):

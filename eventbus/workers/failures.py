@@ -13,6 +13,8 @@ from eventbus.member import checked_delay
 
 DATA_BYTES = 1000
 """So much of an event's data is told."""
+TOLD_BYTES = 8000
+"""So much is sent of a traceback or a message, which must fit into a small ring, too."""
 _TOLD = 1024  # events whose traceback is not told once more
 
 _log = logging.getLogger("eventbus.worker")
@@ -29,9 +31,9 @@ class Retry(Exception):
 class Discard(Exception):
     """Raised by a handler: no further try would help; the event is sent as a dead letter now, with the reason."""
 
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: object = "") -> None:
+        self.reason = _to_send(str(reason))
+        super().__init__(self.reason)
 
 
 class Failures:
@@ -87,8 +89,24 @@ def where(event: Event) -> str:
 
 
 def traced(error: BaseException) -> str:
-    """Its traceback."""
-    return "".join(traceback.format_exception(error))
+    """Its traceback, as it can be sent."""
+    return _to_send("".join(traceback.format_exception(error)))
+
+
+def message(error: BaseException) -> str:
+    """What it says, as it can be sent."""
+    try:
+        return _to_send(str(error))
+    except Exception:  # of a class that is not ours, which must not be the end of the process
+        return "<no message: its class raises instead>"
+
+
+def _to_send(text: str) -> str:
+    """Without what is no UTF-8, and without its middle if it is long: an event has bounds."""
+    whole = text.encode(errors="backslashreplace")
+    if len(whole) > TOLD_BYTES:
+        whole = b" ... ".join((whole[: TOLD_BYTES // 2], whole[-TOLD_BYTES // 2 :]))
+    return whole.decode(errors="ignore")
 
 
 def shortened(data: Any) -> str:
@@ -100,7 +118,7 @@ def shortened(data: Any) -> str:
 
 def _in_one_line(error: BaseException) -> str:
     if isinstance(error, (Retry, Discard)):
-        return " ".join(str(error).split())[:DATA_BYTES] or "discarded"
+        return " ".join(message(error).split())[:DATA_BYTES] or "discarded"
     return " ".join("".join(traceback.format_exception_only(error)).split())[:DATA_BYTES]
 
 

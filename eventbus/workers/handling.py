@@ -6,10 +6,11 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
@@ -17,7 +18,7 @@ from eventbus.errors import EventBusError, SegmentError
 from eventbus.event import Event
 from eventbus.member import Member
 from eventbus.request import Request
-from eventbus.workers.failures import Discard, Failures, Retry, traced, where
+from eventbus.workers.failures import Discard, Failures, Retry, message, traced, where
 from eventbus.workers.loop import Loop
 from eventbus.workers.schedule import Schedule
 from eventbus.workers.signals import Handled
@@ -90,20 +91,17 @@ class Handling(NamedTuple):
         """Whether there is nothing to do any more: the bus has closed, or the group was removed."""
         return self.bus.closed or all(group.name != self.group for group in self.bus.stats().groups)
 
-    def work(self, blocked: Iterable[int], watcher: Watcher) -> int:
-        """Handles events until SIGTERM, the end of the bus or of the group, or a limit.
+    def work(self, told: Told, watcher: Watcher) -> int:
+        """Handles events until it is told to leave, the end of the bus or of the group, or a limit.
 
         Args:
-            blocked: the signals that are to be blocked once SIGTERM lets it finish; until then, that is blocked, too.
+            told: handles the process's signals.
             watcher: told how far it is.
 
         Returns:
             The process's exit status.
         """
-        told = Told()
-        told.__enter__()  # and never left: a process that is told again, on its way out, goes the rest of it
         with Loop() as loop, ExitStack() as leaving:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for hook in self.hooks.on_start:
                 loop.done(hook())
             for hook in self.hooks.on_stop:
@@ -135,7 +133,7 @@ class Handling(NamedTuple):
                     watcher.began()
                 if self.limits.timeout is not None:
                     watcher.handles(event.sequence)
-                self._handle(member, event, loop, failures)
+                self._handle(member, event, loop, failures, told)
                 if self.limits.timeout is not None:
                     watcher.handled()
                 handled += 1
@@ -165,17 +163,21 @@ class Handling(NamedTuple):
         _log.warning("%s, more than %d%s; another takes its place", what, self.limits.memory, early)
         return True
 
-    def _handle(self, member: Member, event: Event, loop: Loop, failures: Failures) -> None:
+    def _handle(self, member: Member, event: Event, loop: Loop, failures: Failures, told: Told) -> None:
         begun = time.monotonic()
         try:
             result = loop.done(self.function(event))
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
         except BaseException as error:  # also of a handler that exits, or whose coroutine was cancelled
+            if told.forked:
+                _end_child(error)
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                raise
             limit = member.max_deliveries
             failures.tell(event, error, limit, time.monotonic() - begun)
             self._failed(member, event, error, limit)
             return
+        if told.forked:
+            _end_child(SystemExit())
         if isinstance(event, Request) and not event.answered:
             self._reply(event, result)
 
@@ -209,7 +211,8 @@ class Told(Handled):
     """Whether the process was told to leave. Ctrl-C and the end of a terminal are its parent's business."""
 
     def __init__(self) -> None:
-        super().__init__({signal.SIGTERM: self._leave, signal.SIGINT: _ignore, signal.SIGHUP: _ignore})
+        others = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+        super().__init__({signal.SIGTERM: self._leave, **dict.fromkeys(others, _ignore)})
         self.to_leave = False
         self._member: Member | None = None
 
@@ -226,7 +229,33 @@ class Told(Handled):
 
 
 def _ignore(*_: object) -> None:
-    """A handler, and not ``SIG_IGN``, which what the process executes would inherit."""
+    """A handler, and not ``SIG_IGN``, which what the process executes would inherit, as it does under nohup."""
+
+
+def status_of(end: SystemExit) -> int:
+    """The exit status that it asks for, 0 to 255."""
+    return end.code & 0xFF if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _end_child(error: BaseException) -> NoReturn:
+    """A child that the handler forked, and that comes back from it: the event, the loop and the hooks are its
+    parent's. It ends as ``os._exit`` does, with what it has printed."""
+    status = 1
+    try:
+        if isinstance(error, SystemExit):
+            status = status_of(error)
+        else:
+            _log.error("process %d, which a handler forked, failed", os.getpid(), exc_info=error)
+        flush()
+    finally:
+        os._exit(status)
+
+
+def flush() -> None:
+    """What was printed is written, unless there is no place for it: whoever prints more is told that."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # closed, or none; a full disk, a broken pipe
+            stream.flush()
 
 
 def own_memory() -> int:
@@ -238,6 +267,6 @@ def own_memory() -> int:
 
 def _tell(event: Request, error: BaseException) -> None:
     try:
-        event.fail(type(error).__name__, str(error))
+        event.fail(type(error).__name__, message(error))
     except EventBusError as unsent:
         _log.error("whoever asked cannot be told: %s", unsent.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -14,14 +15,20 @@ from itertools import starmap
 from typing import NoReturn
 
 from eventbus.workers import kin
-from eventbus.workers.signals import STOPPING
+from eventbus.workers.signals import HANDLED
 
 GRACE = 8.0  # seconds from the parent's death until who still lives is killed
+PATIENCE = 1.0  # seconds that it may take to be told something
 _PID_BYTES = 8
+
+_log = logging.getLogger("eventbus.worker")
 
 
 class Keeper:
-    """It knows each process by the descriptor that it was sent, so by no number that may be another's by then."""
+    """It knows each process by a descriptor, so by no number that may be another's by then: inherited of those that
+    there were before it, and of any other sent by that itself, so there is no moment at which the parent's death leaves
+    one out.
+    """
 
     def __init__(self) -> None:
         self.fd = -1
@@ -32,40 +39,46 @@ class Keeper:
         """Forks it.
 
         Args:
-            known: pids and descriptors of the processes that there are.
+            known: descriptors and pids of the processes that there are.
 
         Raises:
             OSError: there can be none now.
         """
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPPING, signal.SIGHUP))
-        parent = os.pidfd_open(os.getpid())
-        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            # Each is known in the step in which it begins, which no handler's exception can part.
-            for self._pid in starmap(os.fork, ((),)):
-                if self._pid == 0:
-                    _keep(its, parent)
-            self._line, pid = mine, self._pid
-            for self.fd in map(os.pidfd_open, (pid,)):
-                pass
-        except OSError:
-            self.end()
-            raise
-        finally:
-            its.close()
-            os.close(parent)
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        for pid, fd in known:
-            self.tell(pid, fd)
+        with contextlib.ExitStack() as steps:
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+            steps.callback(signal.pthread_sigmask, signal.SIG_SETMASK, unblocked)
+            parent = os.pidfd_open(os.getpid())
+            steps.callback(os.close, parent)
+            self._line, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            steps.callback(its.close)
+            self._line.settimeout(PATIENCE)
+            try:
+                # Each is known in the step in which it begins, which no handler's exception can part.
+                for self._pid in starmap(os.fork, ((),)):
+                    if self._pid == 0:
+                        _keep(its, parent, dict(known))
+                pid = self._pid
+                for self.fd in map(os.pidfd_open, (pid,)):
+                    pass
+            except OSError:
+                self.end()
+                raise
 
-    def tell(self, pid: int, fd: int) -> None:
-        """Of one more process. A keeper that is no more is told nothing: whoever starts the next one tells it all."""
-        with contextlib.suppress(ConnectionError):
-            if self._line is not None:
-                socket.send_fds(self._line, [pid.to_bytes(_PID_BYTES, "little")], [fd])
+    def enter(self) -> None:
+        """In a child: it is one of those to be ended; the rest is the parent's. A keeper that is no more cannot be
+        told: the next one inherits what it is to know."""
+        if self._line is not None:
+            fd = os.pidfd_open(os.getpid())
+            try:
+                socket.send_fds(self._line, [os.getpid().to_bytes(_PID_BYTES, "little")], [fd])
+            except OSError as error:
+                _log.error(
+                    "process %d, which would end this one after the parent's death, is not told: %s", self._pid, error
+                )
+            os.close(fd)
+        self._forget()
 
-    def forget(self) -> None:
-        """In a child: it is the parent's."""
+    def _forget(self) -> None:
         if self._line is not None:
             self._line.close()
         if self.fd >= 0:
@@ -81,33 +94,32 @@ class Keeper:
             elif self._pid:  # which had no time to be reaped by others
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
-        self.forget()
+        self._forget()
 
 
-def _keep(line: socket.socket, parent: int) -> NoReturn:
+def _keep(line: socket.socket, parent: int, known: dict[int, int]) -> NoReturn:
     """Nothing of the parent's is kept open: neither its bus, nor what others wait for the end of."""
     try:
-        for number in (*STOPPING, signal.SIGHUP):
+        for number in HANDLED:
             signal.signal(number, signal.SIG_IGN)
-        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent)]
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent, *known)]
         nowhere = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):
             os.dup2(nowhere, fd)
-        first, second = sorted(kept)
-        for low, high in ((3, first), (first + 1, second), (second + 1, os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(low, high)
+        for fd in {int(one) for one in os.listdir("/proc/self/fd")}.difference(range(3), kept):
+            with contextlib.suppress(OSError):  # of the one that listed them
+                os.close(fd)
         its = socket.socket(fileno=kept[0])
         its.setblocking(False)
-        _end_all(_watch(its, kept[1]))
+        _end_all(_watch(its, kept[1], dict(zip(kept[2:], known.values(), strict=True))))
     finally:
         os._exit(0)
 
 
-def _watch(line: socket.socket, parent: int) -> dict[int, int]:
+def _watch(line: socket.socket, parent: int, left: dict[int, int]) -> dict[int, int]:
     """Until the parent has died: the processes that are left, their pids by their descriptors."""
-    left: dict[int, int] = {}
     poll = select.poll()
-    for fd in (line.fileno(), parent):
+    for fd in (line.fileno(), parent, *left):
         poll.register(fd, select.POLLIN)
     while True:
         for fd, _ in poll.poll():
@@ -124,7 +136,7 @@ def _watch(line: socket.socket, parent: int) -> dict[int, int]:
 
 
 def _take(line: socket.socket, left: dict[int, int]) -> list[int]:
-    """The descriptors of those that the parent has told of."""
+    """The descriptors of those that came since."""
     new = []
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -148,4 +160,5 @@ def _end_all(left: dict[int, int]) -> None:
             poll.unregister(fd)
             del left[fd]
     for fd, pid in left.items():
-        kin.kill(pid, fd)
+        with contextlib.suppress(OSError):  # the others are to end, too
+            kin.kill(pid, fd)

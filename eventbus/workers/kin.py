@@ -21,24 +21,29 @@ def kill(pid: int, fd: int) -> None:
     with contextlib.ExitStack() as opened:
         try:
             signal.pidfd_send_signal(fd, signal.SIGSTOP)  # stopped, it starts and reaps none
-            kin = list(_opened(pid, opened))
+            opened.callback(_end, fd)
+            for kin in _stopped(pid, opened):
+                opened.callback(_end, kin)
         except ProcessLookupError:
             return
-        for one in (fd, *kin):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(one, signal.SIGKILL)
 
 
-def _opened(pid: int, opened: contextlib.ExitStack) -> Iterator[int]:
+def _end(fd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+
+
+def _stopped(pid: int, opened: contextlib.ExitStack) -> Iterator[int]:
     """Descriptors of its descendants, for as long as the stack is open."""
     session = os.getsid(pid)
     for child in _children(pid):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # of one that became another user's
             if os.getsid(child) == session:
                 fd = os.pidfd_open(child)
                 opened.callback(os.close, fd)
+                signal.pidfd_send_signal(fd, signal.SIGSTOP)
                 yield fd
-                yield from _opened(child, opened)
+                yield from _stopped(child, opened)
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -31,10 +31,9 @@ class Loop:
         import asyncio
 
         try:
-            under_way = asyncio.all_tasks(self._loop)
-            for task in under_way:
-                task.cancel()
-            if under_way:  # of nothing, ``gather`` would make a future of another loop
+            if under_way := asyncio.all_tasks(self._loop):  # nothing gathered would be of another loop
+                for task in under_way:
+                    task.cancel()
                 self._loop.run_until_complete(asyncio.gather(*under_way, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())

@@ -57,14 +57,12 @@ class Post:
         return pause
 
     def fill(self, stopping: bool) -> None:
-        """Starts the process if there is none and it is due."""
-        if self.process is not None or self.retired:
-            return
-        self.retired = stopping
-        if stopping or time.monotonic() < self.due:
-            return
-        self._told = False
-        self.process = self._start()
+        """Starts the process if there is none and it is due; to be filled no more if all are ``stopping``."""
+        if self.process is None:
+            self.retired = self.retired or stopping
+            if not self.retired and time.monotonic() >= self.due:
+                self._told = False
+                self.process = self._start()
 
     def tell(self) -> None:
         """Its processes are to finish."""
@@ -135,7 +133,7 @@ class Post:
         elif self.process is not None and not ready:
             _log.error("process %d of %s %s before it was ready", dead.pid, self.handling.name, how(status))
             return False
-        elif status == RETIRED or (told and status == DONE):
+        elif (status == RETIRED and began) or (told and status == DONE) or dead.hung:
             self.due = time.monotonic()
         else:
             self._delay = FIRST_DELAY if lived > STEADY else self._delay

@@ -12,6 +12,7 @@ import multiprocessing.util
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -21,9 +22,10 @@ from typing import NoReturn
 
 from eventbus.core import lifetime
 from eventbus.workers import kin
-from eventbus.workers.handling import DONE, Handling
-from eventbus.workers.signals import STOPPING
+from eventbus.workers.handling import DONE, Handling, Told, flush, status_of
+from eventbus.workers.signals import HANDLED
 
+_libc = ctypes.CDLL(None)  # loaded before any fork: another thread may hold the loader's lock then
 _PR_SET_PDEATHSIG = 1
 _WORDS = struct.Struct("=5Q")
 _READY, _BEGAN, _STATUS, _SINCE, _SEQUENCE = range(5)
@@ -110,9 +112,9 @@ class Process:
         Raises:
             OSError: there can be no process now, or no descriptor for it; then there is none.
         """
-        multiprocessing.util._flush_std_streams()  # type: ignore[attr-defined]
+        flush()  # or both would write it
         parent = os.getpid()
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until it says what it does with them
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until it says what it does with them
         try:
             # Both are known in the step in which they begin, which no handler's exception can part.
             for self.pid in starmap(os.fork, ((),)):
@@ -170,30 +172,48 @@ def how(status: int | None) -> str:
     """What became of a process, as ``Process.reap`` says it."""
     if status is None:
         return "ended, and somebody else has reaped it"
-    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"was killed by {_name(-status)}" if status < 0 else f"ended with status {status}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of a real-time signal
+        return f"signal {number}"
 
 
 def _live(process: Process, parent: int, forget: Callable[[], None], unblocked: Iterable[int]) -> NoReturn:
+    """The child must never run on into its parent's code, whatever becomes of it."""
     status = 1
     try:
         forget()
+        signal.set_wakeup_fd(-1)  # it may be of a loop of the parent's
         _die_with(parent)
         _leave_family()
-        status = process.handling.work(unblocked, process.progress)
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        _log.exception("%s cannot go on in process %d", process.handling.name, os.getpid())
-    finally:
+        told = Told()
+        told.begin()  # and told to the last: no signal cuts the end short
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        status = _worked(process.handling, told, process.progress)
         _end(process.progress, status)
+    finally:
+        os._exit(status)
+
+
+def _worked(handling: Handling, told: Told, progress: Progress) -> int:
+    try:
+        return handling.work(told, progress)
+    except SystemExit as end:
+        return status_of(end)
+    except BaseException:
+        _log.exception("%s cannot go on in process %d", handling.name, os.getpid())
+        return 1
 
 
 def _end(progress: Progress, status: int) -> NoReturn:
-    """As the interpreter ends: threads, then ``atexit``, then the buses. But the child must never run on into its
-    parent's code, whatever becomes of that."""
+    """As the interpreter ends: threads, then ``atexit``, then the buses."""
     try:
         with contextlib.ExitStack() as steps:  # the last one first
-            steps.callback(multiprocessing.util._flush_std_streams)  # type: ignore[attr-defined]
+            steps.callback(flush)
             steps.callback(lifetime.leave_all)
             steps.callback(atexit._run_exitfuncs)
             steps.callback(getattr(threading, "_shutdown"))  # noqa: B009  which has no public name
@@ -213,10 +233,20 @@ def _leave_family() -> None:
     multiprocessing.util._run_after_forkers()  # type: ignore[attr-defined]
     for one in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         one.atexit = False
+    _leave_forkserver()
+
+
+def _leave_forkserver() -> None:
+    """One that the parent has started would be waited for as a child of this process: it starts its own."""
+    if (module := sys.modules.get("multiprocessing.forkserver")) is not None:
+        server = module._forkserver
+        if server._forkserver_alive_fd is not None:
+            os.close(server._forkserver_alive_fd)
+        server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
 
 
 def _die_with(parent: int) -> None:
     """A process whose parent was killed finishes its event; the keeper ends those that do not."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(DONE)

@@ -14,6 +14,7 @@ from typing import Any
 from eventbus.errors import InvalidError
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+HANDLED = (*STOPPING, signal.SIGHUP)
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -29,9 +30,12 @@ class Handled:
     def __init__(self, handlers: dict[int, Handler]) -> None:
         self._handlers = handlers
         self._before: dict[int, Any] = {}
+        self._outer: Handled | None = None
+        self.forked = False
+        """Whether this is another process by now, to which they do not belong."""
 
-    def __enter__(self) -> Handled:
-        """Sets them.
+    def begin(self) -> None:
+        """Sets them, for the rest of the process if nobody undoes it.
 
         Raises:
             InvalidError: not in the main thread.
@@ -39,14 +43,13 @@ class Handled:
         global _handled
         _check_thread()
         self._before = {number: signal.getsignal(number) for number in self._handlers}
-        _handled = self
+        self._outer, _handled = _handled, self
         try:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
         except BaseException:  # of a handler that is not ours
             self.undo()
             raise
-        return self
 
     @property
     def numbers(self) -> Collection[int]:
@@ -56,12 +59,9 @@ class Handled:
     def undo(self) -> None:
         """What was there before is there again; also for a child."""
         global _handled
-        _handled = None
+        _handled = self._outer
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.undo()
 
 
 class Inbox(Handled):
@@ -81,12 +81,15 @@ class Inbox(Handled):
         _check_thread()
         try:
             for self.fd, self._write in starmap(os.pipe2, ((os.O_NONBLOCK | os.O_CLOEXEC,),)):
-                super().__enter__()
+                self.begin()
                 self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         except BaseException:
             self.undo()
             raise
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.undo()
 
     def take(self) -> list[int]:
         """The signals that came."""
@@ -137,7 +140,8 @@ def _unblock() -> None:
 
 
 def _become_ordinary() -> None:
-    if _handled is not None:
+    while _handled is not None:
+        _handled.forked = True
         _handled.undo()
     _unblock()
 

@@ -49,6 +49,7 @@ class Ticks:
         self._group = group
         self._schedule = schedule
         self._due = 0.0  # POSIX seconds
+        self._full_until = 0.0  # on time.monotonic
         self._note = f"every {group}"
 
     def join(self, label: str, leaver: Leaver) -> Member | None:
@@ -81,10 +82,13 @@ class Ticks:
     def next(self, member: Member) -> Event | None:
         """The next event: one that is there already, else that of the next time."""
         while not member.closed:
-            event = member.receive(min(LOOK, max(0.0, self._due - time.time())))
+            event = member.receive(min(LOOK, max(0.0, self._due - time.time(), self._full_until - time.monotonic())))
             if event is not None:
                 return event
-            if time.time() >= self._due and not member.closed:
+            now = time.time()
+            if now < self._due:
+                self._due = min(self._due, self._schedule(now))  # somebody may have set the clock back
+            elif time.monotonic() >= self._full_until and not member.closed:
                 self._tick()
         return None
 
@@ -94,4 +98,4 @@ class Ticks:
             self._due = self._schedule(max(self._due, time.time()))
         except UnavailableError as error:  # of a full ring, after as long as the bus waits for room
             _log.error("a tick of %s is late: %s", self._group, error.message)
-            self._due = time.time() + FULL
+            self._full_until = time.monotonic() + FULL
