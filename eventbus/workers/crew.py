@@ -51,8 +51,8 @@ class Crew:
             steps.callback(self._keeper.end)
             for post in self.posts:
                 steps.callback(post.kill)
+            self._keep()  # before there is anybody who may hang
             while self._fill():
-                self._keep()
                 dead = self._wait()
                 self._obey()  # before the dead are buried, whom the same signal may have ended
                 for post, one in dead:
@@ -60,6 +60,7 @@ class Crew:
                 for post in self.posts:
                     with self._guarded(post):
                         post.end_hung()
+                self._keep()
 
     @property
     def _stopping(self) -> bool:
@@ -71,7 +72,7 @@ class Crew:
 
     def _enter(self) -> None:
         """In a child: what is the parent's alone."""
-        self._keeper.forget()
+        self._keeper.enter()
         for post in self.posts:
             for one in post.processes:
                 one.close()
@@ -97,7 +98,7 @@ class Crew:
         """Whether there is anything left to look after."""
         for post in self.posts:
             with self._guarded(post):
-                self._known(post.fill(self._stopping))
+                post.fill(self._stopping)
         self._replace_next()
         return not all(post.retired for post in self.posts)
 
@@ -112,13 +113,9 @@ class Crew:
                 return
             self._replacing = self._to_replace.popleft()
             try:
-                self._known(self._replacing.replace())
+                self._replacing.replace()
             except OSError as error:
                 self._stop_replacing(f"there can be no other process: {error}")
-
-    def _known(self, started: Process | None) -> None:
-        if started is not None:
-            self._keeper.tell(started.pid, started.fd)
 
     def _keep(self) -> None:
         """One that cannot be started is tried again, and so is one that was killed."""
@@ -126,7 +123,7 @@ class Crew:
             return
         self._keeper_due = time.monotonic() + KEEPER_DELAY
         try:
-            self._keeper.start([(one.pid, one.fd) for post in self.posts for one in post.processes])
+            self._keeper.start([(one.fd, one.pid) for post in self.posts for one in post.processes])
         except OSError as error:
             _log.error("there can be no process that would end the others after this one: %s", error)
 

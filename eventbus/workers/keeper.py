@@ -25,7 +25,10 @@ _log = logging.getLogger("eventbus.worker")
 
 
 class Keeper:
-    """It knows each process by the descriptor that it was sent, so by no number that may be another's by then."""
+    """It knows each process by a descriptor, so by no number that may be another's by then: inherited of those that
+    there were before it, and of any other sent by that itself, so there is no moment at which the parent's death leaves
+    one out.
+    """
 
     def __init__(self) -> None:
         self.fd = -1
@@ -36,7 +39,7 @@ class Keeper:
         """Forks it.
 
         Args:
-            known: pids and descriptors of the processes that there are.
+            known: descriptors and pids of the processes that there are.
 
         Raises:
             OSError: there can be none now.
@@ -53,28 +56,29 @@ class Keeper:
                 # Each is known in the step in which it begins, which no handler's exception can part.
                 for self._pid in starmap(os.fork, ((),)):
                     if self._pid == 0:
-                        _keep(its, parent)
+                        _keep(its, parent, dict(known))
                 pid = self._pid
                 for self.fd in map(os.pidfd_open, (pid,)):
                     pass
             except OSError:
                 self.end()
                 raise
-        for pid, fd in known:
-            self.tell(pid, fd)
 
-    def tell(self, pid: int, fd: int) -> None:
-        """Of one more process. A keeper that takes nothing more is ended: whoever starts the next one tells it all."""
-        if self._line is None:
-            return
-        try:
-            socket.send_fds(self._line, [pid.to_bytes(_PID_BYTES, "little")], [fd])
-        except OSError as error:
-            _log.error("process %d, which would end the others after this one, is replaced: %s", self._pid, error)
-            self.end()
+    def enter(self) -> None:
+        """In a child: it is one of those to be ended; the rest is the parent's. A keeper that is no more cannot be
+        told: the next one inherits what it is to know."""
+        if self._line is not None:
+            fd = os.pidfd_open(os.getpid())
+            try:
+                socket.send_fds(self._line, [os.getpid().to_bytes(_PID_BYTES, "little")], [fd])
+            except OSError as error:
+                _log.error(
+                    "process %d, which would end this one after the parent's death, is not told: %s", self._pid, error
+                )
+            os.close(fd)
+        self._forget()
 
-    def forget(self) -> None:
-        """In a child: it is the parent's."""
+    def _forget(self) -> None:
         if self._line is not None:
             self._line.close()
         if self.fd >= 0:
@@ -90,15 +94,15 @@ class Keeper:
             elif self._pid:  # which had no time to be reaped by others
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
-        self.forget()
+        self._forget()
 
 
-def _keep(line: socket.socket, parent: int) -> NoReturn:
+def _keep(line: socket.socket, parent: int, known: dict[int, int]) -> NoReturn:
     """Nothing of the parent's is kept open: neither its bus, nor what others wait for the end of."""
     try:
         for number in HANDLED:
             signal.signal(number, signal.SIG_IGN)
-        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent)]
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in (line.fileno(), parent, *known)]
         nowhere = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):
             os.dup2(nowhere, fd)
@@ -107,16 +111,15 @@ def _keep(line: socket.socket, parent: int) -> NoReturn:
                 os.close(fd)
         its = socket.socket(fileno=kept[0])
         its.setblocking(False)
-        _end_all(_watch(its, kept[1]))
+        _end_all(_watch(its, kept[1], dict(zip(kept[2:], known.values(), strict=True))))
     finally:
         os._exit(0)
 
 
-def _watch(line: socket.socket, parent: int) -> dict[int, int]:
+def _watch(line: socket.socket, parent: int, left: dict[int, int]) -> dict[int, int]:
     """Until the parent has died: the processes that are left, their pids by their descriptors."""
-    left: dict[int, int] = {}
     poll = select.poll()
-    for fd in (line.fileno(), parent):
+    for fd in (line.fileno(), parent, *left):
         poll.register(fd, select.POLLIN)
     while True:
         for fd, _ in poll.poll():
@@ -133,7 +136,7 @@ def _watch(line: socket.socket, parent: int) -> dict[int, int]:
 
 
 def _take(line: socket.socket, left: dict[int, int]) -> list[int]:
-    """The descriptors of those that the parent has told of."""
+    """The descriptors of those that came since."""
     new = []
     with contextlib.suppress(BlockingIOError):
         while True:

@@ -56,16 +56,13 @@ class Post:
         self._delay = min(2 * self._delay, LONGEST_DELAY)
         return pause
 
-    def fill(self, stopping: bool) -> Process | None:
-        """Starts the process if there is none and it is due; it."""
-        if self.process is not None or self.retired:
-            return None
-        self.retired = stopping
-        if stopping or time.monotonic() < self.due:
-            return None
-        self._told = False
-        self.process = self._start()
-        return self.process
+    def fill(self, stopping: bool) -> None:
+        """Starts the process if there is none and it is due; to be filled no more if all are ``stopping``."""
+        if self.process is None:
+            self.retired = self.retired or stopping
+            if not self.retired and time.monotonic() >= self.due:
+                self._told = False
+                self.process = self._start()
 
     def tell(self) -> None:
         """Its processes are to finish."""
@@ -75,11 +72,10 @@ class Post:
 
     # --- one after the other ---
 
-    def replace(self) -> Process | None:
-        """Starts the successor of the process, if there is one; it."""
+    def replace(self) -> None:
+        """Starts the successor of the process, if there is one."""
         if self.process is not None and not self._told:
             self.successor = self._start()
-        return self.successor
 
     def hand_over(self) -> None:
         """Once the successor is ready, its predecessor is to finish."""

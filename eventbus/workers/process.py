@@ -191,10 +191,10 @@ def _live(process: Process, parent: int, forget: Callable[[], None], unblocked: 
         _die_with(parent)
         _leave_family()
         told = Told()
-        with told:
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-            status = _worked(process.handling, told, process.progress)
-            _end(process.progress, status)  # told to the last: no signal cuts that short
+        told.begin()  # and told to the last: no signal cuts the end short
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        status = _worked(process.handling, told, process.progress)
+        _end(process.progress, status)
     finally:
         os._exit(status)
 

@@ -34,8 +34,8 @@ class Handled:
         self.forked = False
         """Whether this is another process by now, to which they do not belong."""
 
-    def __enter__(self) -> Handled:
-        """Sets them.
+    def begin(self) -> None:
+        """Sets them, for the rest of the process if nobody undoes it.
 
         Raises:
             InvalidError: not in the main thread.
@@ -50,7 +50,6 @@ class Handled:
         except BaseException:  # of a handler that is not ours
             self.undo()
             raise
-        return self
 
     @property
     def numbers(self) -> Collection[int]:
@@ -63,9 +62,6 @@ class Handled:
         _handled = self._outer
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.undo()
 
 
 class Inbox(Handled):
@@ -85,12 +81,15 @@ class Inbox(Handled):
         _check_thread()
         try:
             for self.fd, self._write in starmap(os.pipe2, ((os.O_NONBLOCK | os.O_CLOEXEC,),)):
-                super().__enter__()
+                self.begin()
                 self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         except BaseException:
             self.undo()
             raise
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.undo()
 
     def take(self) -> list[int]:
         """The signals that came."""
