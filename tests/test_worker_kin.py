@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,17 +96,30 @@ def test_a_keeper_that_cannot_start(fork: Fork) -> None:
     assert fork(start_without_descriptors).result() == (True, True)
 
 
+def fill(line: int, fd: int) -> None:
+    """Sends until nothing more is taken."""
+    with socket.socket(fileno=os.dup(line)) as full, contextlib.suppress(TimeoutError):
+        full.settimeout(0.01)
+        while True:
+            socket.send_fds(full, [bytes(8)], [fd])
+
+
+def enter(line: Line, keeper: Keeper) -> int:
+    """Begins as a process does that the keeper is to end."""
+    keeper.enter()
+    return keeper.fd
+
+
 def test_a_keeper_that_stands_still(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that takes nothing more, as it is stopped, is ended; its parent waits no longer than its patience."""
+    """One that takes nothing more, as it is stopped, keeps no process from its work for longer than its patience."""
     monkeypatch.setattr("eventbus.workers.keeper.PATIENCE", 0.01)
     keeper = Keeper()
     keeper.start(())
     os.kill(keeper._pid, signal.SIGSTOP)
-    told = 0
-    while keeper.fd >= 0:
-        keeper.tell(os.getpid(), keeper.fd)
-        told += 1
-    assert told > 1
+    fd, line = keeper.descriptors
+    fill(line, fd)
+    assert fork(enter, keeper).result() == -1
+    keeper.end()
 
 
 def sleep_in_loop(line: Line, worker: Worker, log: Path) -> list[int]:
