@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
 
 from eventbus.workers import kin
 from eventbus.workers.handling import DONE, RETIRED, flush
@@ -116,11 +115,11 @@ class Renewal:
             return str(error)
         return None
 
-    def begin(self, inbox: Inbox, keeper: tuple[int, ...], processes: list[Predecessor]) -> NoReturn:
-        """Replaces the program in this process.
+    def begin(self, inbox: Inbox, keeper: tuple[int, ...], processes: list[Predecessor]) -> None:
+        """Replaces the program in this process; returns only when a signal came before it could.
 
         Args:
-            inbox: whose signals wait until the next life listens to them.
+            inbox: whose signals are still to be taken; any that come from now on wait for the next life.
             keeper: the descriptors of the keeper.
             processes: those that go on.
 
@@ -132,6 +131,8 @@ class Renewal:
         fds = [*keeper, *(one.fd for one in processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
+            if inbox.has_some:
+                return
             with inbox.as_before():  # what was ignored, as by nohup, is ignored by the next life, too
                 for fd in fds:
                     os.set_inheritable(fd, True)
@@ -145,10 +146,11 @@ class Renewal:
 
 def take_over() -> tuple[list[int], list[Predecessor]]:
     """The descriptors of the keeper, and the processes, that go on in this process since it began anew; none if it did
-    not."""
+    not. The signals that waited come from now on."""
     known = json.loads(os.environ.pop(VARIABLE, "{}"))
     if known.get("pid") != os.getpid():  # inherited by a program that the process has started
         return [], []
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     keeper, processes = known["keeper"], [Predecessor(*one) for one in known["processes"]]
     for fd in (*keeper, *(one.fd for one in processes)):
         os.set_inheritable(fd, False)
