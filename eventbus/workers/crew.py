@@ -212,7 +212,9 @@ class Crew:
     def _begin_anew(self, renewal: Renewal) -> None:
         _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
         mine = [
-            Predecessor(one.fd, one.pid, post.handling.limits.timeout) for post in self.posts for one in post.processes
+            Predecessor(one.fd, one.pid, post.handling.name, post.handling.limits.timeout)
+            for post in self.posts
+            for one in post.processes
         ]
         try:
             renewal.begin(self._inbox, self._keeper.descriptors, self._before.processes + mine)

@@ -25,10 +25,11 @@ _log = logging.getLogger("eventbus.worker")
 
 
 class Predecessor:
-    """A process of the code before: its descriptor, its pid, and how long an event may take it, in seconds."""
+    """A process of the code before: its descriptor, its pid, its handler's name, and how long an event may take it, in
+    seconds."""
 
-    def __init__(self, fd: int, pid: int, timeout: float | None) -> None:
-        self.fd, self.pid, self.timeout = fd, pid, timeout
+    def __init__(self, fd: int, pid: int, name: str, timeout: float | None) -> None:
+        self.fd, self.pid, self.name, self.timeout = fd, pid, name, timeout
         self.told = 0.0  # when it was, that it is to finish, on ``time.monotonic``
 
     @property
@@ -68,7 +69,12 @@ class Predecessors:
         """Kills those that hang."""
         for one in self.processes:
             if one.hangs_at is not None and time.monotonic() >= one.hangs_at:
-                _log.error("process %d hangs in an event that it was to finish: it is killed", one.pid)
+                _log.error(
+                    "%s hung for more than %g s on its last event: process %d is killed, and the event delivered again",
+                    one.name,
+                    one.timeout,
+                    one.pid,
+                )
                 one.timeout = None
                 kin.kill(one.pid, one.fd)
 
@@ -79,7 +85,7 @@ class Predecessors:
         status = reap(fd)
         os.close(fd)
         if status not in (DONE, RETIRED, None):
-            _log.error("process %d, of the code before, %s", dead.pid, how(status))
+            _log.error("process %d of %s %s", dead.pid, dead.name, how(status))
 
     def kill_all(self) -> None:
         """Ends what is left."""
@@ -126,7 +132,7 @@ class Renewal:
         Raises:
             OSError: it cannot be executed; nothing has happened.
         """
-        rows = [(one.fd, one.pid, one.timeout) for one in processes]
+        rows = [(one.fd, one.pid, one.name, one.timeout) for one in processes]
         known = {"pid": os.getpid(), "keeper": keeper, "processes": rows}
         fds = [*keeper, *(one.fd for one in processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
