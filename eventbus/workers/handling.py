@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, cast
 
 from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
+from eventbus.delays import checked_delay
 from eventbus.errors import EventBusError, SegmentError
 from eventbus.event import Event
-from eventbus.member import Member, checked_delay
+from eventbus.member import Member
 from eventbus.request import Request
 
 DONE = 0
