@@ -20,11 +20,3 @@ int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int
     EB_TEST_POINT(keeper_cleared);
     return status;
 }
-
-/* Before somebody turns to what it received, or away: one of those asleep is to keep, if nobody does. */
-void eb_keep_on(eb_subscription *sub)
-{
-    int64_t look = eb_look_at(sub->bus), now;
-    if (look == EB_NEVER || look - (now = eb_now()) >= EB_SLICE_NS) return;
-    if (!eb_is_kept(&sub->bus->ring, look, now)) eb_wake_keeper(sub->bus, sub);
-}

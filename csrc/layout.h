@@ -227,6 +227,7 @@ typedef struct {
 
     _Alignas(EB_LINE) eb_u64 look; /* CLOCK_MONOTONIC: when somebody has to look what is to be sent; 0: nothing is */
     eb_u64 kept;                   /* until then somebody asleep is taken for alive who looks then; 0 for nobody */
+    eb_u64 overdue;                /* bytes of what is due and found no room, for the lock's holder like the gate */
     eb_u64 scheduled;              /* numbers that were given to what is sent later */
     eb_u32 scheduled_used;         /* entries of the timetable at and past it are none */
 

@@ -55,6 +55,8 @@
     POINT(schedule_committed)                                                                                          \
     POINT(schedule_freed)                                                                                              \
     POINT(schedule_settled)                                                                                            \
+    POINT(schedule_overdue)                                                                                            \
+    POINT(schedule_put_off)                                                                                            \
     POINT(schedule_told)                                                                                               \
     POINT(roster_locked)                                                                                               \
     POINT(roster_unlocked)                                                                                             \

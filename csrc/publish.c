@@ -32,11 +32,18 @@ static int measure(const eb_bus *bus, eb_publication *what)
     return what->bytes + 8 <= bus->ring.capacity ? EB_OK : EB_TOO_LARGE;
 }
 
+/* What is due comes before all who wait, but for whoever has to send before anything else can. */
+static uint64_t kept_for_others(eb_bus *bus, uint64_t share)
+{
+    uint64_t overdue = share < bus->ring.capacity ? eb_timetable_overdue(&bus->ring) : 0;
+    return eb_queue_before(bus, share) + overdue;
+}
+
 static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time, uint64_t share)
 {
     eb_ring *ring = &bus->ring;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
-    int status = eb_room_claim(bus, what->bytes + 8, eb_queue_before(bus, share), share);
+    int status = eb_room_claim(bus, what->bytes + 8, kept_for_others(bus, share), share);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_claimed);
     uint64_t begin = atomic_load(&ring->header->committed), position = begin;
@@ -112,8 +119,9 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
     uint32_t epoch = eb_event_prepare(space);
     uint64_t committed = atomic_load(&bus->ring.header->committed);
     bool room = eb_room_fits(bus, eb_roster_gate(&bus->roster, committed, bus->ring.capacity, &slowest), need, share);
-    bool others = atomic_load(&bus->ring.header->queued) > 1; /* whose turn comes first: the room is not for us yet */
-    if (room && !others) return;                              /* [space] */
+    /* Whose turn comes first: the room is not for us yet. */
+    bool others = atomic_load(&bus->ring.header->queued) > 1 || eb_timetable_overdue(&bus->ring) > 0;
+    if (room && !others) return; /* [space] */
     eb_wake(bus, eb_lags, NULL, 0);
     if (slowest >= 0) eb_semaphore_post(&bus->roster.header->slots[slowest].semaphore);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;
@@ -137,6 +145,8 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
     if (status == EB_OK) status = try_publish(bus, what, deadline, share);
     if (status == EB_FULL) share = eb_share(bus);
     if (share > least) status = try_publish(bus, what, deadline, share);
+    if (status == EB_FULL && eb_fire_due(bus))
+        status = try_publish(bus, what, deadline, share); /* for which room was kept */
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
     if (!eb_bus_named(bus)) return EB_REMOVED;

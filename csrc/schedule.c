@@ -44,13 +44,6 @@ static int put_down(eb_bus *bus, const eb_outgoing *event, const char *bytes, eb
     return EB_OK;
 }
 
-/* Whoever asleep looks later than that, or nobody does, is told. */
-static void tell(eb_bus *bus, int64_t due)
-{
-    int64_t now = eb_now();
-    if (due - now < EB_SLICE_NS && !eb_is_kept(&bus->ring, due, now)) eb_wake_keeper(bus, NULL);
-}
-
 int64_t eb_schedule(eb_bus *bus, const eb_outgoing *event, const char *bytes, size_t length, int64_t due,
                     int64_t deadline)
 {
@@ -67,13 +60,15 @@ int64_t eb_schedule(eb_bus *bus, const eb_outgoing *event, const char *bytes, si
     eb_bus_unlock_publish(bus);
     if (status != EB_OK) return status;
     EB_TEST_POINT(schedule_unlocked);
-    if (!eb_fire_due(bus)) tell(bus, what.due);
+    eb_fire_due(bus);
+    eb_see_kept(bus, NULL);
     return (int64_t)what.number;
 }
 
 int64_t eb_schedule_limit(const eb_bus *bus)
 {
-    return (int64_t)(room_for(bus) - EB_PARKING_BLOCK);
+    int64_t room = (int64_t)(room_for(bus) - EB_PARKING_BLOCK), limit = eb_event_limit(bus);
+    return room < limit ? room : limit;
 }
 
 int eb_cancel(eb_bus *bus, uint64_t number, int64_t deadline)
@@ -86,7 +81,7 @@ int eb_cancel(eb_bus *bus, uint64_t number, int64_t deadline)
         entry++;
     if (entry >= 0) {
         eb_timetable_take_away(&bus->ring, seen.entry);
-        eb_timetable_settle(&bus->ring, 0);
+        eb_timetable_settle(&bus->ring);
     }
     eb_bus_unlock_publish(bus);
     return entry >= 0;
@@ -124,14 +119,17 @@ static uint32_t send_due(eb_bus *bus, eb_outgoing *sent)
     uint32_t count = 0, found = eb_timetable_due(&bus->ring, eb_now(), due, AT_ONCE);
     uint64_t bytes = 0;
     int status = EB_OK;
-    for (uint32_t i = 0; i < found && bytes < AT_ONCE_BYTES && (status == EB_OK || status == EB_NOTHING); i++) {
-        status = send_one(bus, &due[i], &sent[count]);
-        if (status != EB_OK) continue;
-        bytes += due[i].bytes;
-        count++;
+    uint32_t next = 0;
+    while (next < found && bytes < AT_ONCE_BYTES) {
+        status = send_one(bus, &due[next], &sent[count]);
+        if (status != EB_OK && status != EB_NOTHING) break;
+        if (status == EB_OK) bytes += due[next].bytes;
+        count += status == EB_OK;
+        next++;
     }
     bool waits = status != EB_OK && status != EB_NOTHING;
-    eb_timetable_settle(&bus->ring, waits ? eb_now() + AGAIN_NS : 0);
+    eb_timetable_settle(&bus->ring);
+    if (waits) eb_timetable_put_off(&bus->ring, eb_now() + AGAIN_NS, due[next].bytes);
     return count;
 }
 

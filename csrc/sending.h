@@ -24,7 +24,9 @@ uint32_t eb_timetable_due(const eb_ring *ring, int64_t now, eb_timed *due, uint3
 void eb_timetable_put(eb_ring *ring, const eb_timed *what);
 void eb_timetable_intend(eb_ring *ring, uint32_t entry, uint64_t position);
 void eb_timetable_take_away(eb_ring *ring, uint32_t entry);
-void eb_timetable_settle(eb_ring *ring, int64_t earliest);
+void eb_timetable_settle(eb_ring *ring);
+void eb_timetable_put_off(eb_ring *ring, int64_t until, uint64_t need);
+uint64_t eb_timetable_overdue(const eb_ring *ring);
 void eb_timetable_repair(eb_ring *ring);
 int64_t eb_look_at(const eb_bus *bus);
 uint64_t eb_kept_until(int64_t look);
@@ -41,7 +43,7 @@ bool eb_may_hear(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, in
 bool eb_lags(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count);
 bool eb_anybody(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count);
 void eb_wake(eb_bus *bus, eb_wakes chosen, const eb_outgoing *events, int count);
-void eb_wake_keeper(eb_bus *bus, const eb_subscription *but);
+void eb_see_kept(eb_bus *bus, const eb_subscription *but);
 void eb_pass_wake(eb_subscription *sub);
 
 /* schedule.c */
@@ -49,6 +51,5 @@ bool eb_fire_due(eb_bus *bus);
 
 /* keeper.c */
 int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
-void eb_keep_on(eb_subscription *sub);
 
 #endif

@@ -232,7 +232,7 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     eb_batch_head *head = &sub->batch.head;
     int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
-    eb_keep_on(sub);
+    eb_see_kept(sub->bus, sub);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
     head->number++;

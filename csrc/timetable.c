@@ -128,9 +128,8 @@ void eb_timetable_take_away(eb_ring *ring, uint32_t entry)
     EB_TEST_POINT(schedule_freed);
 }
 
-/* When to look next, but not before `earliest`, and how many entries there are. Killed before that, somebody looks too
- * early. */
-void eb_timetable_settle(eb_ring *ring, int64_t earliest)
+/* When to look next, and how many entries there are. Killed before that, somebody looks too early. */
+void eb_timetable_settle(eb_ring *ring)
 {
     int64_t look = 0;
     uint32_t used = 0;
@@ -140,10 +139,26 @@ void eb_timetable_settle(eb_ring *ring, int64_t earliest)
         used = seen.entry + 1;
         if (look == 0 || seen.due < look) look = seen.due;
     }
-    if (look != 0 && look < earliest) look = earliest;
     atomic_store_explicit(&ring->header->scheduled_used, used, memory_order_release);
+    atomic_store_explicit(&ring->header->overdue, 0, memory_order_relaxed);
     atomic_store(&ring->header->look, (uint64_t)look);
     EB_TEST_POINT(schedule_settled);
+}
+
+/* What found no room, of so many bytes, is tried again then; meanwhile publishers leave as much. */
+void eb_timetable_put_off(eb_ring *ring, int64_t until, uint64_t need)
+{
+    atomic_store_explicit(&ring->header->overdue, need, memory_order_relaxed);
+    EB_TEST_POINT(schedule_overdue);
+    atomic_store(&ring->header->look, (uint64_t)until);
+    EB_TEST_POINT(schedule_put_off);
+}
+
+/* Never more than what is sent later may have. */
+uint64_t eb_timetable_overdue(const eb_ring *ring)
+{
+    uint64_t overdue = atomic_load_explicit(&ring->header->overdue, memory_order_relaxed);
+    return overdue < ring->parking_bytes / 2 ? overdue : ring->parking_bytes / 2;
 }
 
 /* After the death of the lock's owner. Nobody has published since it meant to send one: whether more is committed by now says
@@ -161,7 +176,7 @@ void eb_timetable_repair(eb_ring *ring)
         if (sent) eb_timetable_take_away(ring, seen.entry);
         else atomic_store(&entry->intended, 0);
     }
-    eb_timetable_settle(ring, 0);
+    eb_timetable_settle(ring);
 }
 
 /* --- when to look --- */

@@ -66,9 +66,8 @@ static bool any_asleep(const eb_bus *bus, const eb_group *group, const eb_subscr
     return false;
 }
 
-/* One of those asleep who may send, but for `but`, to look when something is to be sent. Its flag stays up: it looks for
- * events too. */
-void eb_wake_keeper(eb_bus *bus, const eb_subscription *but)
+/* One of those asleep who may send, but for `but`. Its flag stays up: it looks for events too. */
+static void wake_keeper(eb_bus *bus, const eb_subscription *but)
 {
     uint32_t used = eb_roster_used(&bus->roster);
     eb_slot_t *slots = bus->roster.header->slots;
@@ -84,6 +83,15 @@ void eb_wake_keeper(eb_bus *bus, const eb_subscription *but)
         eb_semaphore_post(&slots[eb_group_slot(group, &bus->roster)].semaphore);
         return;
     }
+}
+
+/* By whoever has put something down, or turns to what it received, or away: if nobody asleep is to look in time, one of them
+ * is told to. */
+void eb_see_kept(eb_bus *bus, const eb_subscription *but)
+{
+    int64_t look = eb_look_at(bus), now;
+    if (look == EB_NEVER || look - (now = eb_now()) >= EB_SLICE_NS) return; /* then they look by themselves */
+    if (!eb_is_kept(&bus->ring, look, now)) wake_keeper(bus, but);
 }
 
 /* --- pass on --- */

@@ -295,8 +295,8 @@ def _no_room_for_later(name: str, handle: Attachment, status: int, size: int) ->
     if status == native.TOO_LARGE:
         limit = schedule_limit(handle)
         return InvalidError(
-            f"{size} bytes are too many to be sent later on the bus {name!r}: such an event may take {limit} bytes, an "
-            "eighth of the ring less a block; open it with a larger capacity",
+            f"{size} bytes are too many to be sent later on the bus {name!r}: such an event may take {limit} bytes; "
+            "open it with a larger capacity",
             size=size,
             limit=limit,
         )
