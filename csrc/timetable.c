@@ -162,7 +162,7 @@ uint64_t eb_timetable_overdue(const eb_ring *ring)
 }
 
 /* After the death of the lock's owner. Nobody has published since it meant to send one: whether more is committed by now says
- * whether it did. May be cut short and done again. */
+ * whether it did. May be cut short and done again. `look` is too early at worst. */
 void eb_timetable_repair(eb_ring *ring)
 {
     uint64_t committed = atomic_load(&ring->header->committed);
@@ -176,7 +176,6 @@ void eb_timetable_repair(eb_ring *ring)
         if (sent) eb_timetable_take_away(ring, seen.entry);
         else atomic_store(&entry->intended, 0);
     }
-    eb_timetable_settle(ring);
 }
 
 /* --- when to look --- */
