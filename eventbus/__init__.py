@@ -25,7 +25,7 @@ from eventbus.patterns import Wanted
 from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
 from eventbus.subscription import Channel, Subscription
-from eventbus.workers.handling import Discard, Retry
+from eventbus.workers.failures import Discard, Retry
 from eventbus.workers.worker import Worker
 
 __all__ = [

@@ -22,7 +22,7 @@ def wait_for_subscribers(live: Callable[[], Attachment], count: int, system: str
     while True:
         handle = live()
         epoch = handle.roster_epoch()
-        if sum(system is None or _would_hear(one.system, system) for one in handle.occupants()) >= count:
+        if sum(system is None or would_hear(one.system, system) for one in handle.occupants()) >= count:
             return True
         status = handle.roster_wait(epoch, deadline)
         if status == native.NOTHING:
@@ -31,9 +31,9 @@ def wait_for_subscribers(live: Callable[[], Attachment], count: int, system: str
 
 
 @functools.lru_cache(maxsize=1024)
-def _would_hear(text: str, system: str) -> bool:
-    """Whether the patterns of a slot hear the system; text that is none any more hears nothing."""
+def would_hear(text: str, name: str) -> bool:
+    """Whether the patterns of a slot or a group hear the name; text that is none any more hears nothing."""
     try:
-        return patterns.compile_joined(text).matches(system)
+        return patterns.compile_joined(text).matches(name)
     except InvalidError:
         return False

@@ -26,7 +26,8 @@ from eventbus.group import (
     remove_group,
 )
 from eventbus.hearing import hearing
-from eventbus.member import DEAD_KIND, DEAD_SYSTEM, LETTER_SECONDS, Member
+from eventbus.letters import DEAD_KIND, DEAD_SYSTEM
+from eventbus.member import LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,12 +14,12 @@ from eventbus.delays import checked_delay
 from eventbus.errors import ClosedError, InvalidError, SegmentError, UnavailableError
 from eventbus.event import Event, Unreadable
 from eventbus.group import MAX_DELIVERIES, find_group
+from eventbus.letters import DEAD_SYSTEM, letter_of
 from eventbus.request import Answer, Request
 from eventbus.subscription import Subscription
 
 LETTER_SECONDS = 5.0
 """How long a member that leaves waits for room for a dead letter."""
-DEAD_SYSTEM, DEAD_KIND = "eventbus.dead", "exhausted"
 
 _log = logging.getLogger("eventbus")
 
@@ -160,7 +159,7 @@ class Member(Subscription):
 
     def _send_dead(self, event: Event, more: dict[str, Any]) -> None:
         if event.system != DEAD_SYSTEM:
-            self._letters.append((event.path, {**_letter(event, self._group), **more}))
+            self._letters.append((event.path, {**letter_of(event, self._group), **more}))
             self._send_letters(patient=False)
 
     def _retry_letters(self) -> None:
@@ -274,20 +273,3 @@ class Member(Subscription):
 
     def __iter__(self) -> Iterator[Event]:
         return iter(partial(self.receive_until, native.FOREVER), None)
-
-
-def _letter(event: Event, group: str) -> dict[str, Any]:
-    """What is told of an event that nobody could handle; raw data is in base64."""
-    raw = isinstance(event.data, bytes)
-    letter = {
-        "group": group,
-        "deliveries": event.deliveries,
-        "system": event.system,
-        "kind": event.kind,
-        "path": event.path,
-        "data": {"base64": base64.b64encode(event.data).decode()} if raw else event.data,
-        "sequence": event.sequence,
-        "time": event.time,
-        "sender": event.sender,
-    }
-    return letter | {name: value for name in ("headers", "origin") if (value := getattr(event, name))}

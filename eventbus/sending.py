@@ -130,11 +130,11 @@ class Sender(_fast.Sender):
         self,
         origin: str,
         events: Iterable[tuple[Any, ...]],
-        note: tuple[str, bytes],
+        note: tuple[str, bytes] | None,
         *,
         timeout: float | None = _DEFAULT,
     ) -> int:
-        """``send_many`` of what a bridge brought from the bus ``origin``, and in the same step how far it has come.
+        """``send_many`` of what comes from the bus ``origin`` ("" for this one), and in the same step how far that is.
 
         Args:
             note: of what, and the position; kept until the next one of the name, whatever becomes of the events.

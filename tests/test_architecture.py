@@ -14,7 +14,7 @@ COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
 PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli"}
 LONGEST = 400
-PURE = {"errors", "patterns", "event", "policy", "hearing", "delays"}
+PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {"core.attachment", "core.native", "core.reader", "sending", "subscription"},
@@ -23,12 +23,12 @@ IMPORTERS = {
 }
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
-FLOWS = {"bus", "sending", "subscription", "group", "member", "request", "audience", "hearing"}
+FLOWS = {"bus", "sending", "subscription", "group", "member", "request", "letters", "audience", "hearing"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
-    {"core.reader", "core.schedule", "request", "audience", "hearing"},
+    {"core.reader", "core.schedule", "request", "letters", "audience", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
     {"sending"},
@@ -36,12 +36,19 @@ ROWS = (
     {"group"},
     {"member"},
     {"bus"},
+    {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
+    {"workers.keeper", "workers.ticks"},
     {"workers.handling"},
+    {"workers.process"},
+    {"workers.post"},
     {"workers.crew"},
     {"workers.worker"},
     {""},
     {"cli.tables", "cli.feed", "cli.work"},
-    {"cli.tail", "cli.demo"},
+    {"cli.tail", "cli.demo", "cli.streams"},
+    {"cli.recording"},
+    {"cli.graveyard"},
+    {"cli.requeue"},
     {"cli.app"},
     {"__main__"},
 )

@@ -354,7 +354,7 @@ def test_without_arguments_there_is_help() -> None:
     """The bare command lists its commands and succeeds."""
     done = command()
     assert (done.returncode, done.stderr) == (0, "")
-    for each in ("ls", "stat", "tail", "send", "unlink", "remove-group", "demo"):
+    for each in ("ls", "stat", "tail", "send", "requeue", "unlink", "remove-group", "demo"):
         assert f"\n  {each} " in done.stdout
 
 

@@ -179,7 +179,7 @@ def end_with_a_job(line: Line, name: str) -> None:
     """Ends as a program does that was left by an exception: by its exit hooks."""
     member = join(eventbus.open(name))
     assert member.receive(DEADLINE) is not None
-    eventbus.core.lifetime._leave_all()
+    eventbus.core.lifetime.leave_all()
     line.say("left")
 
 

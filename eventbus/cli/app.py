@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import BufferedReader
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 import typer.main
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import eventbus
 from eventbus.cli import demo, tables, tail
 from eventbus.cli.feed import Feed, parse, parse_headers
+from eventbus.cli.requeue import requeue
+from eventbus.cli.streams import progress, say, standard_input
 from eventbus.cli.work import work
-from eventbus.core.segment import Inspection, inspect_bus, list_names
+from eventbus.core.segment import inspect_bus, list_names
 from eventbus.errors import EventBusError, UnavailableError
 from eventbus.event import Event
 
@@ -56,7 +54,7 @@ def list_buses(as_json: Json = False) -> None:
     elif rows:
         tables.show_listed(rows, tables.make_console())
     else:
-        _say("there are no buses on this host")
+        say("there are no buses on this host")
 
 
 @app.command("stat")
@@ -65,7 +63,7 @@ def describe_bus(name: BusName, as_json: Json = False) -> None:
 
     Nothing is attached to or changed.
     """
-    bus = _existing(name)
+    bus = tables.existing(name)
     if bus.stats is None:
         raise UnavailableError(bus.reason)
     row = tables.described(bus, bus.stats)
@@ -96,7 +94,7 @@ def tail_bus(
         eventbus.open(name, role="subscriber") as bus,
         bus.subscribe(pattern, kind, overflow="drop", start="oldest" if oldest else "latest") as heard,
     ):
-        shown = tail.follow(heard, show, _say, count, timeout)
+        shown = tail.follow(heard, show, say, count, timeout)
         if count is not None and shown < count and not heard.closed:
             raise UnavailableError(f"{shown} of {count} events came before the time was up")
 
@@ -129,7 +127,7 @@ def send_events(
         if not bus.wait_for_subscribers(wait, system, timeout):
             raise UnavailableError(f"fewer than {wait} subscribers of {system!r} came within {timeout} s")
         if not bus.wait_for_subscribers(1, system, 0):
-            _say(f"nobody is subscribed to {system!r} on the bus {name!r}")
+            say(f"nobody is subscribed to {system!r} on the bus {name!r}")
         if data == "-":
             _send_lines(Feed(bus, system, kind, path, headers))
         else:
@@ -153,12 +151,13 @@ def remove_group(
 
     Its members see the end of their subscriptions, and the room that it held in the ring is free.
     """
-    _existing(name)
+    tables.existing(name)
     with eventbus.open(name) as bus:
         bus.remove_group(group)
 
 
 app.command("work")(work)
+app.command("requeue")(requeue)
 
 
 @app.command("demo")
@@ -190,7 +189,7 @@ def run(arguments: list[str]) -> int:
     try:
         return _invoke(arguments or ["--help"])
     except _UsageError as error:
-        _say(f"{error.format_message()} (try 'eventbus --help')")
+        say(f"{error.format_message()} (try 'eventbus --help')")
         return int(error.exit_code)
     except KeyboardInterrupt:
         return CANCELED
@@ -198,9 +197,9 @@ def run(arguments: list[str]) -> int:
         _drop_output()
         return CLOSED_PIPE
     except EventBusError as error:
-        _say(error.message)
+        say(error.message)
     except OSError as error:
-        _say(_system_error(error))
+        say(_system_error(error))
         _drop_output()
     return 1
 
@@ -217,14 +216,6 @@ def _invoke(arguments: list[str]) -> int:
     return status
 
 
-def _existing(name: str) -> Inspection:
-    """The bus of this name, which is neither made nor attached to for that."""
-    bus = inspect_bus(name)
-    if bus is None:
-        raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
-    return bus
-
-
 def _system_error(error: OSError) -> str:
     text = error.strerror or str(error)
     known = error.filename is None or repr(error.filename) in text
@@ -238,10 +229,6 @@ def _drop_output() -> None:
     except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _say(message: str) -> None:
-    print(f"eventbus: {tables.printable(message)}", file=sys.stderr, flush=True)
 
 
 def _show_json(events: list[Event]) -> None:
@@ -261,20 +248,8 @@ def _show_lines() -> Callable[[list[Event]], None]:
 
 
 def _send_lines(feed: Feed) -> None:
-    if sys.stdin is None:
-        raise OSError(errno.EBADF, "standard input is closed")
-    with _progress() as advance:
-        feed.run(cast("BufferedReader", sys.stdin.buffer), advance)
-    _say(f"{feed.sent} events were sent")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error if that is a terminal; how far it goes is known when standard input is a file."""
-    status = os.fstat(sys.stdin.fileno())
-    size = status.st_size if stat.S_ISREG(status.st_mode) else None
-    columns = (TextColumn("{task.fields[sent]} events"), BarColumn(), TimeElapsedColumn())
-    console = tables.make_console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=size, sent=0)
-        yield lambda length, sent: progress.update(task, advance=length, sent=sent)
+    source = standard_input()
+    status = os.fstat(source.fileno())
+    with progress("events", status.st_size if stat.S_ISREG(status.st_mode) else None) as advance:
+        feed.run(source, advance)
+    say(f"{feed.sent} events were sent")

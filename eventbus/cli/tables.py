@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pwd
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventbus.core.segment import Inspection
+from eventbus.core.segment import Inspection, inspect_bus
 from eventbus.core.stats import BusStats
 
 Row = dict[str, Any]
@@ -35,6 +36,18 @@ class _Console(Console):
 def printable(text: str) -> str:
     """The text with escapes for what would break the line, move the cursor or command the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def existing(name: str) -> Inspection:
+    """The bus of this name, which is neither made nor attached to for that.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    bus = inspect_bus(name)
+    if bus is None:
+        raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+    return bus
 
 
 def listed(bus: Inspection) -> Row:

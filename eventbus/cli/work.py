@@ -13,6 +13,8 @@ import typer
 from eventbus.errors import InvalidError
 from eventbus.workers.worker import Worker
 
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
 
 def work(
     name: Annotated[str, typer.Argument(metavar="BUS", help="the name of the bus", show_default=False)],
@@ -27,14 +29,32 @@ def work(
     max_events: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="replace a process after N events, for code that leaks")
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="replace a process with more memory of its own after an event; K, M, G"),
+    ] = None,
 ) -> None:
     """Handle events with the worker of a module.
 
     The module is looked for in the current directory first. Processes that die are started again. Ctrl-C and SIGTERM
     let each finish the event in hand; a second one ends them at once, and what they had in hand is delivered again.
+    SIGHUP replaces them one by one.
     """
+    limit = None if max_memory is None else size(max_memory)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    load(target).run(processes, bus=name, group=group, prefetch=prefetch, max_events=max_events)
+    load(target).run(processes, bus=name, group=group, prefetch=prefetch, max_events=max_events, max_memory=limit)
+
+
+def size(text: str) -> int:
+    """The bytes that ``200M`` and the like mean.
+
+    Raises:
+        InvalidError: it means none.
+    """
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if not number.isdecimal() or unit not in UNITS:
+        raise InvalidError(f"{text!r} is no size: write bytes, or a number with K, M or G")
+    return int(number) * UNITS[unit]
 
 
 def load(target: str) -> Worker:

@@ -47,7 +47,7 @@ def _finalize(_: object = None) -> None:
     global _finalized
     if _finalized != os.getpid() and _is_forked() and len(_open):
         _finalized = os.getpid()
-        multiprocessing.util.Finalize(None, _leave_all, exitpriority=-100)
+        multiprocessing.util.Finalize(None, leave_all, exitpriority=-100)
 
 
 def _is_forked() -> bool:
@@ -64,7 +64,8 @@ def _end(last: bool) -> None:
             _log.exception("a bus could not be left")
 
 
-def _leave_all() -> None:
+def leave_all() -> None:
+    """Leaves what is still open: the last that a process does which ends without the interpreter's end."""
     _end(last=True)
 
 

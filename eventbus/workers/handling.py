@@ -6,40 +6,69 @@ import logging
 import os
 import random
 import signal
-import traceback
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, cast
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
-from eventbus.delays import checked_delay
 from eventbus.errors import EventBusError, SegmentError
 from eventbus.event import Event
 from eventbus.member import Member
 from eventbus.request import Request
+from eventbus.workers.failures import Discard, Failures, Retry, message, traced, where
+from eventbus.workers.loop import Loop
+from eventbus.workers.schedule import Schedule
+from eventbus.workers.signals import Handled
+from eventbus.workers.ticks import Ticks
 
 DONE = 0
-RETIRED = 75  # the exit status of a process that has had its max_events
+RETIRED = 75  # the exit status of a process that has had its max_events, or outgrown its max_memory
 
 LONGEST_PAUSE = 60.0  # seconds between two tries
+
+Hook = Callable[[], Any]
 
 _log = logging.getLogger("eventbus.worker")
 
 
-class Retry(Exception):
-    """Raised by a handler: the event is to be tried again, ``delay`` seconds later, or as after any other failure."""
+class Watcher(Protocol):
+    """Who is told how far a process has come."""
 
-    def __init__(self, delay: float | None = None) -> None:
-        super().__init__("to be tried again" if delay is None else f"to be tried again in {delay} s")
-        self.delay = None if delay is None else checked_delay(delay)
+    def ready(self) -> None:
+        """It asks for events from now on."""
+
+    def began(self) -> None:
+        """It has its first event."""
+
+    def handles(self, sequence: int) -> None:
+        """It handles this event from now on."""
+
+    def handled(self) -> None:
+        """Not any more."""
 
 
-class Discard(Exception):
-    """Raised by a handler: no further try would help; the event is sent as a dead letter now, with the reason."""
+class Limits(NamedTuple):
+    """When a process leaves for another to take its place, and what an event is granted; None for no limit.
 
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
+    Attributes:
+        events: how many it handles.
+        memory: bytes of its own.
+        timeout: seconds for one event, after which its parent ends it.
+    """
+
+    events: int | None
+    memory: int | None
+    timeout: float | None
+
+
+class Hooks(NamedTuple):
+    """What each process runs before its first event, and when it leaves."""
+
+    on_start: tuple[Hook, ...]
+    on_stop: tuple[Hook, ...]
 
 
 class Handling(NamedTuple):
@@ -52,39 +81,69 @@ class Handling(NamedTuple):
     kind: tuple[str, ...] | None
     group: str
     prefetch: int
-    max_events: int | None
     retry_delay: float
+    limits: Limits
+    hooks: Hooks
+    schedule: Schedule | None
 
     @property
     def over(self) -> bool:
         """Whether there is nothing to do any more: the bus has closed, or the group was removed."""
         return self.bus.closed or all(group.name != self.group for group in self.bus.stats().groups)
 
-    def work(self, listening: Callable[[], object], began: Callable[[], None]) -> int:
-        """Handles events until SIGTERM, the end of the bus or of the group, or ``max_events``.
+    def work(self, told: Told, watcher: Watcher) -> int:
+        """Handles events until it is told to leave, the end of the bus or of the group, or a limit.
 
         Args:
-            listening: called once a SIGTERM lets it finish; until then it must be blocked.
-            began: called before the first event is handled.
+            told: handles the process's signals.
+            watcher: told how far it is.
 
         Returns:
             The process's exit status.
         """
+        with Loop() as loop, ExitStack() as leaving:
+            for hook in self.hooks.on_start:
+                loop.done(hook())
+            for hook in self.hooks.on_stop:
+                leaving.callback(self._stop, hook, loop)
+            return self._serve(told, loop, watcher)
+
+    def _stop(self, hook: Hook, loop: Loop) -> None:
+        """Whatever becomes of one, the others run, too."""
+        try:
+            loop.done(hook())
+        except Exception:
+            _log.exception("%s: %r of process %d failed", self.name, hook, os.getpid())
+
+    def _serve(self, told: Told, loop: Loop, watcher: Watcher) -> int:
+        if self.schedule is not None:
+            watcher.ready()  # for the place of the one that is there
         label = f"{self.name}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
-        joined = self.bus.subscribe(self.system, self.kind, group=self.group, prefetch=self.prefetch, name=label)
-        member = cast("Member", joined)
-        with member, Loop() as loop:
-            signal.signal(signal.SIGTERM, lambda *_: member.stop())
-            listening()
+        ticks = None if self.schedule is None else Ticks(self.bus, self.group, self.schedule)
+        member = ticks.join(label, told) if ticks else self._join(label)
+        if member is None:
+            return DONE
+        with member:
+            told.watch(member)
+            watcher.ready()
             handled = 0
-            while (event := self._next(member)) is not None:
+            failures = Failures(self.name)
+            while (event := ticks.next(member) if ticks else self._next(member)) is not None:
                 if handled == 0:
-                    began()
-                self._handle(member, event, loop)
+                    watcher.began()
+                if self.limits.timeout is not None:
+                    watcher.handles(event.sequence)
+                self._handle(member, event, loop, failures, told)
+                if self.limits.timeout is not None:
+                    watcher.handled()
                 handled += 1
-                if handled == self.max_events:
+                if handled == self.limits.events or self._has_outgrown(handled):
                     return RETIRED
         return DONE
+
+    def _join(self, label: str) -> Member:
+        joined = self.bus.subscribe(self.system, self.kind, group=self.group, prefetch=self.prefetch, name=label)
+        return cast("Member", joined)
 
     def _next(self, member: Member) -> Event | None:
         """The next event that can be read; what cannot be is a dead letter by the time that this is known."""
@@ -96,16 +155,29 @@ class Handling(NamedTuple):
                     raise
                 _log.error("%s: %s", self.name, error.message)
 
-    def _handle(self, member: Member, event: Event, loop: Loop) -> None:
+    def _has_outgrown(self, handled: int) -> bool:
+        if self.limits.memory is None or (own := own_memory()) <= self.limits.memory:
+            return False
+        early = ", with its first event: see that max_memory is no less than it needs" if handled == 1 else ""
+        what = f"process {os.getpid()} of {self.name} has {own} bytes of its own"
+        _log.warning("%s, more than %d%s; another takes its place", what, self.limits.memory, early)
+        return True
+
+    def _handle(self, member: Member, event: Event, loop: Loop, failures: Failures, told: Told) -> None:
+        begun = time.monotonic()
         try:
-            result = self.function(event)
-            if isinstance(result, Awaitable):
-                result = loop.wait(result)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
+            result = loop.done(self.function(event))
         except BaseException as error:  # also of a handler that exits, or whose coroutine was cancelled
-            self._failed(member, event, error)
+            if told.forked:
+                _end_child(error)
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                raise
+            limit = member.max_deliveries
+            failures.tell(event, error, limit, time.monotonic() - begun)
+            self._failed(member, event, error, limit)
             return
+        if told.forked:
+            _end_child(SystemExit())
         if isinstance(event, Request) and not event.answered:
             self._reply(event, result)
 
@@ -114,20 +186,15 @@ class Handling(NamedTuple):
         try:
             event.reply(result)
         except EventBusError as error:
-            _log.error("the reply to %s cannot be sent: %s", _where(event), error.message)
+            _log.error("the reply to %s cannot be sent: %s", where(event), error.message)
             _tell(event, error)
 
-    def _failed(self, member: Member, event: Event, error: BaseException) -> None:
+    def _failed(self, member: Member, event: Event, error: BaseException, limit: int) -> None:
         """Once more, or never again: then the traceback is kept in the dead letter, and who asked is told."""
-        limit, discarded = member.max_deliveries, isinstance(error, Discard)
-        said = isinstance(error, (Retry, Discard))
-        what = f"{self.name} {'said of' if said else 'failed on'} {_where(event)}"
-        why = f": {str(error) or 'discarded'}" if said else ""
-        _log.warning("%s, delivery %d of %d%s", what, event.deliveries, limit, why, exc_info=None if said else error)
-        if event.deliveries < limit and not discarded:
+        if event.deliveries < limit and not isinstance(error, Discard):
             member.reject(event, delay=self._pause(event, error))
             return
-        more = {"reason": error.reason} if isinstance(error, Discard) else {"traceback": _traced(error)}
+        more = {"reason": error.reason} if isinstance(error, Discard) else {"traceback": traced(error)}
         member.bury(event, **more)
         if isinstance(event, Request) and not event.answered:
             _tell(event, error)
@@ -140,39 +207,66 @@ class Handling(NamedTuple):
         return pause * random.uniform(0.9, 1.1)
 
 
-def _where(event: Event) -> str:
-    return f"{event.system} {event.kind} {event.path} (event {event.sequence})"
+class Told(Handled):
+    """Whether the process was told to leave. Ctrl-C and the end of a terminal are its parent's business."""
+
+    def __init__(self) -> None:
+        others = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+        super().__init__({signal.SIGTERM: self._leave, **dict.fromkeys(others, _ignore)})
+        self.to_leave = False
+        self._member: Member | None = None
+
+    def watch(self, member: Member) -> None:
+        """The member stops waiting when the process is told."""
+        self._member = member
+        if self.to_leave:
+            member.stop()
+
+    def _leave(self, *_: object) -> None:
+        self.to_leave = True
+        if self._member is not None:
+            self._member.stop()
 
 
-def _traced(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+def _ignore(*_: object) -> None:
+    """A handler, and not ``SIG_IGN``, which what the process executes would inherit, as it does under nohup."""
+
+
+def status_of(end: SystemExit) -> int:
+    """The exit status that it asks for, 0 to 255."""
+    return end.code & 0xFF if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _end_child(error: BaseException) -> NoReturn:
+    """A child that the handler forked, and that comes back from it: the event, the loop and the hooks are its
+    parent's. It ends as ``os._exit`` does, with what it has printed."""
+    status = 1
+    try:
+        if isinstance(error, SystemExit):
+            status = status_of(error)
+        else:
+            _log.error("process %d, which a handler forked, failed", os.getpid(), exc_info=error)
+        flush()
+    finally:
+        os._exit(status)
+
+
+def flush() -> None:
+    """What was printed is written, unless there is no place for it: whoever prints more is told that."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # closed, or none; a full disk, a broken pipe
+            stream.flush()
+
+
+def own_memory() -> int:
+    """Resident bytes that this process shares with no file, nor with the bus (statm of proc(5))."""
+    with open("/proc/self/statm", "rb") as file:
+        pages = [int(one) for one in file.read().split()[1:3]]
+    return (pages[0] - pages[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _tell(event: Request, error: BaseException) -> None:
     try:
-        event.fail(type(error).__name__, str(error))
+        event.fail(type(error).__name__, message(error))
     except EventBusError as unsent:
         _log.error("whoever asked cannot be told: %s", unsent.message)
-
-
-class Loop:
-    """The event loop of a process, made when the first handler needs it."""
-
-    def __init__(self) -> None:
-        self._loop: Any = None
-
-    def wait(self, awaitable: Awaitable[Any]) -> Any:
-        """Runs until the awaitable is done; its result."""
-        if self._loop is None:
-            import asyncio  # takes longer to import than all of eventbus, and few need it
-
-            self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(awaitable)
-
-    def __enter__(self) -> Loop:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._loop is not None:
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()

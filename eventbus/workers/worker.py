@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -16,9 +17,12 @@ from eventbus.group import MAX_DELIVERIES
 from eventbus.patterns import Wanted
 from eventbus.subscription import checked_name
 from eventbus.workers.crew import Crew
-from eventbus.workers.handling import Handling
+from eventbus.workers.handling import Handling, Hook, Hooks, Limits
+from eventbus.workers.schedule import Schedule, parse
+from eventbus.workers.ticks import TICK_SYSTEM, check_group
 
-Function = TypeVar("Function", bound=Callable[[Event], Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
+AnyHook = TypeVar("AnyHook", bound=Hook)
 
 RETRY_DELAY = 1.0  # seconds
 
@@ -26,7 +30,7 @@ log = logging.getLogger("eventbus.worker")
 
 
 class Handler(NamedTuple):
-    """A function and what it handles."""
+    """A function and what it handles; with a schedule, that alone."""
 
     function: Callable[[Event], Any]
     name: str
@@ -34,6 +38,8 @@ class Handler(NamedTuple):
     kind: tuple[str, ...] | None
     group: str | None
     retry_delay: float | None
+    timeout: float | None
+    schedule: Schedule | None
 
 
 class Worker:
@@ -56,6 +62,9 @@ class Worker:
     ``eventbus.dead`` / ``exhausted``, with the traceback in its data, and a request fails where it was made. It may
     raise ``Retry`` to say when, and ``Discard`` where no further delivery would help. An ``async def`` handles one
     event at a time; all of a process run in one event loop.
+
+    What a process registers with ``atexit`` runs at its end, as in any program; so does what the program had registered
+    before it forked the process.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class Worker:
         self.retry_delay = retry_delay
         self.start = start
         self.handlers: list[Handler] = []
+        self.hooks = Hooks((), ())
 
     def on(
         self,
@@ -98,6 +108,7 @@ class Worker:
         *,
         group: str | None = None,
         retry_delay: float | None = None,
+        timeout: float | None = None,
     ) -> Callable[[Function], Function]:
         """Makes the function below it the handler of the events that match.
 
@@ -105,27 +116,81 @@ class Worker:
             system, kind: as in ``Bus.subscribe``.
             group: the name of its group, whole; the worker's and the function's if left out.
             retry_delay: instead of the worker's own.
+            timeout: seconds that an event may take; a process that takes longer is killed, with the processes that it
+                has started, and the event is delivered again, counted. None for ever.
 
         Raises:
-            InvalidError: a bad pattern, group or delay, or a second handler of the same name or group.
+            InvalidError: a bad pattern, group, delay or timeout, or a second handler of the same name or group.
         """
-        if group is not None:
-            checked_name(group, "")
-        if retry_delay is not None:
-            checked_delay(retry_delay, "retry_delay")
         systems = patterns.compile_any(system, "system").texts
         kinds = None if kind is None else patterns.compile_any(kind, "kind").texts
+        _check_terms(group, retry_delay, timeout)
 
         def register(function: Function) -> Function:
-            name = getattr(function, "__name__", type(function).__name__)
-            if any(one.name == name for one in self.handlers):
-                raise InvalidError(f"there is a handler {name!r} already: give each function a name of its own")
-            if group is not None and any(one.group == group for one in self.handlers):
-                raise InvalidError(f"there is a handler in the group {group!r} already: give each a group of its own")
-            self.handlers.append(Handler(function, name, systems, kinds, group, retry_delay))
+            name = _name_of(function)
+            self._register(Handler(function, name, systems, kinds, group, retry_delay, timeout, None))
             return function
 
         return register
+
+    def every(
+        self,
+        when: float | str,
+        *,
+        group: str | None = None,
+        retry_delay: float | None = None,
+        timeout: float | None = None,
+    ) -> Callable[[Function], Function]:
+        """Makes the function below it run by the clock, in one process of all workers on the bus at a time.
+
+        Each time is an event ``eventbus.every`` of the group's name as its kind, its ``data`` the time in POSIX
+        seconds; the function may take it as its argument, or none. It is tried again like any other. A time that went
+        by while no process was there, or while the function ran, is made up for once.
+
+        Args:
+            when: seconds, whose multiples since 1970 are the times; or a cron expression (``"*/5 * * * *"``) in the
+                time zone of this host, with the extra ``[cron]``.
+            group, retry_delay, timeout: as for ``on``.
+
+        Raises:
+            InvalidError: as ``on``; no such schedule.
+            UnavailableError: the library for cron expressions is not installed.
+        """
+        schedule = parse(when)
+        _check_terms(group, retry_delay, timeout)
+
+        def register(function: Function) -> Function:
+            name = _name_of(function)
+            run = function if _takes_one(function) else lambda _: function()
+            self._register(Handler(run, name, (TICK_SYSTEM,), None, group, retry_delay, timeout, schedule))
+            return function
+
+        return register
+
+    def _register(self, handler: Handler) -> None:
+        if any(one.name == handler.name for one in self.handlers):
+            raise InvalidError(f"there is a handler {handler.name!r} already: give each function a name of its own")
+        if handler.group is not None and any(one.group == handler.group for one in self.handlers):
+            raise InvalidError(
+                f"there is a handler in the group {handler.group!r} already: give each a group of its own"
+            )
+        self.handlers.append(handler)
+
+    def on_start(self, function: AnyHook) -> AnyHook:
+        """Decorates what each process runs before its first event: without arguments, awaited if it is ``async``.
+
+        One that raises ends its process, which is started again later.
+        """
+        self.hooks = self.hooks._replace(on_start=(*self.hooks.on_start, function))
+        return function
+
+    def on_stop(self, function: AnyHook) -> AnyHook:
+        """Decorates what each process runs when it leaves after all of ``on_start``; the last one first.
+
+        A process that is killed leaves without it.
+        """
+        self.hooks = self.hooks._replace(on_stop=(*self.hooks.on_stop, function))
+        return function
 
     def run(
         self,
@@ -135,17 +200,22 @@ class Worker:
         group: str | None = None,
         prefetch: int | None = None,
         max_events: int | None = None,
+        max_memory: int | None = None,
     ) -> None:
         """Runs until SIGTERM, Ctrl-C or the end of the bus, and restarts the processes that die.
 
         A handler whose group is removed has no processes any more; without any, the worker ends. The first
         signal lets each process finish the event in hand; a second one ends them at once, and what they had in hand is
-        delivered again. Only the main thread may call this.
+        delivered again. SIGHUP replaces all processes, one by one, each once the other one is ready. Should this
+        process be killed, the others finish what they have in hand, for up to ten seconds. Only the main thread may
+        call this.
 
         Args:
-            processes: how many for each handler.
+            processes: how many for each handler; one with a schedule has one.
             bus, group, prefetch: instead of the worker's own.
             max_events: a process leaves after so many and another takes its place.
+            max_memory: bytes; a process that has more of its own (resident, without what it shares by files and the
+                bus) after an event leaves, and another takes its place.
 
         Raises:
             InvalidError: a bad argument, no handler, or a group of that name with other patterns.
@@ -154,38 +224,67 @@ class Worker:
         _check_count("prefetch", self.prefetch if prefetch is None else prefetch)
         if max_events is not None:
             _check_count("max_events", max_events)
+        if max_memory is not None:
+            _check_count("max_memory", max_memory)
         if not self.handlers:
             raise InvalidError("the worker has no handler: decorate a function with @worker.on(...)")
         chosen = bus if bus is not None else self.bus
+        limits = Limits(max_events, max_memory, None)
         if isinstance(chosen, Bus):
-            self._run(chosen, processes, group or self.group, prefetch or self.prefetch, max_events)
+            self._run(chosen, processes, group or self.group, prefetch or self.prefetch, limits)
         elif chosen is None:
             raise InvalidError("the worker has no bus: name one, Worker('shop') or run(bus='shop')")
         else:
             with Bus(chosen) as opened:
-                self._run(opened, processes, group or self.group, prefetch or self.prefetch, max_events)
+                self._run(opened, processes, group or self.group, prefetch or self.prefetch, limits)
 
-    def _run(self, bus: Bus, processes: int, group: str, prefetch: int, max_events: int | None) -> None:
-        handlings = [self._handling(bus, one, group, prefetch, max_events) for one in self.handlers]
+    def _run(self, bus: Bus, processes: int, group: str, prefetch: int, limits: Limits) -> None:
+        handlings = [self._handling(bus, one, group, prefetch, limits) for one in self.handlers]
         for one in handlings:
             bus.group(one.group, one.system, one.kind, start=self.start, max_deliveries=self.max_deliveries)
         _tell_unserved(bus, group, {one.group for one in handlings})
-        crew = Crew([one for one in handlings for _ in range(processes)])
+        crew = Crew([one for one in handlings for _ in range(1 if one.schedule else processes)])
         log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
         crew.run()
 
-    def _handling(self, bus: Bus, one: Handler, group: str, prefetch: int, max_events: int | None) -> Handling:
+    def _handling(self, bus: Bus, one: Handler, group: str, prefetch: int, limits: Limits) -> Handling:
+        name = one.group or f"{group}.{one.name}"
+        if one.schedule is not None:
+            check_group(name)
         return Handling(
-            bus,
-            one.function,
-            one.name,
-            one.system,
-            one.kind,
-            one.group or f"{group}.{one.name}",
-            prefetch,
-            max_events,
-            self.retry_delay if one.retry_delay is None else one.retry_delay,
+            bus=bus,
+            function=one.function,
+            name=one.name,
+            system=one.system,
+            kind=(name,) if one.schedule else one.kind,
+            group=name,
+            prefetch=prefetch,
+            retry_delay=self.retry_delay if one.retry_delay is None else one.retry_delay,
+            limits=limits._replace(timeout=one.timeout),
+            hooks=self.hooks,
+            schedule=one.schedule,
         )
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_terms(group: str | None, retry_delay: float | None, timeout: float | None) -> None:
+    if group is not None:
+        checked_name(group, "")
+    if retry_delay is not None:
+        checked_delay(retry_delay, "retry_delay")
+    if timeout is not None and not checked_delay(timeout, "timeout") > 0:
+        raise InvalidError("timeout must be more than 0 seconds; leave it out for none", timeout=timeout)
 
 
 def _tell_unserved(bus: Bus, name: str, served: set[str]) -> None:
