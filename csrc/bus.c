@@ -1,6 +1,6 @@
 /* A bus as all flows need it: its memory, whole again after a crash; whether it is ours; its names; its two locks. */
 #define _GNU_SOURCE
-#include "claims.h"
+#include "sending.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,12 +63,19 @@ int eb_bus_map(eb_bus *bus, bool writable)
     return status;
 }
 
+/* After the death of whoever published. */
+static int repair_ring(eb_ring *ring)
+{
+    eb_timetable_repair(ring);
+    return eb_ring_repair(ring);
+}
+
 /* Nobody else is attached, so nobody holds the lock: it is made anew, like everything that counts waiters. */
 static int repair_alone(eb_bus *bus)
 {
     eb_ring_header *header = bus->ring.header;
     int status = eb_ring_verify(&bus->ring);
-    if (status == EB_OK) status = eb_ring_repair(&bus->ring);
+    if (status == EB_OK) status = repair_ring(&bus->ring);
     EB_TEST_POINT(alone_counted);
     for (uint32_t i = 0; i < EB_GROUPS && status == EB_OK; i++) {
         eb_group *group = &bus->roster.header->groups[i];
@@ -79,6 +86,7 @@ static int repair_alone(eb_bus *bus)
     if (status != EB_OK) return status;
     atomic_store(&header->publish_lock, 0);
     atomic_store(&header->unlocked.waiters, 0);
+    atomic_store(&header->kept, 0);
     EB_TEST_POINT(alone_locked);
     eb_roster_clear(&bus->roster);
     eb_claims_drop_all(&bus->roster);
@@ -292,7 +300,7 @@ static int take_over(eb_bus *bus, uint64_t dead)
     if (ended != EB_OK) return ended;
     if (!atomic_compare_exchange_strong(lock, &from, bus->token)) return EB_BUSY; /* [lock] */
     EB_TEST_POINT(repair_taken);
-    int status = eb_ring_repair(&bus->ring);
+    int status = repair_ring(&bus->ring);
     EB_TEST_POINT(repair_mended);
     if (status != EB_OK) atomic_store(lock, dead);
     return status;

@@ -54,6 +54,7 @@ int eb_group_revive(eb_roster *roster, eb_group *group, const eb_ring *ring);
 
 /* parking.c */
 uint64_t eb_parked(const eb_bus *bus);
+int eb_parking_find(eb_bus *bus, uint64_t bytes, uint32_t entry, uint64_t *place);
 bool eb_park(eb_bus *bus, uint64_t committed, uint64_t need, bool *more);
 
 /* held.c */

@@ -207,6 +207,19 @@ typedef struct {
     uint64_t due_ns;  /* until it may be delivered again */
 } eb_claim_info;
 
+/* One event that is to be sent later. */
+typedef struct {
+    uint64_t number;
+    uint64_t bytes; /* of its record */
+    int64_t due_ns; /* until then */
+    uint32_t system_length;
+    uint32_t kind_length;
+    uint32_t path_length;
+    uint32_t is_text; /* the path is the beginning of the JSON text of path and data, without its bracket */
+    char names[512];
+    char path[24580]; /* each byte may be written with six */
+} eb_scheduled_info;
+
 typedef struct {
     uint64_t capacity;
     uint64_t used;
@@ -286,6 +299,13 @@ int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char 
  * there are EB_NOTES other names. */
 int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
                   size_t length, int64_t deadline);
+/* What is sent once `due` is over, on CLOCK_MONOTONIC, by whoever publishes or receives then: its number, from 1 on, or a status.
+ * EB_FULL: no room in the parking, or as many as may be. */
+int64_t eb_schedule(eb_bus *bus, const eb_outgoing *event, const char *bytes, size_t length, int64_t due,
+                    int64_t deadline);
+int64_t eb_schedule_limit(const eb_bus *bus);                  /* bytes of the largest record of these */
+int eb_cancel(eb_bus *bus, uint64_t number, int64_t deadline); /* 1 when it is never sent now */
+int eb_scheduled_read(const eb_bus *bus, uint32_t from, eb_scheduled_info *out); /* as eb_claim_read */
 int eb_note_read(eb_bus *bus, eb_note *note, int64_t deadline); /* the last one of its name, or EB_NOTHING */
 int eb_shutdown(eb_bus *bus, int64_t deadline);
 int eb_closed(const eb_bus *bus);

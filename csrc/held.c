@@ -1,5 +1,5 @@
 /* What a member has in hand: taken, read into batches, finished in any order or given back. */
-#include "claims.h"
+#include "sending.h"
 
 static eb_held *entry(eb_subscription *sub, uint32_t i)
 {
@@ -271,11 +271,12 @@ int eb_await_hand(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
     int status = EB_OK;
     if (eb_over(deadline) || is_all_taken(sub)) return EB_NOTHING;
+    eb_fire_due(sub->bus);
     atomic_store(&sub->full, true);
     pthread_mutex_lock(&sub->at_hand);
     bool full = eb_hand_room(sub, limit) == 0;
     pthread_mutex_unlock(&sub->at_hand);
-    if (full && !eb_ended(sub)) status = eb_sleep(sub, &sub->slot->semaphore, FULL_NS, deadline);
+    if (full && !eb_ended(sub)) status = eb_sleep_or_keep(sub, &sub->slot->semaphore, FULL_NS, deadline);
     atomic_store(&sub->full, false);
     return status == EB_NOTHING && eb_over(deadline) ? EB_NOTHING : status == EB_ROBBED ? status : EB_INTERRUPTED;
 }

@@ -14,6 +14,7 @@
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
 #define EB_LOOK_RECORDS 4096u            /* that are looked over, unheard, before signals, deadlines and closing are */
+#define EB_LONGEST (1ull << 31)          /* bytes of any record: they are counted with 32 bits */
 #define EB_POLL_NS (10 * EB_MILLISECOND) /* how long a poll may look over them */
 
 typedef struct {
@@ -210,6 +211,7 @@ void eb_ring_count(eb_ring *ring, uint32_t topic, uint64_t position);
 int eb_ring_repair(eb_ring *ring);
 int eb_ring_verify(const eb_ring *ring);
 int eb_ring_read(const eb_ring *ring, uint64_t position, uint64_t committed, eb_record *record);
+void eb_ring_unpark(eb_ring *ring, uint64_t place, uint64_t position, uint64_t sequence, uint64_t time, uint64_t bytes);
 void eb_ring_park(eb_ring *ring, uint64_t position, uint64_t offset, uint64_t bytes);
 bool eb_ring_has_origin(const eb_ring *ring, uint64_t position, const eb_record *record);
 void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *to, uint64_t length, bool shared);
@@ -286,6 +288,7 @@ bool eb_queue_leave(eb_bus *bus);
 
 /* share.c */
 #define EB_OUTSIDERS_SHARE(capacity) ((capacity) - (capacity) / 8) /* of who takes nothing from the ring */
+#define EB_DRAINERS_SHARE(capacity) ((capacity) - (capacity) / 16)
 uint64_t eb_share(const eb_bus *bus);
 
 /* bystanders.c */
@@ -314,6 +317,7 @@ uint8_t eb_names_verdict(const eb_names *of, uint32_t number);
 
 /* wait.c */
 int64_t eb_now(void);
+uint64_t eb_wall_clock(void);
 int64_t eb_sooner(int64_t deadline, int64_t slice);
 bool eb_over(int64_t deadline);
 void eb_pause(void);
@@ -354,7 +358,6 @@ int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t dea
 
 /* publish.c */
 uint64_t eb_published(void);
-void eb_pass_wake(eb_subscription *sub);
 
 /* relay.c */
 void eb_relay_wake(eb_subscription *sub, bool all);

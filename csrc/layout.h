@@ -78,13 +78,38 @@
  *   What members have in hand for long leaves the ring: a publisher that finds the ring held back by a claim copies its
  *   record to the parking, behind the data of the ring, and exchanges the claim's place for that of the copy. Its holder
  *   looks after each copy of its own whether the place is still the same. What is free of the parking follows from the
- *   claims alone: what no held claim names.
+ *   claims and the timetable alone: what no held claim names, nor what is to be sent later.
  *
  *   step                          killed right after it, the others see
  *   1 record copied               nothing: no claim names the copy
  *   2 place exchanged             the event in the parking; the gate does not know yet, and is computed anew
  *   3 gate raised                 the room that it held
  *   Claims at or past the group's cursor are not parked: whoever takes the lock over finds their ends there.
+ *
+ * TIMETABLE
+ *   What is to be sent later lies in the parking as a whole record, whose sequence word is its number. Its entry in the
+ *   timetable, at the end of the parking, says when it is due. All of it is written under the publish lock.
+ *
+ *   step of a scheduling          killed right after it, the others see
+ *   1 record copied               nothing: no entry names it
+ *   2 entry written, not due      nothing; it is used again, and so are the record's blocks
+ *   3 entry counted in            the same
+ *   4 number counted              the same; the number is nobody's
+ *   5 `look` lowered              the same; whoever looks then finds nothing, and when to look next
+ *   6 due stored                  the event, to be sent later
+ *   7 publish lock released       the same; whoever looks too late for it looks by itself within EB_SLICE_NS
+ *   8 a sleeper told              -
+ *   Cancelled, an entry is not due any more: that one store decides. `look` is computed anew after it.
+ *
+ *   step of a sending             killed right after it, the next owner of the publish lock sees
+ *   1 intention stored            as much committed as was then: the event to be sent later
+ *   2 record written in the ring  the same
+ *   3 committed stored            more committed than the intention says: the whole event; the entry is taken away
+ *   4 topic counted               the same
+ *   5 entry taken away            the whole event
+ *   6 `look` computed             -
+ *   Who looks: each publisher after its own event, whoever finds nothing to receive, and of those asleep one, the keeper,
+ *   who has stored in `kept` until when it is to be taken for alive. Others look when that is over, within EB_SLICE_NS.
  *
  * LABELS of the ordered operations, each named on both sides; tests/models/ checks their protocols by the same names:
  *   [commit]  release of record words and sequence  / acquire by readers
@@ -102,6 +127,9 @@
  *   [park]    record copied, then the place exchanged / place loaded, then the record read;
  *             place exchanged, then the ring overwritten / record read, then the place loaded again;
  *             holder 0, after the copy / holder loaded, before the parking is used anew
+ *   [due]     record and entry written, then due stored / due loaded, then entry and record read; both read again
+ *   [keeper]  seq_cst: flag raised, then `look` and `kept` loaded / `look` stored or `kept` cleared, then `kept` and flags
+ *             loaded: one of the two sees the other
  *   [removal] seq_cst: `open` exchanged by the removal, before the gate goes / exchanged for itself after a copy: either the
  *             copy is over by then, or the removal is seen
  *   [owner]   release of a slot's fields by its owner word / acquire before they are read
@@ -117,7 +145,7 @@
 #include "eventbus.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 4u
+#define EB_FORMAT 5u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -197,6 +225,12 @@ typedef struct {
     eb_u64 inline_last; /* as of a topic */
     eb_u32 topic_count;
 
+    _Alignas(EB_LINE) eb_u64 look; /* CLOCK_MONOTONIC: when somebody has to look what is to be sent; 0: nothing is */
+    eb_u64 kept;                   /* until then somebody asleep is taken for alive who looks then; 0 for nobody */
+    eb_u64 overdue;                /* bytes of what is due and found no room, for the lock's holder like the gate */
+    eb_u64 scheduled;              /* numbers that were given to what is sent later */
+    eb_u32 scheduled_used;         /* entries of the timetable at and past it are none */
+
     _Alignas(2 * EB_LINE) eb_u64 tickets; /* of the next place */
     eb_place places[EB_PLACES];
 
@@ -204,6 +238,17 @@ typedef struct {
     char heap[EB_HEAP_BYTES];
     eb_note_entry notes[EB_NOTES];
 } eb_ring_header;
+
+/* What is to be sent later; its record is in the parking, with its number for a sequence. The timetable of these is the end
+ * of the parking, the first one its last block. */
+typedef struct {
+    eb_u64 due;      /* CLOCK_MONOTONIC; 0: there is none */
+    eb_u64 number;   /* never given again */
+    eb_u64 place;    /* EB_PARKED, and where in the parking */
+    eb_u64 bytes;    /* of the record */
+    eb_u64 intended; /* while it is being sent, EB_INTENDED and what was committed before; else 0 */
+    uint64_t unused[3];
+} eb_scheduled;
 
 /* A GROUP slot is nobody's: it holds the gate for a group, with or without members. That of a group that was removed is
  * CLAIMED, by nobody, and taken by the next once the last member is gone. */
@@ -223,7 +268,8 @@ typedef struct {
     _Atomic uint8_t exclusive; /* a member that bears no other beside it */
     _Atomic uint16_t system_length;
     _Atomic uint16_t kind_length;
-    eb_u32 group; /* the number of the group whose member it is, plus 1; else 0 */
+    eb_u32 group;          /* the number of the group whose member it is, plus 1; else 0 */
+    _Atomic uint8_t sends; /* it may send, so also what others have put down for later */
 
     _Alignas(EB_LINE) eb_u64 cursor; /* by the subscriber, and by publishers over what it does not hear */
     eb_u64 position; /* where it reads next, for people; written by the subscriber only, like the next */
@@ -269,6 +315,8 @@ typedef struct {
 #define EB_HANDED_OUT (1u << 31)
 #define EB_PARKED 1ull         /* in a place: positions are multiples of eight */
 #define EB_PARKING_BLOCK 64ull /* bytes: each record begins one */
+#define EB_BLOCKS(bytes) (((bytes) + EB_PARKING_BLOCK - 1) / EB_PARKING_BLOCK)
+#define EB_INTENDED 1ull /* in `intended`: positions are multiples of eight */
 
 enum { EB_GROUP_FREE = 0, EB_GROUP_OPEN = 1, EB_GROUP_STATE = 0xFF };
 
@@ -322,6 +370,8 @@ static_assert(offsetof(eb_ring_header, publish_lock) == 128, "the lock shares no
 static_assert(offsetof(eb_ring_header, committed) == 256, "committed has its line pair to itself");
 static_assert(offsetof(eb_ring_header, oldest) == 384, "oldest has its line pair to itself");
 static_assert(offsetof(eb_ring_header, gate) == 512, "publishers' own words");
+static_assert(offsetof(eb_ring_header, look) == 576, "rarely written, beside what publishers read anyway");
+static_assert(sizeof(eb_scheduled) == EB_PARKING_BLOCK, "a block each");
 static_assert(offsetof(eb_ring_header, topics) == 4096, "the topic table begins a page");
 static_assert(sizeof(eb_topic_entry) == 32, "two entries a line");
 static_assert(sizeof(eb_note_entry) == 256, "whole lines");

@@ -1,6 +1,6 @@
 /* When to nap, look or sleep while nothing, or little, waits: only time depends on it, never what is received. */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "sending.h"
 
 #include <sched.h>
 #include <sys/resource.h>
@@ -115,6 +115,7 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
     bool adaptive = is_adaptive(pace);
     int64_t budget = adaptive ? pace->budget : pace->spin_ns;
     int64_t begun = eb_now(), end = eb_sooner(deadline, budget), now = begun, before;
+    int64_t look;
     long switched = -1; /* not asked yet */
     do {
         for (int i = 0; i < SPIN_LOOKS; i++) {
@@ -126,13 +127,14 @@ static bool spin(eb_subscription *sub, uint64_t seen, int64_t deadline)
             eb_pause();
         }
         if (switched < 0 && now - begun > SPIN_LONG_NS) switched = switches();
+        look = eb_look_at(sub->bus);
         before = now;
         sched_yield();
         now = eb_now();
         bool shared = now - before > SPIN_CROWDED_NS && (switched < 0 || switches() != switched);
         if (shared && now - before > SPIN_LOADED_NS) calm_down(pace, now);
         if (adaptive && shared && !eb_moved(sub, seen)) break;
-    } while (now < end);
+    } while (now < end && now < look);
     if (adaptive) pace->budget = budget / 2 < SPIN_MIN_NS ? 0 : budget / 2;
     return false;
 }

@@ -1,5 +1,5 @@
 /* The flow of a group's members: claim events, and receive what is in hand. */
-#include "claims.h"
+#include "sending.h"
 
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
 #define LOCK_TRIES 100
@@ -269,6 +269,7 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         bool more = seen != atomic_load(&header->committed) && !is_full(sub, limit);
         if (more && (status = eb_look_on(deadline, &begun)) == EB_OK) continue;
         if (more && status == EB_INTERRUPTED) return status;
+        if (!woken && eb_fire_due(sub->bus)) continue; /* it may hear what it has sent */
         if (eb_over(deadline)) {
             /* It may have been woken, the flag lowered, for what another one took, or to watch. */
             eb_relay_pass_on(sub);

@@ -1,6 +1,6 @@
 /* Parks what members have in hand for long, so that it leaves the ring's way. Under the publish lock, as all that is written
  * to the parking; what is free there follows from the claims. */
-#include "claims.h"
+#include "sending.h"
 
 #include <stdlib.h>
 
@@ -40,30 +40,38 @@ static void find_old(const eb_bus *bus, const eb_group *group, uint64_t committe
     }
 }
 
-static uint64_t blocks_of(uint64_t bytes)
-{
-    return (bytes + EB_PARKING_BLOCK - 1) / EB_PARKING_BLOCK;
-}
-
 static void mark(uint64_t *map, uint64_t first, uint64_t count)
 {
     for (uint64_t i = first; i < first + count; i++)
         map[i / 64] |= 1ull << (i % 64);
 }
 
-/* Which blocks held claims name; false without memory for it. A claim that is freed meanwhile is counted in. */
+/* Those of what is sent later, and of the timetable, which is the end of the parking. */
+static void mark_scheduled(eb_bus *bus, uint64_t blocks)
+{
+    eb_timed seen;
+    for (int entry = 0; (entry = eb_timetable_next(&bus->ring, (uint32_t)entry, &seen)) >= 0; entry++)
+        mark(bus->parked, seen.place / EB_PARKING_BLOCK, EB_BLOCKS(seen.bytes));
+    uint32_t used = eb_timetable_used(&bus->ring);
+    mark(bus->parked, blocks - used, used);
+}
+
+/* Which blocks held claims name, and what is sent later takes; false without memory for it. A claim that is freed meanwhile
+ * is counted in. */
 static bool draw_map(eb_bus *bus)
 {
     uint64_t blocks = bus->ring.parking_bytes / EB_PARKING_BLOCK, words = (blocks + 63) / 64;
     if (!bus->parked) bus->parked = malloc(words * sizeof *bus->parked);
     if (!bus->parked) return false;
     memset(bus->parked, 0, words * sizeof *bus->parked);
+    mark_scheduled(bus, blocks);
     for (uint32_t i = 0; i < EB_GROUPS; i++) {
         const eb_group *group = &bus->roster.header->groups[i];
         if (!eb_group_is_open(group)) continue;
         for (int claim = 0; (claim = eb_claim_from(&bus->roster, group, (uint32_t)claim)) >= 0; claim++) {
             uint64_t place = atomic_load(eb_claim_place(&bus->roster, (uint32_t)claim)); /* [park] */
-            uint64_t first = place / EB_PARKING_BLOCK, count = blocks_of(eb_claim_bytes(&bus->roster, (uint32_t)claim));
+            uint64_t first = place / EB_PARKING_BLOCK,
+                     count = EB_BLOCKS((uint64_t)eb_claim_bytes(&bus->roster, (uint32_t)claim));
             if ((place & EB_PARKED) && first < blocks && count <= blocks - first) mark(bus->parked, first, count);
         }
     }
@@ -85,6 +93,18 @@ static uint64_t find_blocks(const eb_bus *bus, uint64_t from, uint64_t count)
     return blocks;
 }
 
+/* A place for so many bytes, beside that of an entry of the timetable; EB_FULL when there is none. */
+int eb_parking_find(eb_bus *bus, uint64_t bytes, uint32_t entry, uint64_t *place)
+{
+    uint64_t blocks = bus->ring.parking_bytes / EB_PARKING_BLOCK, own = blocks - 1 - entry;
+    if (!draw_map(bus)) return EB_SYSTEM;
+    if (entry >= eb_timetable_used(&bus->ring) && find_blocks(bus, own, 1) != own) return EB_FULL;
+    mark(bus->parked, own, 1);
+    uint64_t first = find_blocks(bus, 0, EB_BLOCKS(bytes));
+    *place = first * EB_PARKING_BLOCK | EB_PARKED;
+    return first == blocks ? EB_FULL : EB_OK;
+}
+
 /* EB_FULL when there is no room for it. EB_NOTHING of a claim that says what cannot be, or was found at another place: one that
  * is made anew meanwhile may be past the cursor. */
 static int park(eb_bus *bus, uint32_t claim, uint64_t position, uint64_t committed)
@@ -97,7 +117,7 @@ static int park(eb_bus *bus, uint32_t claim, uint64_t position, uint64_t committ
     if (record.sequence != eb_claim_sequence(&bus->roster, claim) ||
         record.bytes != eb_claim_bytes(&bus->roster, claim))
         return EB_NOTHING;
-    uint64_t count = blocks_of(record.bytes), first = find_blocks(bus, 0, count);
+    uint64_t count = EB_BLOCKS(record.bytes), first = find_blocks(bus, 0, count);
     if (first == blocks) return EB_FULL;
     uint64_t offset = first * EB_PARKING_BLOCK;
     mark(bus->parked, first, count);

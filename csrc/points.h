@@ -44,6 +44,20 @@
     POINT(turn_left)                                                                                                   \
     POINT(space_wanted)                                                                                                \
     POINT(shutdown_unlocked)                                                                                           \
+    POINT(schedule_copied)                                                                                             \
+    POINT(schedule_written)                                                                                            \
+    POINT(schedule_used)                                                                                               \
+    POINT(schedule_numbered)                                                                                           \
+    POINT(schedule_look)                                                                                               \
+    POINT(schedule_stored)                                                                                             \
+    POINT(schedule_unlocked)                                                                                           \
+    POINT(schedule_intended)                                                                                           \
+    POINT(schedule_committed)                                                                                          \
+    POINT(schedule_freed)                                                                                              \
+    POINT(schedule_settled)                                                                                            \
+    POINT(schedule_overdue)                                                                                            \
+    POINT(schedule_put_off)                                                                                            \
+    POINT(schedule_told)                                                                                               \
     POINT(roster_locked)                                                                                               \
     POINT(roster_unlocked)                                                                                             \
     POINT(reap_found)                                                                                                  \
@@ -107,6 +121,8 @@
     POINT(asleep_set)                                                                                                  \
     POINT(watch_set)                                                                                                   \
     POINT(watch_cleared)                                                                                               \
+    POINT(keeper_set)                                                                                                  \
+    POINT(keeper_cleared)                                                                                              \
     POINT(door_entered)                                                                                                \
     POINT(door_left)                                                                                                   \
     POINT(attached)                                                                                                    \

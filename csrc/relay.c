@@ -1,5 +1,5 @@
 /* Who of a group sleeps, who of those asleep watches whether the others live, and who is woken next. */
-#include "claims.h"
+#include "sending.h"
 
 #define WATCH_NS (20 * EB_MILLISECOND) /* how often the first of those who sleep looks */
 #define ASLEEP_NS (10 * WATCH_NS)      /* how often the others look: the first one may be among the dead */
@@ -75,7 +75,7 @@ static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
     bool watches = unwatched(sub, now, look);
     if (watches) atomic_store(&group->watched, (uint64_t)(look + WATCH_NS));
     if (watches) EB_TEST_POINT(watch_set);
-    int status = eb_sleep(sub, shared_semaphore(sub), watches ? look - now : ASLEEP_NS, deadline);
+    int status = eb_sleep_or_keep(sub, shared_semaphore(sub), watches ? look - now : ASLEEP_NS, deadline);
     if (!watches) return status;
     atomic_store(&group->watched, 0);
     EB_TEST_POINT(watch_cleared);

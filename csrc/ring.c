@@ -288,6 +288,15 @@ void eb_ring_park(eb_ring *ring, uint64_t position, uint64_t offset, uint64_t by
     store_bytes(word_at(ring, offset | EB_PARKED), ring->data + offset_of(ring, position), bytes);
 }
 
+/* The way back, as the record of another event, whose sequence word was written by the commit before. */
+void eb_ring_unpark(eb_ring *ring, uint64_t place, uint64_t position, uint64_t sequence, uint64_t time, uint64_t bytes)
+{
+    eb_u64 *from = word_at(ring, place), *to = word_at(ring, position);
+    atomic_store_explicit(to + EB_WORD_SEQUENCE, sequence, memory_order_release);
+    atomic_store_explicit(to + EB_WORD_TIME, time, memory_order_release);
+    store_bytes(to + EB_WORD_TOPIC, (const char *)(from + EB_WORD_TOPIC), bytes - EB_WORD_TOPIC * 8);
+}
+
 /* The extension begins with it, or with the mark behind it. */
 bool eb_ring_has_origin(const eb_ring *ring, uint64_t position, const eb_record *record)
 {

@@ -48,6 +48,7 @@ static uint64_t build_word(void)
                               EB_PARKING_BLOCK,
                               EB_INLINE,
                               sizeof(eb_group),
+                              sizeof(eb_scheduled),
                               offsetof(eb_slot_t, name)};
     uint64_t word = 1;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)

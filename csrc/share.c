@@ -46,5 +46,5 @@ uint64_t eb_share(const eb_bus *bus)
     eb_guard_enter();
     eb_kept_that(look_at, &about);
     eb_guard_leave();
-    return about.is_slowest ? capacity : about.drains ? capacity - capacity / 16 : EB_OUTSIDERS_SHARE(capacity);
+    return about.is_slowest ? capacity : about.drains ? EB_DRAINERS_SHARE(capacity) : EB_OUTSIDERS_SHARE(capacity);
 }

@@ -1,5 +1,5 @@
 /* The flow of a subscriber alone: take records one by one into a batch, advance the cursor, sleep until there are more. */
-#include "internal.h"
+#include "sending.h"
 
 /* Goes on at the oldest record kept and counts what was skipped. */
 static int go_on_after_lap(eb_subscription *sub)
@@ -134,7 +134,7 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
     eb_pass_wake(sub);
     eb_waiter_raise(roster, sub->index); /* [wake] */
     EB_TEST_POINT(waiter_raised);
-    if (!eb_moved(sub, seen)) status = eb_sleep(sub, &sub->slot->semaphore, EB_SLICE_NS, deadline);
+    if (!eb_moved(sub, seen)) status = eb_sleep_or_keep(sub, &sub->slot->semaphore, EB_SLICE_NS, deadline);
     eb_waiter_lower(roster, sub->index);
     EB_TEST_POINT(waiter_woken);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
@@ -159,6 +159,7 @@ int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
             continue;
         }
         if (closed) return EB_CLOSED;
+        if (!woken && eb_fire_due(sub->bus)) continue; /* it may hear what it has sent */
         if (deadline == EB_POLL) return EB_NOTHING;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, position, deadline);

@@ -1,5 +1,5 @@
 /* A subscription as a whole: join, leave, and receive, alone or as a member of a group. */
-#include "claims.h"
+#include "sending.h"
 
 #include <stdlib.h>
 
@@ -65,6 +65,7 @@ static int join(eb_subscription *sub, const eb_terms *terms)
     if (slot < 0) return slot;
     sub->index = (uint32_t)slot;
     sub->slot = &roster->header->slots[slot];
+    atomic_store(&sub->slot->sends, sub->bus->token != 0);
     eb_slot_open(roster, sub->index, terms, group, sub->bus->pid, atomic_load(&sub->bus->ring.header->committed));
     sub->owner = atomic_load(&sub->slot->owner);
     int status = place(sub, terms->start);
@@ -231,6 +232,7 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     eb_batch_head *head = &sub->batch.head;
     int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
+    eb_see_kept(sub->bus, sub);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
     head->number++;

@@ -19,6 +19,14 @@ int64_t eb_now(void)
     return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
 }
 
+/* Nanoseconds since 1970, as events carry them. */
+uint64_t eb_wall_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
 /* The deadline, or the end of a slice that begins now, whichever comes first. */
 int64_t eb_sooner(int64_t deadline, int64_t slice)
 {

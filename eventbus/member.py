@@ -10,6 +10,7 @@ from typing import Any
 
 from eventbus.core import native
 from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
+from eventbus.delays import checked_delay
 from eventbus.errors import ClosedError, InvalidError, SegmentError, UnavailableError
 from eventbus.event import Event, Unreadable
 from eventbus.group import MAX_DELIVERIES, find_group
@@ -19,17 +20,8 @@ from eventbus.subscription import Subscription
 
 LETTER_SECONDS = 5.0
 """How long a member that leaves waits for room for a dead letter."""
-LONGEST_DELAY = 366 * 86400.0
-"""Seconds."""
 
 _log = logging.getLogger("eventbus")
-
-
-def checked_delay(delay: object, what: str = "delay") -> float:
-    """``delay`` in seconds, if it can be one."""
-    if not isinstance(delay, (int, float)) or isinstance(delay, bool) or not 0 <= delay <= LONGEST_DELAY:
-        raise InvalidError(f"{what} must be seconds from 0 to {LONGEST_DELAY:.0f}, not {delay!r}", **{what: delay})
-    return float(delay)
 
 
 class Member(Subscription):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from eventbus import _fast, patterns
@@ -13,7 +14,9 @@ from eventbus.core.attachment import Attachment, Route
 from eventbus.core.full import full
 from eventbus.core.holders import holders
 from eventbus.core.native import deadline_after
-from eventbus.errors import ClosedError, InvalidError, UnavailableError
+from eventbus.core.schedule import cancel, schedule, schedule_limit, scheduled
+from eventbus.delays import due_after
+from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, are_headers, check_headers, check_path, dumps, encode, extension
 from eventbus.policy import Guard
 
@@ -64,6 +67,64 @@ class Sender(_fast.Sender):
             As ``send``; also InvalidError when the events do not fit into the ring together.
         """
         return self._publish(events, timeout)
+
+    def send_later(
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any = None,
+        *,
+        delay: float | None = None,
+        at: float | datetime | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Publishes one event when it is due, once, whatever becomes of this process: it is kept by the bus.
+
+        Then the first to send or to wait on the bus, of those opened with ``role="member"``, sends it.
+
+        Args:
+            system, kind, path, data, headers: as in ``send``; they are checked and encoded now.
+            delay: seconds from now.
+            at: seconds since 1970, or a datetime (a naive one means local time); what is past is due at once. Either
+                this or ``delay``. It is a span from now on: clocks that are set later do not move it.
+
+        Returns:
+            Its number on this bus, for ``cancel``.
+
+        Raises:
+            FullError: as much is scheduled as there is room for.
+            As ``send``.
+        """
+        check_headers(headers)
+        due, deadline = due_after(delay, at), deadline_after(self._send_timeout)
+        row, blob = self._outgoing((system, kind, path, data, headers), "", deadline)
+        handle = self._open_handle()
+        self._check_writable(handle)
+        large = max(row) > 0xFFFFFFFF  # more than 32 bits can say
+        number = native.TOO_LARGE if large else schedule(handle, array("I", row), blob, due, deadline)
+        if number in (native.FULL, native.TOO_LARGE):
+            raise _no_room_for_later(self._name, handle, number, len(blob))
+        return number if number >= 0 else self._refuse(handle, number)
+
+    def cancel(self, number: int) -> bool:
+        """Cancels what ``send_later`` gave this number to.
+
+        Returns:
+            True when it was still to be sent, and never will be; False when it was sent, or cancelled, or never was.
+
+        Raises:
+            InvalidError: it is no number, or the bus was opened with ``role="subscriber"``.
+            ClosedError: the bus is closed here.
+        """
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise InvalidError(f"a number that send_later returned is an int, not {number!r}", number=number)
+        handle = self._open_handle()
+        self._check_writable(handle)
+        if not 0 < number < 1 << 63:
+            return False
+        status = cancel(handle, number, deadline_after(self._send_timeout))
+        return status > 0 if status >= 0 else self._refuse(handle, status)
 
     def _bring(
         self,
@@ -228,6 +289,24 @@ class Sender(_fast.Sender):
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle
+
+
+def _no_room_for_later(name: str, handle: Attachment, status: int, size: int) -> InvalidError | FullError:
+    if status == native.TOO_LARGE:
+        limit = schedule_limit(handle)
+        return InvalidError(
+            f"{size} bytes are too many to be sent later on the bus {name!r}: such an event may take {limit} bytes; "
+            "open it with a larger capacity",
+            size=size,
+            limit=limit,
+        )
+    there = [one.bytes for one in scheduled(handle)]
+    return FullError(
+        f"the bus {name!r} has {len(there)} events scheduled, of {sum(there)} bytes, and no room for more: wait until "
+        "some are sent, cancel some, or open it with a larger capacity",
+        scheduled=len(there),
+        bytes=sum(there),
+    )
 
 
 def _check_names(system: str, kind: str, path: str) -> None:

@@ -14,7 +14,7 @@ COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
 PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli"}
 LONGEST = 400
-PURE = {"errors", "patterns", "event", "letters", "policy", "hearing"}
+PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {"core.attachment", "core.native", "core.reader", "sending", "subscription"},
@@ -26,9 +26,10 @@ IMPORTERS = {
 FLOWS = {"bus", "sending", "subscription", "group", "member", "request", "letters", "audience", "hearing"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
-    {"patterns", "core.native"},
+    {"patterns", "delays", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
-    {"core.reader", "core.stats", "core.full", "request", "letters", "audience", "hearing"},
+    {"core.reader", "core.schedule", "request", "letters", "audience", "hearing"},
+    {"core.stats", "core.full"},
     {"core.segment"},
     {"sending"},
     {"subscription"},

@@ -288,6 +288,21 @@ def test_the_tables_of_stat_show_names_as_they_are(name: str, capsys: pytest.Cap
 # --- unlink ---
 
 
+def test_stat_shows_what_is_scheduled(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The next one first: all of it in JSON, and for people the first twenty and how many more there are."""
+    with eventbus.open(name) as bus:
+        for number in range(22):
+            bus.send_later("orders", "order.late", f"/{number}", delay=86400 - number)
+        shown = json.loads(output(capsys, "stat", name, "--json"))["scheduled"]
+        lines = [line.split() for line in output(capsys, "stat", name).splitlines()]
+    assert [(row["number"], row["path"]) for row in shown] == [(n + 1, f"/{n}") for n in reversed(range(22))]
+    assert list(shown[0]) == ["number", "system", "kind", "path", "due", "bytes"]
+    first = lines.index(["scheduled:", "22"])
+    assert lines[first + 1] == list(shown[0])
+    assert [line[0] for line in lines[first + 2 : first + 22]] == [str(n) for n in range(22, 2, -1)]
+    assert lines[first + 22] == ["and", "2", "more"]
+
+
 def test_unlink_removes_the_bus(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is asked and nothing said; whoever is attached goes on with what they have."""
     with eventbus.open(name) as bus, bus.subscribe("orders") as heard:

@@ -17,7 +17,8 @@ from eventbus.core.stats import BusStats
 Row = dict[str, Any]
 
 _SIZES = frozenset(("size", "used", "capacity"))
-_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", ""))
+_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
+_SHOWN = {"scheduled": 20}  # rows for people; --json has all
 _WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
 
 
@@ -64,12 +65,14 @@ def listed(bus: Inspection) -> Row:
 
 
 def described(bus: Inspection, stats: BusStats) -> Row:
-    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of its subscribers, groups and topics."""
+    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled."""
     figures = asdict(stats)
     topics = [{"system": system, "kind": kind, "sent": sent} for (system, kind), sent in sorted(stats.topics.items())]
     subscribers = list(figures.pop("subscribers"))
     groups = [{**group, "members": list(group["members"])} for group in figures.pop("groups")]
-    return {**listed(bus), **figures, "subscribers": subscribers, "groups": groups, "topics": topics}
+    scheduled = list(figures.pop("scheduled"))
+    parts: Row = {"subscribers": subscribers, "groups": groups, "scheduled": scheduled, "topics": topics}
+    return {**listed(bus), **figures, **parts}
 
 
 def show_listed(rows: list[Row], console: Console) -> None:
@@ -84,13 +87,16 @@ def show_described(about: Row, console: Console) -> None:
         if not isinstance(value, list):
             figures.add_row(Text(key.replace("_", " "), style="bold"), _cell(key, value))
     console.print(figures)
-    parts = {part: about[part] for part in ("subscribers", "groups", "topics")}
+    parts = {part: about[part] for part in ("subscribers", "groups", "scheduled", "topics")}
     parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
     parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
     for part, rows in parts.items():
         console.print(f"\n{part}: {len(rows)}")
         if rows:
-            console.print(_table(rows))
+            shown = _SHOWN.get(part, len(rows))
+            console.print(_table(rows[:shown]))
+            if shown < len(rows):
+                console.print(f"and {len(rows) - shown} more")
 
 
 def _table(rows: list[Row]) -> Table:

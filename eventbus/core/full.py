@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
 from eventbus.core.holders import holders, holds
+from eventbus.core.schedule import scheduled
 from eventbus.errors import FullError
 
 
@@ -29,8 +30,9 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
     names = ", ".join(f"{one.name!r} of process {one.pid}" for one in members) or "none"
     oldest = min(in_hand, key=lambda claim: claim.sequence, default=None)
     parked = sum(claim.bytes for claim in slowest.claims if claim.parked)
-    stands = oldest is not None and (backlog == 0 or parked + oldest.bytes > handle.stats().capacity * 3 // 16)
-    reasons = [_in_hand(handle, slowest, oldest, parked)] if oldest is not None and stands else []
+    later = sum(one.bytes for one in scheduled(handle))
+    stands = oldest is not None and (backlog == 0 or parked + later + oldest.bytes > handle.stats().capacity * 3 // 16)
+    reasons = [_in_hand(handle, slowest, oldest, parked, later)] if oldest is not None and stands else []
     if backlog or not reasons:
         taken = f"the group {slowest.name!r} has {backlog} events that no member took (members: {names})"
         reasons.insert(0, taken)
@@ -45,17 +47,17 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
         sequence=None if oldest is None else oldest.sequence,
         held=None if oldest is None else oldest.held,
         parked=parked,
+        scheduled=later,
         timeout=seconds,
     )
 
 
-def _in_hand(handle: Attachment, group: Group, claim: Claim, parked: int) -> str:
-    """What stands in the way: the oldest event in hand that has not left the ring, and what has."""
-    room = (
-        f", beside {parked} bytes of other events in hand, and there is room for a quarter of the ring"
-        if parked
-        else ""
+def _in_hand(handle: Attachment, group: Group, claim: Claim, parked: int, later: int) -> str:
+    """What stands in the way: the oldest event in hand that has not left the ring, and what has, or has yet to come."""
+    beside = [f"{parked} bytes of other events in hand"] * (parked > 0) + [f"{later} bytes to be sent later"] * (
+        later > 0
     )
+    room = f", beside {' and '.join(beside)}, and there is room for a quarter of the ring" if beside else ""
     if claim.slot is None:
         again = f"in {claim.due:.0f} s" if claim.due > 0 else "to whoever asks"
         return f"the group {group.name!r} has event {claim.sequence} to be delivered again, {again}{room}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
+from eventbus.core.schedule import scheduled
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,24 @@ class GroupStats:
 
 
 @dataclass(frozen=True)
+class ScheduledStats:
+    """One event that is to be sent later.
+
+    Attributes:
+        path: None if it cannot be read.
+        due: in so many seconds, negative when it is late.
+        bytes: of its record.
+    """
+
+    number: int
+    system: str
+    kind: str
+    path: str | None
+    due: float
+    bytes: int
+
+
+@dataclass(frozen=True)
 class BusStats:
     """A bus at one moment. Sizes and positions in bytes; ``topics`` counts the events by (system, kind)."""
 
@@ -75,6 +94,7 @@ class BusStats:
     persist: bool
     subscribers: tuple[SubscriberStats, ...]
     groups: tuple[GroupStats, ...]
+    scheduled: tuple[ScheduledStats, ...]  # the next one first
     topics: dict[tuple[str, str], int]
     untabled: int  # events whose topic found the table full
     identity: str  # 32 hexadecimal digits, drawn when the bus was made
@@ -98,6 +118,7 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
         persist=seen.persist,
         subscribers=tuple(_subscriber_stats(one, handle.waiting(one), names) for one in occupants),
         groups=tuple(_group_stats(group, handle.waiting(group), occupants) for group in groups),
+        scheduled=tuple(ScheduledStats(*one) for one in sorted(scheduled(handle), key=lambda one: one.due)),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
         identity=handle.identity,

@@ -8,8 +8,8 @@ import traceback
 from collections import deque
 from typing import Any
 
+from eventbus.delays import checked_delay
 from eventbus.event import Event
-from eventbus.member import checked_delay
 
 DATA_BYTES = 1000
 """So much of an event's data is told."""

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from eventbus import patterns
 from eventbus.bus import Bus
+from eventbus.delays import checked_delay
 from eventbus.errors import InvalidError
 from eventbus.event import Event
 from eventbus.group import MAX_DELIVERIES
-from eventbus.member import checked_delay
 from eventbus.patterns import Wanted
 from eventbus.subscription import checked_name
 from eventbus.workers.crew import Crew

@@ -2,6 +2,8 @@
  * each call ends with a status, and a batch is what eventbus.h says. */
 #include "input.h"
 
+#include "sending.h"
+
 #define SLOTS 8u
 #define GROUP "g"
 
@@ -133,6 +135,30 @@ static void damage_claim(input *from)
     }
 }
 
+/* The header's words, an entry of the timetable, or a record that an entry may mean. */
+static void damage_timetable(input *from)
+{
+    eb_ring_header *ring = bus->ring.header;
+    unsigned what = take_byte(from), which = what / 16 % 4;
+    uint64_t number = take_position(from);
+    eb_u64 *wide[] = {&ring->look, &ring->kept, &ring->overdue, &ring->scheduled};
+    char *end = bus->ring.data + 2 * CAPACITY + bus->ring.parking_bytes;
+    eb_scheduled *entry = (eb_scheduled *)(void *)(end - (which + 1) * EB_PARKING_BLOCK);
+    switch (what % 16) {
+    case 0: atomic_store(wide[which], number); break;
+    case 1: atomic_store(&ring->scheduled_used, (uint32_t)number); break;
+    case 2:
+    case 3: atomic_store(&entry->due, take_byte(from) % 2 ? 1 : number); break;
+    case 4: atomic_store(&entry->number, number); break;
+    case 5:
+    case 6: atomic_store(&entry->place, (number % (2 * CAPACITY)) | EB_PARKED); break;
+    case 7: atomic_store(&entry->bytes, number); break;
+    case 8: atomic_store(&entry->intended, number | EB_INTENDED); break;
+    case 9: atomic_store(&ring->look, 1); break;
+    default: damage_bytes(from, bus->ring.data + 2 * CAPACITY, 8, bus->ring.parking_bytes);
+    }
+}
+
 static void damage(input *from)
 {
     eb_ring_header *ring = bus->ring.header;
@@ -142,8 +168,11 @@ static void damage(input *from)
     case 0: damage_header(from); break;
     case 1: damage_bytes(from, bus->ring.data, 8, CAPACITY); break;
     case 2:
-        if (take_byte(from) % 4 == 3) damage_bytes(from, ring->notes, 8, 2 * sizeof *ring->notes);
-        else damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics);
+        switch (take_byte(from) % 4) {
+        case 3: damage_bytes(from, ring->notes, 8, 2 * sizeof *ring->notes); break;
+        case 2: damage_timetable(from); break;
+        default: damage_bytes(from, ring->topics, 8, 8 * sizeof *ring->topics);
+        }
         break;
     case 3: /* past the signature, which was checked when the bus was opened */
         damage_bytes(from, &roster->persist, 8,
@@ -223,6 +252,17 @@ static void send(input *from)
     }
 }
 
+/* For now, or not before this input is over; or cancels one of the first. */
+static void put_down(input *from)
+{
+    static char bytes[1024];
+    unsigned how = take_byte(from);
+    uint32_t length = 2 + (uint32_t)take_bytes(from, 2) % 1000;
+    eb_outgoing event = {.topic = how / 4 % 8, .body_length = length};
+    if (how % 4 == 3) known(eb_cancel(bus, how / 4 % 8, EB_POLL));
+    else if (eb_schedule(bus, &event, bytes, length, how % 2 ? eb_now() * 2 : 1, EB_POLL) > 0) eb_fire_due(bus);
+}
+
 /* That of an event in hand, if there is one, else any. */
 static uint64_t take_sequence(input *from, const eb_subscription *sub)
 {
@@ -260,6 +300,7 @@ static void call(input *from)
         return;
     case 5: known(eb_roster_wait(bus, eb_roster_epoch(bus), eb_now() + 1000)); return;
     case 6: known(eb_shutdown(bus, EB_POLL)); return;
+    case 12: put_down(from); return;
     default: break;
     }
     if (!sub) return;

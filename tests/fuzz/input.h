@@ -133,6 +133,12 @@ static inline void look_around(eb_bus *bus)
     for (int i = 0; (i = known(eb_claim_read(bus, 0, (uint32_t)i, &claim))) >= 0; i++)
         HOLDS("a claim has a number", i < EB_CLAIMS);
     known(eb_claim_read(bus, EB_GROUPS, EB_CLAIMS, &claim));
+    static eb_scheduled_info later;
+    for (int i = 0; (i = known(eb_scheduled_read(bus, (uint32_t)i, &later))) >= 0; i++) {
+        HOLDS("an entry has a number", (uint64_t)i < bus->ring.parking_bytes / EB_PARKING_BLOCK);
+        HOLDS("texts fit", later.system_length <= EB_NAME_LIMIT && later.kind_length <= EB_NAME_LIMIT);
+        touched(later.path, later.path_length);
+    }
     for (uint32_t topic = 0; topic < 8; topic++)
         if (known(eb_topic_names(bus, topic, names, lengths)) == EB_OK)
             HOLDS("names fit", lengths[0] <= EB_NAME_LIMIT && lengths[1] <= EB_NAME_LIMIT);

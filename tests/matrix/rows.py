@@ -13,6 +13,7 @@ from matrix.paging import Paging
 from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
 from matrix.row import Row, row, who_sends
 from matrix.scene import Hold, Role
+from matrix.scheduling import Keeping, PuttingOff
 from matrix.sending import Closing, Queueing, Sending, Waiting
 from matrix.turns import TakingTurns
 from matrix.working import MakingRoom, PassingOn, Returning, Watching, Working
@@ -41,6 +42,10 @@ _unwoken = Sending(sent=True, sleepers=True, unwoken=True)
 _reaping = Waiting(ROSTER, freed=True)
 _closing = Closing(PUBLISH, closed=False)
 _closing_after_a_death = Closing(PUBLISH, closed=False, owner_dead=True)
+_unscheduled = Sending(hold=PUBLISH, later=True)
+_scheduled = Sending(hold=PUBLISH, later=True, kept=True)
+_fired = Sending(hold=PUBLISH, later=True, sent=True)
+_late = Sending(later=True, sent=True)
 _working = Working(hold=GROUP | GATE), Working(hold=GROUP | GATE, prefetch=3)
 _working_once = tuple(Working(hold=GROUP | GATE, prefetch=one, again=False) for one in (1, 3))
 _free = Working(), Working(prefetch=3)
@@ -64,6 +69,8 @@ def _parking(sees: str, again: bool = True) -> Row:
 
 
 # Rows of more than one moment.
+_keeps = "whoever sleeps until something is due"
+_keeping = row("the event, sent by who looks next", _keeps, subscriber=Keeping(), member=Keeping(), patient=True)
 _told = row(
     "nothing; whoever waits looks by itself",
     "whoever makes room, frees a slot or unlocks a group",
@@ -172,6 +179,21 @@ ROWS = {
         patient=True,
     ),
     "shutdown_unlocked": row("the same", "whoever shuts the bus down", closer=Closing(), patient=True),
+    # --- send later ---
+    "schedule_copied": who_sends("nothing; no entry names the copy", _unscheduled),
+    "schedule_written": who_sends("nothing; the entry is used by the next", _unscheduled),
+    "schedule_used": who_sends("the same", _unscheduled),
+    "schedule_numbered": who_sends("the same; the number is nobody's", _unscheduled),
+    "schedule_look": who_sends("the same; somebody looks without need", _unscheduled),
+    "schedule_stored": who_sends("the event, to be sent later", _scheduled),
+    "schedule_unlocked": who_sends("the same; a sleeper looks by itself", _late),
+    "schedule_intended": who_sends("the event, to be sent by the next", _scheduled),
+    "schedule_committed": who_sends(WHOLE + "; the next owner takes its entry away", _fired),
+    "schedule_freed": who_sends(WHOLE, _fired),
+    "schedule_settled": who_sends(WHOLE, _fired),
+    "schedule_overdue": who_sends("the event, to be sent by the next who finds room", PuttingOff()),
+    "schedule_put_off": who_sends("the same", PuttingOff()),
+    "schedule_told": who_sends(WHOLE + "; sleepers are woken by the next", _late),
     # --- wait for room, tell that there is some ---
     "turn_counted": who_sends(NOTHING_SENT, TakingTurns()),
     "turn_taken": who_sends(PLACE, TakingTurns()),
@@ -304,6 +326,8 @@ ROWS = {
     "asleep_set": row("nothing", "a member", member=MemberSleeping(), patient=True),
     "watch_set": _watch_changed,
     "watch_cleared": _watch_changed,
+    "keeper_set": _keeping,
+    "keeper_cleared": _keeping,
     # --- open ---
     "roster_made": row(START_OVER, "whoever makes a bus", opener=Opening(Hold.NOTHING)),
     "door_entered": row(

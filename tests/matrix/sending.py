@@ -68,7 +68,9 @@ def send(line: Line, name: str, aim: Aim, role: Role, plan: Sending) -> None:
             line.say(number)
             kind = f"topic{number}" if plan.new else "topic"
             event = "known", kind, "/victim", sealed(VICTIM, number)
-            if plan.noted:
+            if plan.later:
+                bus.send_later(*event, delay=0)
+            elif plan.noted:
                 bus._bring("far", [event], ("stream", b"%d" % number), timeout=None)
             else:
                 bus.send(*event, timeout=None)
@@ -95,12 +97,13 @@ class Sender:
         if scene.role is not Role.PUBLISHER:
             survivors.send_jobs(JOBS)
 
-    def check_heard(self) -> None:
+    def check_heard(self, dead: bool = False) -> None:
         """Of one that stands still or is dead: the survivors hear what the plan says of all that it began to send."""
         self.said.extend(self.process.said())
         self._survivors.drain(jobs=False)
         warm = [0] * (not self._plan.new) + [-1] * (BATCH + 1) * self._plan.owner_dead
-        assert self._survivors.heard == warm + (self.said if self._plan.sent else self.said[:-1])
+        sent = self._plan.sent or (dead and self._plan.kept)
+        assert self._survivors.heard == warm + (self.said if sent else self.said[:-1])
 
     def check_note(self) -> None:
         """Of one that is dead: what it noted last is of the last event that is heard."""
@@ -139,6 +142,7 @@ class Sending:
         bystanders: others hear nothing of what passes.
         owner_dead: the last owner of the publish lock died in the middle.
         noted: it notes with each event how far it has come, as a bridge does.
+        later: it puts each event down to be sent later, which is at once; ``kept``: and others send the last one.
         parked: a member has events in hand for long; ``orphaned``: and dies after it.
         again: whether it comes to its point more than once.
     """
@@ -146,6 +150,8 @@ class Sending:
     hold: Hold = Hold.NOTHING
     sent: bool = False
     noted: bool = False
+    later: bool = False
+    kept: bool = False
     sleepers: bool = False
     unwoken: bool = False
     new: bool = False
@@ -187,7 +193,7 @@ class Sending:
             survivors.meanwhile(self.hold | place(scene.role), pid, lap=not self.unwoken)
 
         scene.strike(victim.process, meanwhile)
-        victim.check_heard()
+        victim.check_heard(dead=True)
         if self.noted:
             victim.check_note()
         assert survivors.sequence == survivors.bus.stats().sent
