@@ -14,9 +14,9 @@ from benchmarks.goals import PEERS as GOAL_PEERS
 from benchmarks.goals import SCENARIOS as GOAL_SCENARIOS
 from benchmarks.goals import judge
 from benchmarks.machine import described, facts
-from benchmarks.peers import peers
+from benchmarks.peer import Peer
 from benchmarks.report import Report, document, write_json
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import FRAMEWORKS, SCENARIOS, entrants
 from benchmarks.session import Session, Settings
 from benchmarks.tables import table_of, table_of_goals
 from benchmarks.terminal import progress, show
@@ -26,6 +26,8 @@ _OTHERS = {
     "all": "each of these and the goals; writes results.json, results.md and the pictures",
     "pictures": "draw the pictures again from results.json",
 }
+_SEVERAL = {"all": tuple(SCENARIOS), "goals": GOAL_SCENARIOS, "workers": ("workers", *FRAMEWORKS)}
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _TOGETHER = "\n".join(f"  {name:11} {what}" for name, what in _OTHERS.items())
 
 
@@ -33,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the arguments ask for; returns the exit code."""
     asked = _parser().parse_args(arguments)
     # `timeout` and a closing terminal end the run the way Ctrl-C does: with its workers and files removed.
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     try:
         _run(asked)
     except CrewError as error:
@@ -67,16 +69,22 @@ def _run(asked: argparse.Namespace) -> None:
 
 
 def _measured(asked: argparse.Namespace, settings: Settings) -> list[Report]:
-    measured = [peer for peer in peers() if not asked.peer or peer.name in asked.peer]
-    if asked.name == "goals":
-        measured = [peer for peer in measured if peer.name in GOAL_PEERS]
-    names = {"all": tuple(SCENARIOS), "goals": GOAL_SCENARIOS}.get(asked.name, (asked.name,))
+    names = _SEVERAL.get(asked.name, (asked.name,))
     reports = []
     for place, name in enumerate(names):
         with progress(f"{place + 1} of {len(names)}") as told:
-            reports.append(SCENARIOS[name](Session(measured, settings, told)))
+            reports.append(SCENARIOS[name](Session(_chosen(name, asked), settings, told)))
         show(table_of(reports[-1]))
     return reports
+
+
+def _chosen(name: str, asked: argparse.Namespace) -> list[Peer]:
+    wanted = asked.peer or (GOAL_PEERS if asked.name == "goals" else _names())
+    return [peer for peer in entrants(name) if peer.name in wanted]
+
+
+def _names() -> list[str]:
+    return list(dict.fromkeys(peer.name for name in SCENARIOS for peer in entrants(name)))
 
 
 def _complain(missing: str | None) -> None:
@@ -104,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--peer",
         action="append",
-        choices=[peer.name for peer in peers()],
+        choices=_names(),
         metavar="PEER",
         help="measure only this peer; may be repeated",
     )
@@ -122,6 +130,9 @@ def _positive(text: str) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # Once is enough, and `timeout` sends it twice: a second one amid the removal would leave processes behind.
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

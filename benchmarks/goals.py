@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from benchmarks.frameworks.registry import SETTINGS
 from benchmarks.growth import SUBJECT
 from benchmarks.report import Figure, Report, Row
 
 SCENARIOS = (
     *("fanout", "selective", "publishers", "sizes", "pingpong", "oneway"),
-    *("workers", "redelivery", "idle", "codec"),
+    *("workers", "redelivery", "jobs", "jobs-paced", "idle", "codec"),
 )
 """The benchmarks that hold all figures of the goals."""
 
@@ -21,6 +22,8 @@ _P99 = "p99 µs"
 _PUBSUB = ("zmq PUB/SUB", "zmq PUB/SUB, 1 frame")
 _PUSH = ("zmq PUSH/PULL",)
 _PACKET = ("SEQPACKET",)
+_FRAMEWORKS = tuple(name for name, setting in SETTINGS.items() if setting.over_redis)
+_LATE = tuple(name for name in _FRAMEWORKS if SETTINGS[name].late)
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,12 @@ GOALS = [
     Goal("workers", "prefetch 64", _RATE, _PUSH, 2, True),
     Goal("redelivery", "idle", _P99, (), 50_000, False),
     Goal("redelivery", "busy", _P99, (), 50_000, False),
+    Goal("jobs", "empty", "jobs/s", _LATE, 200, True),
+    Goal("jobs", "empty", "jobs/s", _FRAMEWORKS, 200, True),
+    Goal("jobs", "empty", "jobs/s, as sent", _LATE, 200, True),
+    Goal("jobs-paced", "100/s", _P50, _LATE, 0.1, False),
+    Goal("jobs-paced", "100/s", _P50, _FRAMEWORKS, 0.1, False),
+    Goal("jobs-paced", "100/s", _P99, _LATE, 0.1, False),
     Goal("idle", "idle", "CPU µs/s", (), 0, False),
     Goal("codec", "one process", "ns", ("orjson.dumps",), 2.5, False, "send, backlog"),
     Goal("codec", "one process", "ns", ("orjson.loads of 256",), 1.5, False, "receive, backlog, iterated"),

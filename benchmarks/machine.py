@@ -10,7 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("eventbus", "orjson", "pyzmq", "faster-fifo", "iceoryx2", "redis")
+_PACKAGES = (
+    *("eventbus", "orjson", "pyzmq", "faster-fifo", "iceoryx2", "redis"),
+    *("celery", "rq", "dramatiq", "huey"),
+)
 
 
 def facts() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -17,8 +18,11 @@ from benchmarks import layers as layer_steps
 from benchmarks import workers as working
 from benchmarks.crew import places
 from benchmarks.floor import CODEC, FLOORS
+from benchmarks.frameworks import measure as frameworks
+from benchmarks.frameworks.registry import frameworks as known_frameworks
 from benchmarks.load import SYSTEM, BytesLoad, JsonLoad, Load
 from benchmarks.peer import Peer
+from benchmarks.peers import peers as known_peers
 from benchmarks.peers import sharing
 from benchmarks.peers.pools import POOLS
 from benchmarks.report import Report, Row
@@ -26,6 +30,9 @@ from benchmarks.session import Session
 from benchmarks.throughput import Case
 
 Scenario = Callable[[Session], Report]
+
+FRAMEWORKS = ("jobs", "jobs-paced", "jobs-killed")
+"""The benchmarks that measure frameworks for jobs, beside a `Worker`."""
 
 
 def fanout(session: Session) -> Report:
@@ -131,6 +138,46 @@ def redelivery(session: Session) -> Report:
     return alone.latency("redelivery", f"to a worker that waits, or is busy; {kills} kills", working.PLACES, measure)
 
 
+def jobs(session: Session) -> Report:
+    """1 producer, 2 processes of `Worker`, Celery, RQ, Dramatiq or Huey: empty jobs that wait, and as they are sent."""
+    seconds = 0.2 if session.settings.quick else 1.5
+
+    def measure(peer: Peer) -> dict[str, float]:
+        return frameworks.rate(peer, session.settings.events, seconds)
+
+    return session.each("jobs", "1 → 2 processes, empty jobs that all wait, and as they are sent", "empty", measure)
+
+
+def jobs_paced(session: Session) -> Report:
+    """From before a send to the beginning of the job, at 100 jobs/s, of the same."""
+    count = 20 if session.settings.quick else 300
+
+    def measure(peer: Peer, _rate: str) -> latency.Timing:
+        return frameworks.latency(peer, count)
+
+    note = f"1 → 2 processes, from send to the beginning of the job, {count} a repetition"
+    return session.latency("jobs-paced", note, [f"{frameworks.RATE}/s"], measure)
+
+
+def jobs_killed(session: Session) -> Report:
+    """From the SIGKILL of a process amid a job until that job runs again, of the same."""
+    kills = 1 if session.settings.quick else 5
+
+    def measure(peer: Peer) -> dict[str, float]:
+        return frameworks.redeliveries(peer, kills)
+
+    note = f"from the SIGKILL of one of 2 processes until its job runs again; {kills} kills"
+    report = session.once().each("jobs-killed", note, "kill -9", measure)
+    return replace(report, rows=[_waited(row) for row in report.rows])
+
+
+def _waited(row: Row) -> Row:
+    longest = row.figures.get("longest ms")
+    if longest is None or longest.median != inf:
+        return row
+    return Row(row.case, row.peer, refused=f"not again within {frameworks.DEADLINE_SECONDS:g} s")
+
+
 def idle(session: Session) -> Report:
     """CPU of one subscriber, and of its server if there is one, while no event comes."""
     seconds = 0.5 if session.settings.quick else 3.0
@@ -172,6 +219,11 @@ def growing(session: Session) -> Report:
     return Report("growth", note, growth.stepped(rows), "place")
 
 
+def entrants(name: str) -> list[Peer]:
+    """Return everybody whom the benchmark of this name measures, the absent ones with the reason."""
+    return known_frameworks() if name in FRAMEWORKS else known_peers()
+
+
 def subject(peers: list[Peer]) -> Peer | None:
     """Return eventbus, if it is among the peers and can be measured."""
     return next((peer for peer in peers if peer.name == growth.SUBJECT and peer.missing is None), None)
@@ -191,6 +243,9 @@ SCENARIOS: dict[str, Scenario] = {
     "oneway": oneway,
     "workers": workers,
     "redelivery": redelivery,
+    "jobs": jobs,
+    "jobs-paced": jobs_paced,
+    "jobs-killed": jobs_killed,
     "idle": idle,
     "codec": codec,
     "layers": layers,

@@ -22,7 +22,7 @@ from benchmarks.load import SYSTEM, BytesLoad, EmptyLoad, JsonLoad, Load, OrderE
 from benchmarks.peer import Peer, Topology  # noqa: E402
 from benchmarks.peers import peers  # noqa: E402
 from benchmarks.report import Figure, Report, Row, document, histogram_of, percentiles_of  # noqa: E402
-from benchmarks.scenarios import SCENARIOS  # noqa: E402
+from benchmarks.scenarios import FRAMEWORKS, SCENARIOS, entrants  # noqa: E402
 from benchmarks.session import Session, Settings  # noqa: E402
 from benchmarks.tables import table_of, table_of_goals  # noqa: E402
 from benchmarks.throughput import Case  # noqa: E402
@@ -156,8 +156,8 @@ def test_a_stuck_worker_ends_the_run() -> None:
 # --- peers ---
 
 
-def _alone() -> list[Peer]:
-    return [peer for peer in peers() if peer.name == "eventbus"]
+def _alone(name: str) -> list[Peer]:
+    return [peer for peer in entrants(name) if peer.name == "eventbus"]
 
 
 def test_absent_peers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,12 +270,14 @@ def test_bad_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 # --- every scenario ---
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.release] * (name in FRAMEWORKS)) for name in SCENARIOS]
+)
 def test_scenario(name: str) -> None:
     """The scenario runs with eventbus alone, every event checked by its subscribers, and has a figure in each row."""
     steps: list[tuple[int, int]] = []
     settings = Settings(repetitions=1, events=EVENTS, seconds=0.05, quick=True, spread=False)
-    session = Session(_alone(), settings, lambda _, done, total: steps.append((done, total)))
+    session = Session(_alone(name), settings, lambda _, done, total: steps.append((done, total)))
     report = SCENARIOS[name](session)
     assert report.rows
     for row in report.rows:

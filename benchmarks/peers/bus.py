@@ -57,7 +57,7 @@ class BusMedium(Medium):
 
     def open(self, leftovers: ExitStack) -> None:
         self._name = f"benchmark-{os.getpid()}-{next(_numbers)}"
-        leftovers.callback(_remove, self._name)
+        leftovers.callback(remove, self._name)
 
     def publisher(self, _index: int, /) -> BusPublisher:
         return BusPublisher(self._name, self.topology, self._capacity)
@@ -77,7 +77,8 @@ class GroupMedium(BusMedium):
         return subscriber(self._name, self.topology.systems[0], self._capacity, **terms)
 
 
-def _remove(name: str) -> None:
+def remove(name: str) -> None:
+    """Remove a bus of a medium, if it is still there."""
     # The last worker that left in order has removed the bus already; killed ones leave it to this line.
     with suppress(FileNotFoundError):
         unlink(name)
