@@ -129,6 +129,7 @@ def use_forkserver(line: Line, worker: Worker, log: Path) -> None:
     run_worker(line, worker, {}, log)
     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
     multiprocessing.resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    multiprocessing.util._run_finalizers()  # type: ignore[attr-defined]
 
 
 def test_a_forkserver_of_its_own(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
@@ -232,6 +233,22 @@ def test_errors_that_cannot_be_sent_as_they_are(fork: Fork, bus: Bus, log: Path,
         letter = take(grave).data
         assert letter["data"] == 5
         assert "traceback" in letter or "reason" in letter
+    assert "ERROR" not in log.read_text()
+
+
+@pytest.mark.parametrize("by_clock", [False, True])
+def test_the_bus_ends_while_a_process_starts(fork: Fork, bus: Bus, log: Path, by_clock: bool) -> None:
+    """It leaves, and the worker ends, without an error."""
+    worker = Worker(bus)
+    worker.on_start(bus.shutdown)
+
+    def idle(event: Event) -> None:
+        raise AssertionError("there is no event")
+
+    (worker.every(3600) if by_clock else worker.on("jobs"))(idle)
+    parent = fork(run_worker, worker, {}, log)
+    parent.hear()
+    parent.result()
     assert "ERROR" not in log.read_text()
 
 

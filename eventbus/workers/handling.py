@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
-from eventbus.errors import EventBusError, SegmentError
+from eventbus.errors import ClosedError, EventBusError, SegmentError
 from eventbus.event import Event
 from eventbus.member import Member
 from eventbus.request import Request
@@ -120,7 +120,10 @@ class Handling(NamedTuple):
             watcher.ready()  # for the place of the one that is there
         label = f"{self.name}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
         ticks = None if self.schedule is None else Ticks(self.bus, self.group, self.schedule)
-        member = ticks.join(label, told) if ticks else self._join(label)
+        try:
+            member = ticks.join(label, told) if ticks else self._join(label)
+        except ClosedError:  # while it started, or stood by
+            return DONE
         if member is None:
             return DONE
         with member:
