@@ -78,8 +78,6 @@ class Crew:
         keeper, self._before.processes = take_over()
         if keeper:
             self._keeper.adopt(*keeper)
-        if self._before.processes:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     @property
     def _stopping(self) -> bool:

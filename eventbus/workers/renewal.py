@@ -132,6 +132,8 @@ class Renewal:
         fds = [*keeper, *(one.fd for one in processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
+            for number in inbox.take():  # of this life; sent again, it is pending when the next one begins to listen
+                os.kill(os.getpid(), number)
             with inbox.as_before():  # what was ignored, as by nohup, is ignored by the next life, too
                 for fd in fds:
                     os.set_inheritable(fd, True)
@@ -145,11 +147,12 @@ class Renewal:
 
 def take_over() -> tuple[list[int], list[Predecessor]]:
     """The descriptors of the keeper, and the processes, that go on in this process since it began anew; none if it did
-    not."""
+    not. Signals that have waited meanwhile come now."""
     known = json.loads(os.environ.pop(VARIABLE, "{}"))
     if known.get("pid") != os.getpid():  # inherited by a program that the process has started
         return [], []
     keeper, processes = known["keeper"], [Predecessor(*one) for one in known["processes"]]
     for fd in (*keeper, *(one.fd for one in processes)):
         os.set_inheritable(fd, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     return keeper, processes

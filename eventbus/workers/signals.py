@@ -105,14 +105,14 @@ class Inbox(Handled):
         self.undo()
 
     def take(self) -> list[int]:
-        """The signals that came."""
+        """The signals that came; those that stop first, as after SIGHUP there may be nobody to hear them."""
         try:
             os.read(self.fd, 4096)
         except BlockingIOError:
             return []
         came = self._came[:]
         del self._came[: len(came)]
-        return came
+        return sorted(came, key=lambda number: number == signal.SIGHUP)
 
     def undo(self) -> None:
         """As before; and no descriptor."""
