@@ -55,7 +55,8 @@ def write(bus: Bus, tmp_path: Path) -> Write:
 @contextmanager
 def working(bus: Bus, path: Path, processes: int = 2) -> Iterator[subprocess.Popen[str]]:
     """The command; what it writes is in the file ``errors``."""
-    program = "import typer, eventbus.cli.work; typer.run(eventbus.cli.work.work)"
+    hasty = "import eventbus.workers.keeper; eventbus.workers.keeper.GRACE = 0.5"
+    program = f"{hasty}; import typer, eventbus.cli.work; typer.run(eventbus.cli.work.work)"
     arguments = [bus.name, "example:worker", "--processes", str(processes)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     with (path / "errors").open("w") as errors:

@@ -105,7 +105,7 @@ def test_what_else_is_raised(fork: Fork, bus: Bus, done: Subscription, log: Path
     bus.shutdown()
     parent.kill(15)
     parent.result()
-    (line,) = records(log)
+    line = records(log)[0]
     assert line["traced"] == (what in ("SystemExit", "CancelledError"))
     said = {"Retry": "to be tried again in 0.0 s", "Discard": "too late", "SystemExit": "SystemExit: 3"}
     assert said.get(what, "CancelledError") in line["text"]

@@ -36,6 +36,9 @@ def work(
         str | None,
         typer.Option(metavar="BYTES", help="replace a process with more memory of its own after an event; K, M, G"),
     ] = None,
+    persist: Annotated[
+        bool, typer.Option("--persist", help="keep the bus, and what waits there, when nobody has it open")
+    ] = False,
 ) -> None:
     """Handle events with the worker of a module.
 
@@ -47,7 +50,8 @@ def work(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     worker = load(target)
     worker.renewal = Renewal([sys.executable, "-c", CHECK, name, target, *([group] if group else [])])
-    worker.run(processes, bus=name, group=group, prefetch=prefetch, max_events=max_events, max_memory=limit)
+    with Bus(name, persist=persist) as bus:
+        worker.run(processes, bus=bus, group=group, prefetch=prefetch, max_events=max_events, max_memory=limit)
 
 
 def check(name: str, target: str, group: str | None = None) -> None:

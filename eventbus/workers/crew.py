@@ -12,14 +12,16 @@ from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 
+from eventbus.errors import EventBusError
 from eventbus.workers.handling import Handling
 from eventbus.workers.keeper import Keeper
 from eventbus.workers.post import Post
 from eventbus.workers.process import Process
 from eventbus.workers.renewal import Predecessor, Predecessors, Renewal, take_over
-from eventbus.workers.signals import HANDLED, Inbox
+from eventbus.workers.signals import HANDLED, STOPPING, Inbox
 
 KEEPER_DELAY = 1.0  # seconds between two tries to start it
+LOOK = 5.0  # seconds between two looks whether the bus still has its name
 
 _log = logging.getLogger("eventbus.worker")
 
@@ -40,7 +42,8 @@ class Crew:
         self._inbox = Inbox(HANDLED)
         self._keeper = Keeper()
         self._keeper_due = 0.0
-        self._signals: list[int] = []  # to stop
+        self._look_due = time.monotonic() + LOOK
+        self._stopping = False
         self._to_replace: deque[Post] = deque()
         self._replacing: Post | None = None
         self.posts = [Post(one, self._tell, self._enter) for one in handlings]
@@ -72,16 +75,13 @@ class Crew:
                         post.end_hung()
                 self._before.end_hung()
                 self._keep()
+                self._look()
 
     def _take_over(self) -> None:
         """From the program that was executed in this process before, if there was one."""
         keeper, self._before.processes = take_over()
         if keeper:
             self._keeper.adopt(*keeper)
-
-    @property
-    def _stopping(self) -> bool:
-        return bool(self._signals)
 
     def _tell(self) -> None:
         """In a child: it is ready."""
@@ -148,6 +148,16 @@ class Crew:
         except OSError as error:
             _log.error("there can be no process that would end the others after this one: %s", error)
 
+    def _look(self) -> None:
+        """Nobody can send to a bus that was removed, or whose name means another one: not even whoever made it anew."""
+        if self._stopping or time.monotonic() < self._look_due:
+            return
+        self._look_due = time.monotonic() + LOOK
+        for bus in {id(post.handling.bus): post.handling.bus for post in self.posts}.values():
+            with contextlib.suppress(EventBusError):  # which ends its processes, and they say so
+                if bus.stats().removed:
+                    self._stop(f"the bus {bus.name!r} was removed, or another one has its name")
+
     def _wait(self) -> list[tuple[Post, Process]]:
         """Until a process dies or is ready, a signal comes, or something is due; the dead."""
         now = time.monotonic()
@@ -156,7 +166,7 @@ class Crew:
         due = [post.due for post in self.posts if not post.retired and (post.due > now or not post.processes)]
         due += [at for post in self.posts if (at := post.hangs_at) is not None]
         due += [one.hangs_at for one in self._before.processes if one.hangs_at is not None]
-        due += [self._keeper_due] * (self._keeper.fd < 0)
+        due += [self._keeper_due] * (self._keeper.fd < 0) + [self._look_due] * (not self._stopping)
         before = [one.fd for one in self._before.processes]
         ready = wait([*others, *before, *fds], max(0.0, min(due) - now) if due else None)
         for fd in before:
@@ -176,15 +186,20 @@ class Crew:
     # --- signals ---
 
     def _obey(self) -> None:
-        for number in self._inbox.take():
-            if number == signal.SIGHUP and not self._hangup.came():
-                self._renew()
-            else:
-                self._stop(signal.SIGTERM if number == signal.SIGHUP else number)
+        came = self._inbox.take()
+        for number in came:
+            if number in STOPPING and self._stopping:
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+            if number in STOPPING:
+                self._stop(signal.Signals(number).name)
+        if signal.SIGHUP not in came or self._stopping:
+            return  # whoever closes a terminal may send it more than once
+        if self._hangup.came():
+            self._stop("the terminal was closed")
+        else:
+            self._renew()
 
     def _renew(self) -> None:
-        if self._stopping:
-            return
         why = None if self._renewal is None else self._renewal.why_not()
         if why is not None:
             _log.error("SIGHUP: the processes that there are go on, as the code cannot be loaded: %s", why)
@@ -197,7 +212,9 @@ class Crew:
     def _begin_anew(self, renewal: Renewal) -> None:
         _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
         mine = [
-            Predecessor(one.fd, one.pid, post.handling.limits.timeout) for post in self.posts for one in post.processes
+            Predecessor(one.fd, one.pid, post.handling.name, post.handling.limits.timeout)
+            for post in self.posts
+            for one in post.processes
         ]
         try:
             renewal.begin(self._inbox, self._keeper.descriptors, self._before.processes + mine)
@@ -208,17 +225,13 @@ class Crew:
         _log.error("no further process is replaced: %s", why)
         self._to_replace.clear()
 
-    def _stop(self, number: int) -> None:
-        self._signals.append(number)
-        if len(self._signals) > 1:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + number)
+    def _stop(self, why: str) -> None:
+        self._stopping = True
         self._to_replace.clear()
         for post in self.posts:
             post.tell()
         self._before.tell_all()
-        _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
+        _log.info("%s: each process finishes its event and leaves", why)
 
 
 class _Hangup:

@@ -201,6 +201,8 @@ def _live(process: Process, parent: int, forget: Callable[[], None], unblocked: 
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         status = _worked(process.handling, told, process.progress)
         _end(process.progress, status)
+    except BaseException:
+        _log.exception("process %d of %s could not begin", os.getpid(), process.handling.name)
     finally:
         os._exit(status)
 

@@ -104,15 +104,20 @@ class Inbox(Handled):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.undo()
 
+    @property
+    def has_some(self) -> bool:
+        """Whether any are to be taken."""
+        return bool(self._came)
+
     def take(self) -> list[int]:
-        """The signals that came; those that stop first, as after SIGHUP there may be nobody to hear them."""
+        """The signals that came."""
         try:
             os.read(self.fd, 4096)
         except BlockingIOError:
             return []
         came = self._came[:]
         del self._came[: len(came)]
-        return sorted(came, key=lambda number: number == signal.SIGHUP)
+        return came
 
     def undo(self) -> None:
         """As before; and no descriptor."""

@@ -21,14 +21,15 @@ from orphans import children, die_with_parent
 GROUP = "drill"
 _SAID = re.compile(r"^[-0-9]+ [:,0-9]+ \d+ (?P<level>WARNING|ERROR|CRITICAL) (?P<text>.*)$")
 _EXPECTED = (
-    re.compile(r"process \d+(?: of \S+|, of the code before,) was killed by SIGKILL\b"),
-    re.compile(r"\S+ hung for more than \S+ s on event \d+: process \d+ is killed, and the event delivered again$"),
-    re.compile(r"process \d+ hangs in an event that it was to finish: it is killed$"),
+    re.compile(r"process \d+ of \S+ was killed by SIGKILL\b"),
+    re.compile(
+        r"\S+ hung for more than \S+ s on \w+ \w+( event)?: process \d+ is killed, and the event delivered again$"
+    ),
     re.compile(r"\S+ failed on .*: ConnectionError: the database is away; data: "),
     re.compile(r"no handler serves the group "),
 )
-_KILLED = re.compile(r"process (\d+)(?: of \S+|, of the code before,) was killed by SIGKILL\b")
-_HUNG = re.compile(r"process (\d+) (?:is killed|hangs in an event that it was to finish: it is killed)")
+_KILLED = re.compile(r"process (\d+) of \S+ was killed by SIGKILL\b")
+_HUNG = re.compile(r" hung for more than .*: process (\d+) is killed, and the event delivered again$", re.MULTILINE)
 _NOISE = re.compile(r"Exception ignored|Warning: |Fatal Python error")
 
 

@@ -25,7 +25,8 @@ from orphans import adopt_orphans, children, die_with_parent
 
 SHARED_MEMORY = Path("/dev/shm")
 HANGS = 90.0  # seconds; what has not come to its end by then never will
-FAREWELL = 10.0  # seconds that the processes of a killed master have at most; a busy host gets as many again
+FAREWELL = 10.0  # seconds that the processes of a killed master have at most
+SLACK = 50.0  # more, for a host that is busy, or stands still itself; how long it took is in the report
 LOOKS = 0.01  # seconds between two looks
 MOST_KILLED = 3  # processes at once
 
@@ -275,7 +276,7 @@ class _Stage:
 
     def _kill_master(self) -> None:
         """The next one is started at once."""
-        self._leaving.append(Leaving(plan.KILL_MASTER, self._master.children(), 2 * FAREWELL))
+        self._leaving.append(Leaving(plan.KILL_MASTER, self._master.children(), FAREWELL + SLACK))
         self._master.tell(signal.SIGKILL)
         self._master.process.wait()
         self._start(self._master.handlers)
