@@ -22,9 +22,7 @@ GROUP = "drill"
 _SAID = re.compile(r"^[-0-9]+ [:,0-9]+ \d+ (?P<level>WARNING|ERROR|CRITICAL) (?P<text>.*)$")
 _EXPECTED = (
     re.compile(r"process \d+ of \S+ was killed by SIGKILL\b"),
-    re.compile(
-        r"\S+ hung for more than \S+ s on \w+ \w+( event)?: process \d+ is killed, and the event delivered again$"
-    ),
+    re.compile(r"\S+ hung for more than \S+ s on (event \d+|its last event): process \d+ is killed\b"),
     re.compile(r"\S+ failed on .*: ConnectionError: the database is away; data: "),
     re.compile(r"no handler serves the group "),
 )
