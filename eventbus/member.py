@@ -68,8 +68,8 @@ class Member(Subscription):
     @property
     def max_deliveries(self) -> int:
         """How often its group hands an event out, as of now."""
-        there = find_group(self._subscription.bus, self._group)
-        return MAX_DELIVERIES if there is None else there.max_deliveries
+        there = self._subscription.bus.max_deliveries(self._group)
+        return MAX_DELIVERIES if there is None else there
 
     def _others_hold(self, handle: SubscriptionHandle) -> bool:
         mine = find_group(handle.bus, self._group)

@@ -11,10 +11,15 @@ import pytest
 
 import eventbus
 from eventbus import Bus, InvalidError, UnavailableError
+from eventbus.core.attachment import Attachment
 from harness import DEADLINE, Fork, Line, arm
 from jobs import join, numbers, send
 
 WORKERS = 6
+
+
+def not_now(*_: object) -> None:
+    raise AssertionError("this is not to be asked for")
 
 
 def limit_of(bus: Bus) -> int:
@@ -24,6 +29,14 @@ def limit_of(bus: Bus) -> int:
 
 
 # --- how often ---
+
+
+def test_the_limit_is_read_by_itself(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for it after each event that failed need not read what thousands of tries wait for."""
+    member = join(bus)
+    bus.group("g", "jobs.**", max_deliveries=7)
+    monkeypatch.setattr(Attachment, "_claims", not_now)
+    assert member.max_deliveries == 7
 
 
 def test_the_limit_changes_when_another_is_asked_for(bus: Bus) -> None:

@@ -154,6 +154,40 @@ def test_told_to_stop_at_once(bus: Bus, tmp_path: Path, write: Write) -> None:
     assert "ERROR" not in said(tmp_path)
 
 
+WAITS = """
+    from pathlib import Path
+    while Path("wait").exists():
+        Path("looks").touch()
+        time.sleep(0.01)
+"""
+
+
+def test_told_to_stop_before(bus: Bus, tmp_path: Path, write: Write) -> None:
+    """A signal that comes while the code is looked at is not lost with the program that it came to."""
+    write("one")
+    with working(bus, tmp_path) as process:
+        (tmp_path / "wait").touch()
+        write("two", WAITS)
+        process.send_signal(signal.SIGHUP)
+        until((tmp_path / "looks").exists, "the code to be looked at")
+        process.send_signal(signal.SIGTERM)
+        (tmp_path / "wait").unlink()
+        assert process.wait(DEADLINE) == 0
+    assert members(bus) == set()
+    assert "ERROR" not in said(tmp_path)
+
+
+def test_told_both_at_once(bus: Bus, tmp_path: Path, write: Write) -> None:
+    """Whoever is told to stop stops."""
+    write("one")
+    with working(bus, tmp_path) as process:
+        for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(number)
+        assert process.wait(DEADLINE) == 0
+    assert members(bus) == set()
+    assert "ERROR" not in said(tmp_path)
+
+
 def test_killed_afterwards(bus: Bus, done: Subscription, tmp_path: Path, write: Write) -> None:
     """Processes of both programs end with it, also one that hangs; the keeper goes on through all."""
     write("one")

@@ -336,6 +336,15 @@ class Attachment:
         """Whether there is a group of this name."""
         return int(lib.eb_group_find(self.pointer, name.encode())) >= 0
 
+    def max_deliveries(self, name: str) -> int | None:
+        """How often the group of this name hands an event out; None if there is none. What its members have in hand,
+        which may be thousands of events, is not looked at."""
+        out = ffi.new("eb_group_info *")
+        number = lib.eb_group_find(self.pointer, name.encode())
+        if number < 0 or checked(lib.eb_group_read(self.pointer, number, out), self.what) == 0:
+            return None
+        return int(out.max_deliveries)
+
     def groups(self) -> Iterator[Group]:
         """Every group."""
         out = ffi.new("eb_group_info *")

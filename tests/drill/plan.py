@@ -8,20 +8,21 @@ from typing import NamedTuple
 HANGUP = "SIGHUP"
 RESTART = "SIGTERM and start"
 DEPLOY = "SIGTERM and start of another release"
+RENEW = "SIGHUP with another release"
 KILL_PROCESSES = "kill -9 of processes"
 KILL_MASTER = "kill -9 of the master"
 KILL_HANGING = "kill -9 of the master, a handler hangs"
 OUTAGE = "the database is away"
 HANG = "a handler hangs"
 
-RESTARTS = (HANGUP, RESTART, DEPLOY, KILL_PROCESSES, KILL_MASTER, KILL_HANGING)
-TWENTY = {HANGUP: 5, RESTART: 3, DEPLOY: 4, KILL_PROCESSES: 4, KILL_MASTER: 2, KILL_HANGING: 2}
-EACH = {HANGUP: 1, RESTART: 1, DEPLOY: 2, KILL_PROCESSES: 1, KILL_MASTER: 1, KILL_HANGING: 1}
+RESTARTS = (HANGUP, RESTART, DEPLOY, RENEW, KILL_PROCESSES, KILL_MASTER, KILL_HANGING)
+TWENTY = {HANGUP: 5, RESTART: 3, DEPLOY: 2, RENEW: 2, KILL_PROCESSES: 4, KILL_MASTER: 2, KILL_HANGING: 2}
+EACH = {HANGUP: 1, RESTART: 1, DEPLOY: 1, RENEW: 1, KILL_PROCESSES: 1, KILL_MASTER: 1, KILL_HANGING: 1}
 
 FIRST = ("charge", "resize", "page", "convert", "fetch", "weekly")
 SECOND = ("charge", "resize", "page", "convert", "fetch", "seasonal")
 """The handlers of both releases, which follow each other."""
-MEANWHILE = 0.75  # of the time that the jobs are sent in; what befalls the pool takes time itself
+MEANWHILE = 0.75  # of the time that the jobs take to be sent; what befalls the pool takes time itself
 TICK = 0.5  # seconds between two ticks
 TIMEOUT = 1.5  # seconds that ``fetch`` may take
 
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     """What is to be done and endured.
 
     Attributes:
+        jobs: that are sent at least; the producer goes on while there is something to be endured.
         rate: jobs a second.
         outage: seconds that the database is away each time.
     """

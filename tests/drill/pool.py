@@ -22,15 +22,12 @@ GROUP = "drill"
 _SAID = re.compile(r"^[-0-9]+ [:,0-9]+ \d+ (?P<level>WARNING|ERROR|CRITICAL) (?P<text>.*)$")
 _EXPECTED = (
     re.compile(r"process \d+ of \S+ was killed by SIGKILL\b"),
-    re.compile(
-        r"\S+ hung for more than \S+ s on (event \d+|its last event): process \d+ is killed, "
-        r"and the event delivered again$"
-    ),
+    re.compile(r"\S+ hung for more than \S+ s on (event \d+|its last event): process \d+ is killed\b"),
     re.compile(r"\S+ failed on .*: ConnectionError: the database is away; data: "),
     re.compile(r"no handler serves the group "),
 )
 _KILLED = re.compile(r"process (\d+) of \S+ was killed by SIGKILL\b")
-_HUNG = re.compile(r"hung for more than \S+ s on (?:event \d+|its last event): process (\d+) is killed")
+_HUNG = re.compile(r" hung for more than .*: process (\d+) is killed, and the event delivered again$", re.MULTILINE)
 _NOISE = re.compile(r"Exception ignored|Warning: |Fatal Python error")
 
 
@@ -43,9 +40,9 @@ class Master:
         Args:
             number: of the run; its log has it in its name.
         """
-        self.handlers = handlers
+        self._place = place
         self.log = place.directory / f"{number}.log"
-        (place.directory / "release.py").write_text(release(handlers))
+        self.deploy(handlers)
         command = [sys.executable, "-m", "eventbus", "work", bus, "release:worker", "--processes", str(processes)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -56,6 +53,11 @@ class Master:
                 stderr=log,
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )
+
+    def deploy(self, handlers: tuple[str, ...]) -> None:
+        """Puts a release with these handlers where the module is looked for."""
+        self.handlers = handlers
+        (self._place.directory / "release.py").write_text(release(handlers))
 
     @property
     def pid(self) -> int:

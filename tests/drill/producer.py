@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import time
 
@@ -10,7 +11,7 @@ import eventbus
 from drill.ledger import PRODUCER, SENT, Book
 from drill.place import here
 from drill.words import ENOUGH, ORDERS, SEASON
-from eventbus import Bus, Event, Subscription
+from eventbus import Bus, Subscription
 from eventbus.request import Request
 
 SHARES = {"charge": 0.55, "resize": 0.16, "page": 0.14, "convert": 0.005, "fetch": 0.05, "weekly": 0.05}
@@ -27,13 +28,15 @@ class Producer:
         self._book = Book(here().books, PRODUCER)
         self._dice = random.Random(seed)
         self._season = False
+        self._enough = False
 
-    def send(self, jobs: int, rate: float) -> None:
-        """Sends so many, so many a second; what a full ring made late is made up for."""
+    def send(self, rate: float) -> None:
+        """Sends so many a second until it is told that these are enough; what a full ring made late is made up for."""
         begin = time.monotonic()
-        for number in range(jobs):
-            due = begin + number / rate
-            self._obey(due)
+        for number in itertools.count():
+            self._obey(begin + number / rate)
+            if self._enough:
+                return
             self._send(number)
 
     def _send(self, number: int) -> None:
@@ -50,34 +53,22 @@ class Producer:
     def _obey(self, until: float) -> None:
         """What it is told until then."""
         while (order := self._orders.receive(max(0.0, until - time.monotonic()))) is not None:
-            self._do(order)
-
-    def wait(self) -> None:
-        """All is sent; does as it is told until nothing more will come."""
-        for order in self._orders:
-            if self._do(order) == ENOUGH:
-                return
-
-    def _do(self, order: Event) -> str:
-        assert isinstance(order, Request)
-        if order.kind == SEASON:
-            self._season = order.data
-        order.reply()
-        return order.kind
+            assert isinstance(order, Request)
+            if order.kind == SEASON:
+                self._season = order.data
+            self._enough = self._enough or order.kind == ENOUGH
+            order.reply()
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="drill.producer", description=__doc__)
     parser.add_argument("bus")
-    parser.add_argument("--jobs", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
     told = parser.parse_args()
     with eventbus.open(told.bus) as bus, bus.subscribe(ORDERS) as orders:
-        producer = Producer(bus, orders, told.seed)
-        producer.send(told.jobs, told.rate)
-        producer.wait()
+        Producer(bus, orders, told.seed).send(told.rate)
 
 
 main()

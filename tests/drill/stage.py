@@ -25,7 +25,8 @@ from orphans import adopt_orphans, children, die_with_parent
 
 SHARED_MEMORY = Path("/dev/shm")
 HANGS = 90.0  # seconds; what has not come to its end by then never will
-FAREWELL = 10.0  # seconds that the processes of a killed master have at most; a busy host gets as many again
+FAREWELL = 10.0  # seconds that the processes of a killed master have at most
+SLACK = 50.0  # more, for a host that is busy, or stands still itself; how long it took is in the report
 LOOKS = 0.01  # seconds between two looks
 MOST_KILLED = 3  # processes at once
 
@@ -68,7 +69,8 @@ class _Stage:
         self._does: dict[str, Callable[[], object]] = {
             plan.HANGUP: self._hang_up,
             plan.RESTART: self._restart,
-            plan.DEPLOY: self._deploy,
+            plan.DEPLOY: partial(self._deploy, self._exchange),
+            plan.RENEW: partial(self._deploy, self._renew),
             plan.KILL_PROCESSES: self._kill_processes,
             plan.KILL_MASTER: self._kill_master,
             plan.KILL_HANGING: self._kill_hanging,
@@ -84,7 +86,7 @@ class _Stage:
         self._start(FIRST)
         command = [sys.executable, "-m", "drill.producer", self._bus.name, "--seed", str(self.plan.seed)]
         self._producer = subprocess.Popen(
-            [*command, "--jobs", str(self.plan.jobs), "--rate", str(self.plan.rate)],
+            [*command, "--rate", str(self.plan.rate)],
             env=self._place.environment(),
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
@@ -105,11 +107,11 @@ class _Stage:
         """All jobs are sent and done, and everybody leaves by himself."""
         if self._master.handlers != FIRST:
             self._act(plan.DEPLOY)
-        self._until(lambda: self._sent() == self.plan.jobs, "the last job to be sent", self.plan.jobs / self.plan.rate)
-        self._place.hang.unlink(missing_ok=True)
+        self._await_hanging()
+        self._until(lambda: self._sent() >= self.plan.jobs, "the last job to be sent", self.plan.jobs / self.plan.rate)
+        self._bus.request(ORDERS, ENOUGH, "/", timeout=HANGS)
         self._until(lambda: self._back_at is None and not self._leaving, "whoever has to go")
         self._until(lambda: all(map(_empty, self._groups().values())), "all jobs to be done")
-        self._bus.request(ORDERS, ENOUGH, "/", timeout=HANGS)
         assert self._producer is not None
         if self._producer.wait(HANGS):
             self.story.faults.append(f"the producer ended with {self._producer.returncode}")
@@ -225,33 +227,41 @@ class _Stage:
         self._stop()
         self._start(self._master.handlers)
 
-    def _deploy(self) -> None:
+    def _deploy(self, exchange: Callable[[str, tuple[str, ...]], None]) -> None:
         """The other release: one handler is new, one is gone; what its group holds waits for the release after."""
         if self._master.handlers == FIRST:
-            self._exchange("weekly", SECOND)
+            exchange("weekly", SECOND)
             self._until(lambda: group_of("seasonal") in self._groups(), "the group of the new handler")
             self._bus.request(ORDERS, SEASON, "/", True, timeout=HANGS)
         else:
             self._bus.request(ORDERS, SEASON, "/", False, timeout=HANGS)
             self._until(lambda: _empty(self._groups()[group_of("seasonal")]), "the last seasonal job to be done")
-            self._exchange("seasonal", FIRST)
+            exchange("seasonal", FIRST)
             self._remove_group("seasonal")
 
     def _exchange(self, goes: str, handlers: tuple[str, ...]) -> None:
         self._stop()
         group = group_of(goes)
-        self._until(lambda: not self._groups()[group].members, "processes of masters that were killed before")
+        self._await_none(group)
         self._start(handlers)
         self._until(lambda: self._master.logs(f"no handler serves the group {group}, which has "), "the pool to say so")
+
+    def _renew(self, goes: str, handlers: tuple[str, ...]) -> None:
+        self._master.deploy(handlers)
+        self._hang_up(plan.RENEW)
+        self._await_none(group_of(goes))
+
+    def _await_none(self, group: str) -> None:
+        self._until(lambda: not self._groups()[group].members, f"the last members of {group} to go")
 
     def _remove_group(self, handler: str) -> None:
         command = [sys.executable, "-m", "eventbus", "remove-group", self._bus.name, group_of(handler)]
         subprocess.run(command, env=self._place.environment(), check=True, timeout=HANGS)
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, why: str = plan.HANGUP) -> None:
         """Of its children, all but the keeper have connections."""
         connected = {int(path.name) for path in self._place.connections.iterdir()}
-        self._leaving.append(Leaving(plan.HANGUP, connected & self._master.children(), HANGS))
+        self._leaving.append(Leaving(why, connected & self._master.children(), HANGS))
         self._master.tell(signal.SIGHUP)
 
     def _kill_processes(self) -> None:
@@ -266,7 +276,7 @@ class _Stage:
 
     def _kill_master(self) -> None:
         """The next one is started at once."""
-        self._leaving.append(Leaving(plan.KILL_MASTER, self._master.children(), 2 * FAREWELL))
+        self._leaving.append(Leaving(plan.KILL_MASTER, self._master.children(), FAREWELL + SLACK))
         self._master.tell(signal.SIGKILL)
         self._master.process.wait()
         self._start(self._master.handlers)
@@ -281,8 +291,8 @@ class _Stage:
         self._place.hang.touch()
 
     def _await_hanging(self) -> None:
-        """Whoever is to hang does, unless there are no jobs to hang on any more."""
-        self._until(lambda: not self._place.hang.exists() or self._sent() == self.plan.jobs, "a handler to hang")
+        """Whoever is to hang does."""
+        self._until(lambda: not self._place.hang.exists(), "a handler to hang")
 
     def _go_away(self) -> None:
         self._await_all()

@@ -3,4 +3,4 @@
 ORDERS = "drill.orders"
 """The system of the requests."""
 SEASON, ENOUGH = "season", "enough"
-"""Kinds: whether seasonal jobs are sent from now on; nothing more will come."""
+"""Kinds: whether seasonal jobs are sent from now on; no more jobs are to be sent."""
