@@ -26,7 +26,6 @@ BUS = re.compile(r'\b(?:open|Worker)\("([\w-]+)"')
 RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
 COMMAND, ANYTHING, MORE = "$ ", "...", "...\n"
 END_ALL = "read -r _; for job in $(jobs -p); do kill $job; wait $job; done"
-NOT_YET = () if hasattr(eventbus.Bus, "send_later") else ("send_later",)
 
 
 class Example(NamedTuple):
@@ -55,9 +54,7 @@ def examples(language: str) -> Iterator[Any]:
                 files = {**files, file[1]: text}
             elif found == language:
                 example = Example(text, {name: files[name] for name in files if runs(text, name)})
-                absent = any(word in "".join(example.all()) for word in NOT_YET)
-                marks = pytest.mark.skipif(absent, reason="it shows what is not there yet")
-                yield pytest.param(example, id=f"{page.name}-{number}", marks=marks)
+                yield pytest.param(example, id=f"{page.name}-{number}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
