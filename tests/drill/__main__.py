@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="the report as one line of JSON")
     told = parser.parse_args()
     plan = draw(told.seed, told.jobs, told.rate, told.processes, short=told.short)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell had SIGINT ignored
+        signal.signal(ending, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="eventbus-drill-"))
     begin = time.monotonic()
     try:
