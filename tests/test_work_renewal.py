@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eventbus import Bus, Subscription
+from eventbus.workers.renewal import Predecessor, Predecessors, Renewal
 from harness import DEADLINE, take, until
 
 pytestmark = pytest.mark.release
@@ -25,7 +28,7 @@ MODULE = """
     worker = eventbus.Worker(group="g", retry_delay=0)
     bus = eventbus.open({name!r})
 
-    @worker.on("jobs", timeout={timeout})
+    @worker.on("jobs")
     def handle(event):
         if event.data == "hang" and event.deliveries == 1:
             bus.send("done", "hangs", "/", os.getpid())
@@ -45,8 +48,8 @@ Write = Callable[..., None]
 def write(bus: Bus, tmp_path: Path) -> Write:
     """Writes the module, as a deployment does."""
 
-    def text(version: str, more: str = "", timeout: float | None = None) -> None:
-        before = textwrap.dedent(MODULE.format(name=bus.name, version=version, timeout=timeout))
+    def text(version: str, more: str = "") -> None:
+        before = textwrap.dedent(MODULE.format(name=bus.name, version=version))
         (tmp_path / "example.py").write_text(before + textwrap.dedent(more))
 
     return text
@@ -114,7 +117,10 @@ def test_new_code_without_a_gap(bus: Bus, done: Subscription, tmp_path: Path, wr
         until(lambda: len(members(bus, "g.other")) == 2, "the processes of the new handler")
         bus.send("others", "job", "/", "new")
         assert heard(done) == ("other", "new")
-    assert said(tmp_path).count("the program begins anew") == 2
+        write("four")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "no handler serves the group g.other" in said(tmp_path), "it to be told what nobody serves")
+    assert said(tmp_path).count("the program begins anew") == 3
     assert "ERROR" not in said(tmp_path)
 
 
@@ -206,16 +212,61 @@ def test_killed_afterwards(bus: Bus, done: Subscription, tmp_path: Path, write: 
             assert again.pid != process.pid
 
 
-def test_what_hangs_in_the_old_code(bus: Bus, done: Subscription, tmp_path: Path, write: Write) -> None:
-    """Once another process is there, it has the event's ``timeout`` to finish it."""
-    write("one", timeout=0.5)
-    with working(bus, tmp_path, processes=1) as process:
-        write("two", timeout=0.5)
-        process.send_signal(signal.SIGSTOP)
-        bus.send("jobs", "job", "/", "hang")
-        hangs = take(done).data
-        process.send_signal(signal.SIGHUP)
-        process.send_signal(signal.SIGCONT)
-        assert heard(done) == ("two", ["hang", 2])
-        until(lambda: hangs not in members(bus), "the one that hung to be gone")
-    assert "is killed" in said(tmp_path)
+def stubborn() -> subprocess.Popen[bytes]:
+    """A process that does not finish when it is told to, and is reaped by somebody else."""
+    program = ["sh", "-c", "trap '' TERM; echo; sleep 600"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.returncode = 0
+    return process
+
+
+def test_what_hangs_in_the_old_code(caplog: pytest.LogCaptureFixture) -> None:
+    """Once it is told to finish, it has its event's ``timeout`` to do so; one without a limit goes on."""
+    children = [stubborn() for _ in range(2)]
+    before = Predecessors()
+    limits = (0.01, None)
+    before.processes = [
+        Predecessor(os.pidfd_open(child.pid), child.pid, "hang", limit)
+        for child, limit in zip(children, limits, strict=True)
+    ]
+    hung, slow = before.processes
+    before.end_hung()
+    assert hung.hangs_at is None
+    before.hand_over(1, False)
+    assert (hung.told > 0, slow.told > 0) == (True, False)
+    before.hand_over(1, True)
+    assert slow.told > 0
+    until(lambda: time.monotonic() >= (hung.hangs_at or 0.0), "its time to be up")
+    before.end_hung()
+    before.bury(hung.fd)
+    before.end_hung()
+    assert "hang hung for more than 0.01 s on its last event" in caplog.text
+    assert before.processes == [slow]
+    assert not connection.wait([slow.fd], 0)
+    before.kill_all()
+    assert not before.processes
+
+
+def test_a_check_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, and that is why not; others are not held up by it meanwhile."""
+    monkeypatch.setattr("eventbus.workers.renewal.CHECK_SECONDS", 0.05)
+    renewal = Renewal([sys.executable, "-c", "import time; time.sleep(600)"])
+    renewal.check()
+    until(lambda: time.monotonic() >= renewal.due, "its time to be up")
+    assert renewal.why_not() == "it takes more than 0.05 s"
+    assert renewal.fd == -1
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [("pass", "it ends without a word"), ("raise SystemExit('no')", "no"), ("print('the code can be loaded')", None)],
+)
+def test_what_a_check_says(program: str, why: str | None) -> None:
+    """Its last line says it, and not its status, which others may have reaped."""
+    renewal = Renewal([sys.executable, "-c", program])
+    renewal.check()
+    assert connection.wait([renewal.fd], DEADLINE)
+    assert renewal.why_not() == why

@@ -47,6 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def joined(bus: Bus) -> tuple[ticks.Ticks, Member]:
     """The ticks of each ten seconds, and their member."""
+    bus.group("g", ticks.TICK_SYSTEM, "g")
     mine = ticks.Ticks(bus, "g", parse(10))
     member = mine.join("g", Stays())
     assert member is not None

@@ -19,6 +19,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, Event, Subscription, Worker
+from eventbus.workers import process
 from harness import SHARED_MEMORY, Fork, Line, take, until
 from pools import run_worker, running
 
@@ -235,3 +236,31 @@ def test_coverage_sees_the_handlers(name: str, tmp_path: Path) -> None:
     subprocess.run([*coverage, "combine", "--quiet"], cwd=tmp_path, env=environment, check=True)
     report = subprocess.run([*coverage, "report"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "100%" in report.stdout.splitlines()[-1], report.stdout
+
+
+def run_impatient(line: Line, worker: Worker, log: Path) -> None:
+    """A worker that waits no minute for the end of its processes."""
+    process.LINGER = 0.2
+    run_worker(line, worker, {"max_events": 1}, log)
+
+
+def test_an_end_that_never_comes(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+    """A thread that goes on for ever keeps a process that has left, but no place of the worker's."""
+    worker = Worker(bus)
+
+    @worker.on("jobs")
+    def start(event: Event) -> None:
+        threading.Thread(target=threading.Event().wait).start()
+        bus.send("done", "job", "/", event.deliveries)
+
+    parent = fork(run_impatient, worker, log)
+    parent.hear()
+    until(lambda: bus.stats().groups, "the group")
+    for _ in range(3):
+        bus.send("jobs", "job", "/")
+        assert take(done).data == 1
+    parent.kill(signal.SIGTERM)
+    parent.result()
+    text = log.read_text()
+    assert text.count("s after its last event, as a thread that is no daemon may go on") >= 2
+    assert "next in" not in text

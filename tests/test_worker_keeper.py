@@ -161,5 +161,5 @@ def test_nothing_is_kept_open(fork: Fork, bus: Bus, log: Path) -> None:
         until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
         (pid,) = keepers(parent.pid) - members(bus)
         until(lambda: open_files(pid) == {os.devnull, "anon_inode:[pidfd]", "socket"}, "it to close all others")
-        assert has_descriptors_of(pid, members(bus))
+        until(lambda: has_descriptors_of(pid, members(bus)), "it to know the process")
         assert bus.stats().attached == 3

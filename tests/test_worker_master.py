@@ -75,7 +75,7 @@ def test_children_that_others_reap(fork: Fork, bus: Bus, done: Subscription, log
     parent.kill(signal.SIGTERM)
     parent.result()
     text = log.read_text()
-    assert text.count("; next in") == 4
+    assert text.count("; next in") + text.count("; next try in") == 4  # it may be gone before its descriptor is opened
     assert "while it was to finish" not in text
 
 

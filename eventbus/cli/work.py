@@ -12,7 +12,7 @@ import typer
 
 from eventbus.bus import Bus
 from eventbus.errors import EventBusError, InvalidError
-from eventbus.workers.renewal import Renewal
+from eventbus.workers.renewal import FINE, Renewal
 from eventbus.workers.worker import Worker
 
 CHECK = "import sys; from eventbus.cli.work import check; check(*sys.argv[1:])"
@@ -55,17 +55,13 @@ def work(
 
 
 def check(name: str, target: str, group: str | None = None) -> None:
-    """Ends with a line on standard error unless the worker could run on the bus: in a process of its own, before the
-    one that runs it begins anew.
-
-    Raises:
-        SystemExit: it could not.
-    """
+    """Says whether the worker could run on the bus: in a process of its own, before the program begins anew."""
     try:
         with Bus(name) as bus:
             load(target).prepare(bus, group)
+        print(FINE)
     except EventBusError as error:
-        raise SystemExit(error.message) from error
+        print(error.message)
 
 
 def size(text: str) -> int:

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 
 from eventbus.errors import EventBusError
@@ -29,14 +29,16 @@ _log = logging.getLogger("eventbus.worker")
 class Crew:
     """All processes of a worker, and the loop that looks after them, which nothing ends but a signal."""
 
-    def __init__(self, handlings: list[Handling], renewal: Renewal | None) -> None:
+    def __init__(self, handlings: list[Handling], renewal: Renewal | None, settled: Callable[[], object]) -> None:
         """Makes one whose processes are still to be started.
 
         Args:
             handlings: what each process does, until that is over.
             renewal: how the program begins anew on SIGHUP; without, the same code goes on in other processes.
+            settled: called once no process of the code before is left.
         """
         self._renewal = renewal
+        self._settled = settled
         self._before = Predecessors()
         self._news = -1  # readable once a process got ready
         self._inbox = Inbox(HANDLED)
@@ -63,6 +65,9 @@ class Crew:
             steps.callback(self._before.kill_all)
             for post in self.posts:
                 steps.callback(post.kill)
+            if self._renewal is not None:
+                steps.callback(self._renewal.forget)
+                steps.callback(self._renewal.end_check)
             self._take_over()
             self._keep()  # before there is anybody who may hang
             while self._fill():
@@ -76,12 +81,21 @@ class Crew:
                 self._before.end_hung()
                 self._keep()
                 self._look()
+                self._begin_anew()
 
     def _take_over(self) -> None:
         """From the program that was executed in this process before, if there was one."""
         keeper, self._before.processes = take_over()
         if keeper:
             self._keeper.adopt(*keeper)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self._before.processes:
+            try:
+                self._settled()
+            except EventBusError as error:
+                _log.error("the bus cannot be looked at: %s", error.message)
 
     def _tell(self) -> None:
         """In a child: it is ready."""
@@ -91,6 +105,8 @@ class Crew:
         """In a child: what is the parent's alone."""
         self._keeper.enter()
         self._before.forget()
+        if self._renewal is not None:
+            self._renewal.forget()
         for post in self.posts:
             for one in post.processes:
                 one.close()
@@ -167,11 +183,15 @@ class Crew:
         due += [at for post in self.posts if (at := post.hangs_at) is not None]
         due += [one.hangs_at for one in self._before.processes if one.hangs_at is not None]
         due += [self._keeper_due] * (self._keeper.fd < 0) + [self._look_due] * (not self._stopping)
+        if self._renewal is not None and self._renewal.fd >= 0:
+            others.append(self._renewal.fd)
+            due.append(self._renewal.due)
         before = [one.fd for one in self._before.processes]
         ready = wait([*others, *before, *fds], max(0.0, min(due) - now) if due else None)
         for fd in before:
             if fd in ready:
                 self._before.bury(fd)
+                self._settle()
         if self._news in ready:
             os.eventfd_read(self._news)
         if self._keeper.fd in ready:
@@ -200,16 +220,24 @@ class Crew:
             self._renew()
 
     def _renew(self) -> None:
-        why = None if self._renewal is None else self._renewal.why_not()
-        if why is not None:
-            _log.error("SIGHUP: the processes that there are go on, as the code cannot be loaded: %s", why)
-        elif self._renewal is not None:
-            self._begin_anew(self._renewal)
-        else:
+        if self._renewal is None:
             _log.info("SIGHUP: one by one, another process takes over from each")
             self._to_replace = deque(self.posts)
+        elif self._renewal.fd < 0:  # else it is seen to already
+            try:
+                self._renewal.check()
+            except OSError as error:
+                _log.error("SIGHUP: whether the code can be loaded cannot be seen: %s", error)
 
-    def _begin_anew(self, renewal: Renewal) -> None:
+    def _begin_anew(self) -> None:
+        """If it is known that it can."""
+        renewal = self._renewal
+        if renewal is None or renewal.fd < 0 or not (wait([renewal.fd], 0) or time.monotonic() >= renewal.due):
+            return
+        why = renewal.why_not()
+        if why is not None:
+            _log.error("SIGHUP: the processes that there are go on, as the code cannot be loaded: %s", why)
+            return
         _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
         mine = [
             Predecessor(one.fd, one.pid, post.handling.name, post.handling.limits.timeout)
@@ -228,6 +256,8 @@ class Crew:
     def _stop(self, why: str) -> None:
         self._stopping = True
         self._to_replace.clear()
+        if self._renewal is not None:
+            self._renewal.end_check()
         for post in self.posts:
             post.tell()
         self._before.tell_all()

@@ -88,19 +88,25 @@ class Post:
     @property
     def hangs_at(self) -> float | None:
         """When to look whether a process hangs, on ``time.monotonic``; None if it may."""
-        if self.handling.limits.timeout is None:
-            return None
-        since = [one.progress.since or time.monotonic() for one in self.processes if not one.hung]
-        return min(since) + self.handling.limits.timeout if since else None
+        looks = [one.hangs_at(self.handling.limits.timeout) for one in self.processes]
+        return min((at for at in looks if at is not None), default=None)
 
     def end_hung(self) -> None:
-        """Kills processes that have handled one event for too long."""
-        if self.handling.limits.timeout is None:
-            return
+        """Kills processes that have handled one event for too long, or do not come to their end."""
         for one in self.processes:
-            since = one.progress.since
-            if since is not None and time.monotonic() - since >= self.handling.limits.timeout and not one.hung:
-                one.hung = True
+            at = one.hangs_at(self.handling.limits.timeout)
+            if at is None or time.monotonic() < at:
+                continue
+            one.hung = True
+            if one.progress.left is not None:
+                _log.error(
+                    "process %d of %s has not ended %.0f s after its last event, as a thread that is no daemon may go "
+                    "on: it is killed",
+                    one.pid,
+                    self.handling.name,
+                    time.monotonic() - one.progress.left,
+                )
+            else:
                 _log.error(
                     "%s hung for more than %g s on event %d: process %d is killed, and the event delivered again",
                     self.handling.name,
@@ -108,7 +114,7 @@ class Post:
                     one.progress.sequence,
                     one.pid,
                 )
-                one.kill()
+            one.kill()
 
     # --- the dead ---
 

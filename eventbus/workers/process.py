@@ -27,8 +27,10 @@ from eventbus.workers.signals import HANDLED
 
 _libc = ctypes.CDLL(None)  # loaded before any fork: another thread may hold the loader's lock then
 _PR_SET_PDEATHSIG = 1
-_WORDS = struct.Struct("=5Q")
-_READY, _BEGAN, _STATUS, _SINCE, _SEQUENCE = range(5)
+_WORDS = struct.Struct("=6Q")
+_READY, _BEGAN, _STATUS, _SINCE, _SEQUENCE, _LEFT = range(6)
+
+LINGER = 60.0  # seconds that threads and ``atexit`` may take after the last event
 
 _log = logging.getLogger("eventbus.worker")
 
@@ -50,6 +52,11 @@ class Progress:
     def began(self) -> None:
         """It handles its first event."""
         self._words[_BEGAN] = 1
+
+    def leaves(self) -> None:
+        """It has handled its last event, and ends what it has started itself."""
+        self._words[_LEFT] = time.monotonic_ns()
+        self._tell()
 
     def ended(self, status: int) -> None:
         """It ends by itself."""
@@ -83,6 +90,11 @@ class Progress:
     def since(self) -> float | None:
         """When it began to handle what it handles, on ``time.monotonic``."""
         return self._words[_SINCE] / 1e9 if self._words[_SINCE] else None
+
+    @property
+    def left(self) -> float | None:
+        """When it had handled its last event, on ``time.monotonic``."""
+        return self._words[_LEFT] / 1e9 if self._words[_LEFT] else None
 
     @property
     def sequence(self) -> int:
@@ -136,6 +148,17 @@ class Process:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
         self.pid = 0
+
+    def hangs_at(self, timeout: float | None) -> float | None:
+        """When it takes too long for what it does, on ``time.monotonic``; None if it may take any time.
+
+        Args:
+            timeout: seconds that an event may take.
+        """
+        left, since = self.progress.left, self.progress.since
+        if self.hung or (left is None and timeout is None):
+            return None
+        return left + LINGER if left is not None else (since or time.monotonic()) + (timeout or 0.0)
 
     def tell(self, number: int) -> None:
         """Sends it a signal, if it lives."""
@@ -200,6 +223,7 @@ def _live(process: Process, parent: int, forget: Callable[[], None], unblocked: 
         told.begin()  # and told to the last: no signal cuts the end short
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         status = _worked(process.handling, told, process.progress)
+        process.progress.leaves()
         _end(process.progress, status)
     except BaseException:
         _log.exception("process %d of %s could not begin", os.getpid(), process.handling.name)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import IO
 
 from eventbus.workers import kin
 from eventbus.workers.handling import DONE, RETIRED, flush
@@ -19,6 +20,7 @@ from eventbus.workers.process import how, reap
 from eventbus.workers.signals import HANDLED, Inbox
 
 CHECK_SECONDS = 60.0  # that the new code may take to be loaded
+FINE = "the code can be loaded"
 VARIABLE = "EVENTBUS_RENEWAL"
 
 _log = logging.getLogger("eventbus.worker")
@@ -100,26 +102,63 @@ class Predecessors:
 
 
 class Renewal:
-    """How the command begins anew.
+    """How the command begins anew, once a process of its own has seen that the code can be loaded.
 
     What goes on in the process is told to its next life by a variable of the environment; descriptors stay open.
     """
 
     def __init__(self, check: Sequence[str]) -> None:
-        """Args: ``check`` is a command that succeeds if the code can be loaded."""
-        self._check = check
+        """Args: ``check`` is a command whose last line is ``FINE`` if the code can be loaded, else why not."""
+        self._command = check
+        self._said: IO[bytes] | None = None
+        self.fd = -1  # readable once it is known whether it can
+        self.due = 0.0  # until then it must be, on ``time.monotonic``
+
+    def check(self) -> None:
+        """Begins to see whether it can.
+
+        Raises:
+            OSError: there can be no process for it now.
+        """
+        self.forget()
+        self._said = os.fdopen(os.memfd_create("check"), "w+b")
+        try:
+            process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said)
+            process.returncode = 0  # it is reaped here, by its descriptor
+            self.fd = os.pidfd_open(process.pid)
+        except OSError:
+            self.forget()
+            raise
+        self.due = time.monotonic() + CHECK_SECONDS
 
     def why_not(self) -> str | None:
-        """Why the code that there is now cannot be loaded; None if it can."""
-        try:
-            subprocess.run(
-                self._check, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=CHECK_SECONDS
-            )
-        except subprocess.CalledProcessError as error:
-            return str((error.stderr.strip().splitlines() or ["it says nothing"])[-1])
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        return None
+        """Why it cannot be loaded, or is not by now; None if it can."""
+        assert self._said is not None
+        late = time.monotonic() >= self.due
+        self.end_check()
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        self.forget()
+        if lines[-1:] == [FINE]:
+            return None
+        return f"it takes more than {CHECK_SECONDS:g} s" if late else (lines or ["it ends without a word"])[-1]
+
+    def end_check(self) -> None:
+        """Ends the process that sees to it, and reaps it; nothing if there is none."""
+        if self.fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+            reap(self.fd)
+            os.close(self.fd)
+            self.fd = -1
+
+    def forget(self) -> None:
+        """Keeps nothing open for it; all that a child of the process has to do."""
+        if self._said is not None:
+            self._said.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+        self._said, self.fd = None, -1
 
     def begin(self, inbox: Inbox, keeper: tuple[int, ...], processes: list[Predecessor]) -> None:
         """Replaces the program in this process; returns only when a signal came before it could.
@@ -132,7 +171,7 @@ class Renewal:
         Raises:
             OSError: it cannot be executed; nothing has happened.
         """
-        rows = [(one.fd, one.pid, one.name, one.timeout) for one in processes]
+        rows = [{"fd": one.fd, "pid": one.pid, "name": one.name, "timeout": one.timeout} for one in processes]
         known = {"pid": os.getpid(), "keeper": keeper, "processes": rows}
         fds = [*keeper, *(one.fd for one in processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
@@ -157,7 +196,9 @@ def take_over() -> tuple[list[int], list[Predecessor]]:
     if known.get("pid") != os.getpid():  # inherited by a program that the process has started
         return [], []
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    keeper, processes = known["keeper"], [Predecessor(*one) for one in known["processes"]]
+    keeper = known["keeper"]
+    # By their names: the life before may have been one of another version.
+    processes = [Predecessor(one["fd"], one["pid"], one["name"], one["timeout"]) for one in known["processes"]]
     for fd in (*keeper, *(one.fd for one in processes)):
         os.set_inheritable(fd, False)
     return keeper, processes

@@ -55,7 +55,7 @@ class Ticks:
     def join(self, label: str, leaver: Leaver) -> Member | None:
         """Waits until no other one lives, and becomes the one; None when it is to leave."""
         stands_by = False
-        while not leaver.to_leave:
+        while not leaver.to_leave and any(one.name == self._group for one in self._bus.stats().groups):
             try:
                 member = self._bus.subscribe(TICK_SYSTEM, self._group, group=self._group, name=label, exclusive=True)
             except SubscribersFullError:

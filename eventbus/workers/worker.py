@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from eventbus import patterns
@@ -241,8 +242,9 @@ class Worker:
 
     def _run(self, bus: Bus, processes: int, group: str, prefetch: int, limits: Limits) -> None:
         handlings = self._prepared(bus, group, prefetch, limits)
-        _tell_unserved(bus, group, {one.group for one in handlings})
-        crew = Crew([one for one in handlings for _ in range(1 if one.schedule else processes)], self.renewal)
+        served = {one.group for one in handlings}
+        places = [one for one in handlings for _ in range(1 if one.schedule else processes)]
+        crew = Crew(places, self.renewal, partial(_tell_unserved, bus, group, served))
         log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
         crew.run()
 
