@@ -37,6 +37,7 @@ SHOWN = (
     "rejected for later",
     "long jobs",
     "held events seen parked",
+    "scheduled",
 )
 STORMS = sys.version_info >= (3, 11)  # before, signals are looked for between any two steps, also outside of the bus
 ROUND_ENDS = 300.0  # seconds after which a round that has not ended never will
@@ -61,6 +62,9 @@ ORDER = (
     "dead letters",
     "letters lost with their sender",
     "letters that nobody could handle",
+    "scheduled",
+    "cancelled",
+    "cancelled too late",
     "cut short, arrived",
     "cut short, not seen",
     "subscriptions",

@@ -16,7 +16,11 @@ Origin = tuple[str, int, int]
 
 @dataclass
 class Send:
-    """One send; ``outcome`` is True when it returned, False when it raised, None when it was cut short."""
+    """One send; ``outcome`` is True when it returned, False when it raised, None when it was cut short.
+
+    Of what is sent later ``at`` is when it is due, and ``numbered`` its number on the bus, 0 if nobody knows;
+    ``cancels`` are the answers to those who cancelled it, None for one that did not live to hear it.
+    """
 
     bus: int
     publisher: int
@@ -25,6 +29,17 @@ class Send:
     together: bool
     at: int
     outcome: bool | None = None
+    numbered: int = 0
+    cancels: list[bool | None] = field(default_factory=list)
+
+
+class Cancel(NamedTuple):
+    """One try to cancel what is sent later, by its publisher and number, and the answer."""
+
+    bus: int
+    publisher: int
+    number: int
+    answer: bool | None
 
 
 class Blame(NamedTuple):
@@ -118,6 +133,7 @@ class Books:
         self.subscriptions: list[Subscription] = []
         self.members: list[Membership] = []
         self.blames: list[Blame] = []
+        self.cancels: list[Cancel] = []
         self.groupings: dict[tuple[int, int], Grouping] = {}
         self.ends: dict[int, int] = {}
         self._figures: Counter[str] = Counter()
@@ -148,6 +164,8 @@ class Books:
                 self.blames.append(Blame(one.c, one.who, going[one.who].at, one.at, one.a, one.b, one.other))
             elif kind in (Kind.SENT, Kind.NOT_SENT):
                 self._settle(going.pop(one.who), one)
+            elif kind in _PLANS:
+                self._plan(going, one)
             elif kind in (Kind.JOINING, Kind.JOINED):
                 self._join(actor, receivers, one, killed)
             elif one.who in receivers and kind not in (Kind.GROUPING, Kind.GROUPED):
@@ -170,6 +188,21 @@ class Books:
         name = "events sent" if send.outcome else f"refused, {Why(one.flag).name.lower().replace('_', ' ')}"
         self._figures[name] += events
         self._figures["sends of several"] += send.together and send.outcome
+
+    def _plan(self, going: dict[int, Send], one: Entry) -> None:
+        if one.kind == Kind.PUTTING:
+            going[one.who] = Send(one.c, one.who, one.a, one.a, False, one.at + one.b)
+            self.sends.append(going[one.who])
+            self._buses[one.c] = None
+        elif one.kind == Kind.CANCELLING:
+            self.cancels.append(Cancel(one.c, one.other, one.a, None))
+        elif one.kind == Kind.CANCELLED:
+            self.cancels[-1] = self.cancels[-1]._replace(answer=bool(one.flag))
+            self._figures["cancelled" if one.flag else "cancelled too late"] += 1
+        else:
+            send = going.pop(one.who)
+            send.outcome, send.numbered = one.kind == Kind.PUT, one.b if one.kind == Kind.PUT else 0
+            self._figures["scheduled" if send.outcome else f"not scheduled, {Why(one.flag).name.lower()}"] += 1
 
     def _join(self, actor: Actor, receivers: dict[int, Subscription | Membership], one: Entry, killed: bool) -> None:
         self._buses[one.c] = None
@@ -247,6 +280,7 @@ class Books:
 
 
 _ORIGINS = {Kind.GOT: "event", Kind.LETTER: LETTER, Kind.ANSWER: ANSWER}
+_PLANS = {Kind.PUTTING, Kind.PUT, Kind.NOT_PUT, Kind.CANCELLING, Kind.CANCELLED}
 _COUNTED = {
     Kind.HELPED: "helpers forked in C",
     Kind.INTERRUPTED: "calls interrupted",

@@ -18,6 +18,7 @@ from soak.founders import found, remove
 from soak.handfuls import Handful
 from soak.ledger import Kind, Why, entry
 from soak.message import FOUNDED, wrong
+from soak.planners import plan
 from soak.receivers import Listening, Membership, belong, join, subscribe
 from soak.reopeners import go_on, reopen
 from soak.roles import (
@@ -32,6 +33,7 @@ from soak.roles import (
     Member,
     Nursery,
     Offspring,
+    Planner,
     Publisher,
     Reopener,
     Stormy,
@@ -50,7 +52,7 @@ def perform(part: Part) -> None:
     works = {Publisher: publish, Subscriber: subscribe, Keeper: keep, Visitor: visit, Maker: make}
     works |= {Member: partial(belong, begin=Membership), Juggler: partial(belong, begin=Handful)}
     works |= {Nursery: nurse, Finisher: finish, Whisperer: whisper, Bystander: stand, Caretaker: care, Founder: found}
-    works |= {Reopener: reopen, Offspring: go_on, Stormy: weather}
+    works |= {Reopener: reopen, Offspring: go_on, Stormy: weather, Planner: plan}
     works[type(part.actor)](part)
 
 
@@ -186,6 +188,8 @@ def finish(part: Part) -> None:
             if any(group.name == FOUNDED for group in bus.stats().groups):
                 remove(bus)
             came = [member.step(0) for member in members for _ in range(50)]
+            if bus.stats().scheduled:
+                _see_to_what_is_due(bus)
             if any(came) or not _idle(bus):
                 settled = time.monotonic()
             if not any(came):
@@ -212,14 +216,22 @@ def _member(part: Part, bus: Bus, index: int) -> Membership:
     return Membership(part, bus, group, Member(number, group=group.number, prefetch=4), number * SESSIONS + index)
 
 
+def _see_to_what_is_due(bus: Bus) -> None:
+    """Looks, as whoever finds nothing to receive does: perhaps nobody else is left to do so."""
+    with bus.subscribe("nobody", overflow="drop") as sub:
+        sub.receive(0)
+
+
 def _idle(bus: Bus) -> bool:
-    groups = bus.stats().groups
-    return not any(group.backlog or group.returned or any(one.events for one in group.members) for group in groups)
+    stats = bus.stats()
+    busy = any(group.backlog or group.returned or any(one.events for one in group.members) for group in stats.groups)
+    return not busy and not stats.scheduled
 
 
 def _inspect(part: Part, bus: Bus) -> None:
     """All others have left or died: nothing may be left of them."""
     stats = bus.stats()
     counted = sum(stats.topics.values()) + stats.untabled
-    if stats.subscribers or stats.attached != 1 or counted != stats.sent or stats.used > stats.capacity:
+    left_behind = stats.subscribers or stats.scheduled or stats.attached != 1
+    if left_behind or counted != stats.sent or stats.used > stats.capacity:
         part.ledger.fault(f"the bus is not as it should be, {counted} events counted: {stats}")

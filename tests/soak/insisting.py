@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from eventbus import Bus, ClosedError, FullError, UnavailableError
 from eventbus.core.attachment import Group, Occupant
+from eventbus.core.schedule import scheduled
 from soak.ledger import Ledger
 
 STUCK = 0.5  # seconds: longer than whoever waited for room and is dead or stopped keeps its place
@@ -39,7 +40,7 @@ def insist(ledger: Ledger, bus: Bus, error: FullError, size: int, send: Callable
 
 def _stands_alone(bus: Bus, error: FullError, sequence: int | None, size: int) -> bool:
     """Whether the event is the one that the error names, everybody has received all that was sent, and all that is in
-    hand would surely find room in the parking, wherever in it the rest is."""
+    hand would surely find room in the parking, wherever in it the rest is, with what is to be sent later."""
     handle = bus._handle
     if handle is None or sequence is None or error.details.get("sequence") != sequence:
         return False
@@ -50,6 +51,7 @@ def _stands_alone(bus: Bus, error: FullError, sequence: int | None, size: int) -
     ]
     claims = [claim for group in groups for claim in group.claims]
     blocks = [-(-claim.bytes // BLOCK) for claim in claims]
+    blocks += [-(-one.bytes // BLOCK) + 1 for one in scheduled(handle)]  # each with its entry
     capacity = handle.stats().capacity
     free = capacity // 4 // BLOCK - sum(blocks)
     parked = sum(claim.bytes for claim in claims if claim.parked)

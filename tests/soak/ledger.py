@@ -48,6 +48,11 @@ class Kind(IntEnum):
     RETURNED = 30  # sequence a is given back for sure, after `deliveries`
     HELD = 31  # had sequence a in hand for long: meanwhile b bytes were sent, and a ring takes c
     PARKED = 32  # saw a bytes parked of what members have in hand
+    PUTTING = 33  # about to have the number a sent later, b nanoseconds from now at the earliest
+    PUT = 34  # that is scheduled, as number b of the bus
+    NOT_PUT = 35  # that raised; flag: a Why
+    CANCELLING = 36  # about to cancel the number a of publisher `other`
+    CANCELLED = 37  # flag 1: it will never be sent; 0: it was sent, or cancelled before
 
 
 class Why(IntEnum):

@@ -16,6 +16,7 @@ ANSWER_SYSTEM, FAILURE = "eventbus.reply", "error"  # requests of the soak are a
 HEADERS_ROOM = 800  # bytes that what is sent as headers fits into
 HEADER_BYTES = 32  # of a record, in front of names, path and data
 WHISPERED = SESSIONS - 2  # the publisher of this number of an actor sends to quiet systems, and no other does
+PLANNED = SESSIONS - 3  # what the publisher of this number of an actor sends is sent later, and no other's
 FOUNDED = "f0"  # the group that is removed and made again
 DENIED = "secret"  # the system that a policy of the soak forbids
 
@@ -58,6 +59,11 @@ def matches(pattern: str | None, name: str) -> bool:
 def is_whispered(publisher: int) -> bool:
     """Whether what the publisher sends goes to quiet systems."""
     return publisher % SESSIONS == WHISPERED
+
+
+def is_planned(publisher: int) -> bool:
+    """Whether what the publisher sends is sent later, in another order than that of its numbers."""
+    return publisher % SESSIONS == PLANNED
 
 
 @dataclass(frozen=True)

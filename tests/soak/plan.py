@@ -19,6 +19,7 @@ from soak.roles import (
     Member,
     Nursery,
     Offspring,
+    Planner,
     Publisher,
     Reopener,
     Stormy,
@@ -226,6 +227,19 @@ class _Draw:
                 made.append(self.replacement(made[-1], min(at + 0.4, self.seconds)))
         return made, blows
 
+    def planners(self) -> list[Actor]:
+        """Who has events sent later."""
+        dice = self.dice
+        return [
+            Planner(
+                **{**self.base(0.3), "reopen": dice.choice((0, 0, 100))},  # type: ignore[arg-type]
+                pause=dice.choice((0.001, 0.01, 0.05)),
+                longest=dice.choice((0.0, 0.01, 0.3, 2.0)),
+                cancel=dice.choice((0.0, 0.1, 0.5)),
+            )
+            for _ in range(dice.randrange(1, 5))
+        ]
+
     def offspring(self, parent: int) -> Offspring:
         dice = self.dice
         return Offspring(
@@ -340,6 +354,14 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         blows += [*more_blows, *drawing.helpers(jugglers)]
         second += tuple(drawing.jugglers(groups)) if all_killed else ()
         traffic = replace(traffic, capacity=min(traffic.capacity, drawing.dice.choice((64 << 10, 256 << 10))))
+    planners: list[Actor] = []
+    drawing.dice = random.Random(f"{seed}/{number}/planners")
+    if max_subscribers == 64 and drawing.dice.random() < 0.6:
+        planners = drawing.planners()
+        more_blows, late = drawing.blows(planners, (0, 2, 4, 8))
+        planners += late
+        blows += [*more_blows, *drawing.helpers(planners)]
+        second += tuple(drawing.planners()) if all_killed else ()
     blows.sort(key=lambda blow: blow.at)
     return Round(
         number=number,
@@ -349,7 +371,7 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         persist=persist,
         small=small,
         groups=(*groups, *silent),
-        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders, *founders, *jugglers),
+        actors=(*actors, *company, *more, *troubled, *troubled_more, *bystanders, *founders, *jugglers, *planners),
         blows=tuple(blows),
         second=second,
     )

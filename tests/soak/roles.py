@@ -183,6 +183,19 @@ class Whisperer(Publisher):
 
 
 @dataclass(frozen=True)
+class Planner(Publisher):
+    """Has events sent later, and cancels some, its own and others'.
+
+    Attributes:
+        longest: seconds until one is due at most.
+        cancel: the part of its turns in which it cancels one.
+    """
+
+    longest: float = 0.5
+    cancel: float = 0.2
+
+
+@dataclass(frozen=True)
 class Bystander(Subscriber):
     """Hears quiet systems only, and stands still but for a moment after the bell has rung."""
 

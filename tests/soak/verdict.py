@@ -12,8 +12,9 @@ from soak.blamed import judge_blamed
 from soak.books import ANSWER, LETTER, Books, Origin, Send, Subscription
 from soak.grouped import judge_group
 from soak.ledger import Entry
-from soak.message import DEAD_KIND, DEAD_SYSTEM, DENIED, answer_topic, matches, topic
+from soak.message import DEAD_KIND, DEAD_SYSTEM, DENIED, answer_topic, is_planned, matches, topic
 from soak.plan import Round
+from soak.planned import judge_planned, settle_planned
 from soak.roles import Actor
 
 SHOWN = 5  # of violations of one sort
@@ -42,6 +43,10 @@ class World:
         for send in books.sends:
             if send.bus == bus:
                 self.sends.update({(send.publisher, number): send for number in range(send.first, send.last + 1)})
+        for cancel in books.cancels:
+            if cancel.bus == bus and (of := self.sends.get((cancel.publisher, cancel.number))):
+                of.cancels.append(cancel.answer)
+        settle_planned(self.sends.values())
         self.subscriptions = [one for one in books.subscriptions if one.bus == bus]
         self.members = [one for one in books.members if one.bus == bus]
         self.groupings = {group: when for (group, its), when in books.groupings.items() if its == bus}
@@ -84,7 +89,7 @@ def judge(plan: Round, actors: dict[int, Actor], entries: dict[int, list[Entry]]
     verdict.violations += judge_attached(span for number in actors for span in spans(number, entries[number]))
     for bus in books.buses():
         world = World(plan, books, bus)
-        found = [*world.conflicts, *_judge_sends(world)]
+        found = [*world.conflicts, *_judge_sends(world), *judge_planned(world)]
         for sub in world.subscriptions:
             found += [f"{sub}: {problem}" for problem in _judge_subscription(world, sub)]
         for group in plan.groups:
@@ -125,7 +130,7 @@ def _judge_sends(world: World) -> list[str]:
             found.append(f"event {origin} stands at the sequences {seen[origin]} and {sequence}")
         seen[origin] = sequence
         before = latest.get(publisher, (0, 0))
-        if number <= before[1]:
+        if number <= before[1] and not is_planned(publisher):
             found.append(f"event {origin} at sequence {sequence} comes after number {before[1]} at {before[0]}")
         latest[publisher] = sequence, number
         send = world.sends.get((publisher, number))
