@@ -37,7 +37,7 @@ ROWS = (
     {"member"},
     {"bus"},
     {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
-    {"workers.keeper", "workers.ticks"},
+    {"workers.warden", "workers.ticks"},
     {"workers.handling"},
     {"workers.process"},
     {"workers.post", "workers.renewal"},

@@ -58,7 +58,7 @@ def write(bus: Bus, tmp_path: Path) -> Write:
 @contextmanager
 def working(bus: Bus, path: Path, processes: int = 2) -> Iterator[subprocess.Popen[str]]:
     """The command; what it writes is in the file ``errors``."""
-    hasty = "import eventbus.workers.keeper; eventbus.workers.keeper.GRACE = 0.5"
+    hasty = "import eventbus.workers.warden; eventbus.workers.warden.GRACE = 0.5"
     program = f"{hasty}; import typer, eventbus.cli.work; typer.run(eventbus.cli.work.work)"
     arguments = [bus.name, "example:worker", "--processes", str(processes)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -195,7 +195,7 @@ def test_told_both_at_once(bus: Bus, tmp_path: Path, write: Write) -> None:
 
 
 def test_killed_afterwards(bus: Bus, done: Subscription, tmp_path: Path, write: Write) -> None:
-    """Processes of both programs end with it, also one that hangs; the keeper goes on through all."""
+    """Processes of both programs end with it, also one that hangs; the warden goes on through all."""
     write("one")
     with working(bus, tmp_path, processes=1) as process:
         bus.send("jobs", "job", "/", "hang")

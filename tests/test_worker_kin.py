@@ -1,4 +1,4 @@
-"""What ends with a process of a worker, and who sees to it: its descendants, and the keeper of a crew."""
+"""What ends with a process of a worker, and who sees to it: its descendants, and the warden of a crew."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from eventbus import Bus, Event, Subscription, Worker
 from eventbus.workers import kin
-from eventbus.workers.keeper import Keeper
+from eventbus.workers.warden import Warden
 from harness import Fork, Line, take, until
 from pools import run_worker
 
@@ -72,8 +72,8 @@ def test_killed_without_descriptors(fork: Fork) -> None:
 
 
 def start_without_descriptors(line: Line) -> tuple[bool, bool]:
-    """Tries to start a keeper with each number of descriptors that are too few; whether all is as it was."""
-    keeper = Keeper()
+    """Tries to start a warden with each number of descriptors that are too few; whether all is as it was."""
+    warden = Warden()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ()), sorted(os.listdir("/proc/self/fd"))
     first = int(os.dup(0))
@@ -82,7 +82,7 @@ def start_without_descriptors(line: Line) -> tuple[bool, bool]:
     for more in range(4):
         resource.setrlimit(resource.RLIMIT_NOFILE, (first + more, hard))
         try:
-            keeper.start(())
+            warden.start(())
         except OSError:
             failed += 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -91,7 +91,7 @@ def start_without_descriptors(line: Line) -> tuple[bool, bool]:
     return before[0] == after[0], before[1] == after[1]
 
 
-def test_a_keeper_that_cannot_start(fork: Fork) -> None:
+def test_a_warden_that_cannot_start(fork: Fork) -> None:
     """For want of descriptors: the parent hears signals as before, and keeps none open."""
     assert fork(start_without_descriptors).result() == (True, True)
 
@@ -104,15 +104,15 @@ def fill(line: socket.socket | None) -> None:
             pass
 
 
-def test_a_keeper_that_stands_still(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warden_that_stands_still(fork: Fork, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes nothing more, as it is stopped, keeps no process from its work."""
-    monkeypatch.setattr("eventbus.workers.keeper.PATIENCE", 0.01)
-    keeper = Keeper()
-    keeper.start(())
-    os.kill(keeper._pid, signal.SIGSTOP)
-    fill(keeper._line)
-    fork(lambda line: keeper.enter()).result()
-    keeper.end()
+    monkeypatch.setattr("eventbus.workers.warden.PATIENCE", 0.01)
+    warden = Warden()
+    warden.start(())
+    os.kill(warden._pid, signal.SIGSTOP)
+    fill(warden._line)
+    fork(lambda line: warden.enter()).result()
+    warden.end()
 
 
 def sleep_in_loop(line: Line, worker: Worker, log: Path) -> list[int]:

@@ -14,13 +14,13 @@ from multiprocessing.connection import wait
 
 from eventbus.errors import EventBusError
 from eventbus.workers.handling import Handling
-from eventbus.workers.keeper import Keeper
 from eventbus.workers.post import Post
 from eventbus.workers.process import Process
 from eventbus.workers.renewal import Predecessor, Predecessors, Renewal, take_over
 from eventbus.workers.signals import HANDLED, STOPPING, Inbox
+from eventbus.workers.warden import Warden
 
-KEEPER_DELAY = 1.0  # seconds between two tries to start it
+WARDEN_DELAY = 1.0  # seconds between two tries to start it
 LOOK = 5.0  # seconds between two looks whether the bus still has its name
 
 _log = logging.getLogger("eventbus.worker")
@@ -42,8 +42,8 @@ class Crew:
         self._before = Predecessors()
         self._news = -1  # readable once a process got ready
         self._inbox = Inbox(HANDLED)
-        self._keeper = Keeper()
-        self._keeper_due = 0.0
+        self._warden = Warden()
+        self._warden_due = 0.0
         self._look_due = time.monotonic() + LOOK
         self._stopping = False
         self._to_replace: deque[Post] = deque()
@@ -61,7 +61,7 @@ class Crew:
             steps.callback(os.close, self._news)
             self._hangup = _Hangup()
             steps.enter_context(self._inbox)
-            steps.callback(self._keeper.end)
+            steps.callback(self._warden.end)
             steps.callback(self._before.kill_all)
             for post in self.posts:
                 steps.callback(post.kill)
@@ -69,7 +69,7 @@ class Crew:
                 steps.callback(self._renewal.forget)
                 steps.callback(self._renewal.end_check)
             self._take_over()
-            self._keep()  # before there is anybody who may hang
+            self._keep_warden()  # before there is anybody who may hang
             while self._fill():
                 dead = self._wait()
                 self._obey()  # before the dead are buried, whom the same signal may have ended
@@ -79,15 +79,15 @@ class Crew:
                     with self._guarded(post):
                         post.end_hung()
                 self._before.end_hung()
-                self._keep()
+                self._keep_warden()
                 self._look()
                 self._begin_anew()
 
     def _take_over(self) -> None:
         """From the program that was executed in this process before, if there was one."""
-        keeper, self._before.processes = take_over()
-        if keeper:
-            self._keeper.adopt(*keeper)
+        warden, self._before.processes = take_over()
+        if warden:
+            self._warden.adopt(*warden)
         self._settle()
 
     def _settle(self) -> None:
@@ -103,7 +103,7 @@ class Crew:
 
     def _enter(self) -> None:
         """In a child: what is the parent's alone."""
-        self._keeper.enter()
+        self._warden.enter()
         self._before.forget()
         if self._renewal is not None:
             self._renewal.forget()
@@ -153,14 +153,14 @@ class Crew:
             except OSError as error:
                 self._stop_replacing(f"there can be no other process: {error}")
 
-    def _keep(self) -> None:
+    def _keep_warden(self) -> None:
         """One that cannot be started is tried again, and so is one that was killed."""
-        if self._keeper.fd >= 0 or time.monotonic() < self._keeper_due:
+        if self._warden.fd >= 0 or time.monotonic() < self._warden_due:
             return
-        self._keeper_due = time.monotonic() + KEEPER_DELAY
+        self._warden_due = time.monotonic() + WARDEN_DELAY
         try:
             new = [(one.fd, one.pid) for post in self.posts for one in post.processes]
-            self._keeper.start(new + [(one.fd, one.pid) for one in self._before.processes])
+            self._warden.start(new + [(one.fd, one.pid) for one in self._before.processes])
         except OSError as error:
             _log.error("there can be no process that would end the others after this one: %s", error)
 
@@ -178,11 +178,11 @@ class Crew:
         """Until a process dies or is ready, a signal comes, or something is due; the dead."""
         now = time.monotonic()
         fds = {one.fd: (post, one) for post in self.posts if post.due <= now for one in post.processes}
-        others = [self._inbox.fd, self._news] + [self._keeper.fd] * (self._keeper.fd >= 0)
+        others = [self._inbox.fd, self._news] + [self._warden.fd] * (self._warden.fd >= 0)
         due = [post.due for post in self.posts if not post.retired and (post.due > now or not post.processes)]
         due += [at for post in self.posts if (at := post.hangs_at) is not None]
         due += [one.hangs_at for one in self._before.processes if one.hangs_at is not None]
-        due += [self._keeper_due] * (self._keeper.fd < 0) + [self._look_due] * (not self._stopping)
+        due += [self._warden_due] * (self._warden.fd < 0) + [self._look_due] * (not self._stopping)
         if self._renewal is not None and self._renewal.fd >= 0:
             others.append(self._renewal.fd)
             due.append(self._renewal.due)
@@ -194,8 +194,8 @@ class Crew:
                 self._settle()
         if self._news in ready:
             os.eventfd_read(self._news)
-        if self._keeper.fd in ready:
-            self._keeper.end()
+        if self._warden.fd in ready:
+            self._warden.end()
         return [fds[fd] for fd in fds if fd in ready]
 
     def _bury(self, post: Post, dead: Process) -> None:
@@ -245,7 +245,7 @@ class Crew:
             for one in post.processes
         ]
         try:
-            renewal.begin(self._inbox, self._keeper.descriptors, self._before.processes + mine)
+            renewal.begin(self._inbox, self._warden.descriptors, self._before.processes + mine)
         except OSError as error:
             _log.error("the program cannot begin anew, and the processes that there are go on: %s", error)
 

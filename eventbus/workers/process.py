@@ -278,7 +278,7 @@ def _leave_forkserver() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """A process whose parent was killed finishes its event; the keeper ends those that do not."""
+    """A process whose parent was killed finishes its event; the warden ends those that do not."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(DONE)

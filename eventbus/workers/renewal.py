@@ -160,20 +160,20 @@ class Renewal:
             os.close(self.fd)
         self._said, self.fd = None, -1
 
-    def begin(self, inbox: Inbox, keeper: tuple[int, ...], processes: list[Predecessor]) -> None:
+    def begin(self, inbox: Inbox, warden: tuple[int, ...], processes: list[Predecessor]) -> None:
         """Replaces the program in this process; returns only when a signal came before it could.
 
         Args:
             inbox: whose signals are still to be taken; any that come from now on wait for the next life.
-            keeper: the descriptors of the keeper.
+            warden: the descriptors of the warden.
             processes: those that go on.
 
         Raises:
             OSError: it cannot be executed; nothing has happened.
         """
         rows = [{"fd": one.fd, "pid": one.pid, "name": one.name, "timeout": one.timeout} for one in processes]
-        known = {"pid": os.getpid(), "keeper": keeper, "processes": rows}
-        fds = [*keeper, *(one.fd for one in processes)]
+        known = {"pid": os.getpid(), "warden": warden, "processes": rows}
+        fds = [*warden, *(one.fd for one in processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             if inbox.has_some:
@@ -190,15 +190,15 @@ class Renewal:
 
 
 def take_over() -> tuple[list[int], list[Predecessor]]:
-    """The descriptors of the keeper, and the processes, that go on in this process since it began anew; none if it did
+    """The descriptors of the warden, and the processes, that go on in this process since it began anew; none if it did
     not. The signals that waited come from now on."""
     known = json.loads(os.environ.pop(VARIABLE, "{}"))
     if known.get("pid") != os.getpid():  # inherited by a program that the process has started
         return [], []
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    keeper = known["keeper"]
+    warden = known["warden"]
     # By their names: the life before may have been one of another version.
     processes = [Predecessor(one["fd"], one["pid"], one["name"], one["timeout"]) for one in known["processes"]]
-    for fd in (*keeper, *(one.fd for one in processes)):
+    for fd in (*warden, *(one.fd for one in processes)):
         os.set_inheritable(fd, False)
-    return keeper, processes
+    return warden, processes

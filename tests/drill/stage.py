@@ -190,7 +190,7 @@ class _Stage:
         return children(os.getpid()) - {one.pid for one in (*self._masters, self._producer) if one is not None}
 
     def _reap(self) -> None:
-        """Whoever of the orphans was killed, was so by the keeper, if not by the operator."""
+        """Whoever of the orphans was killed, was so by the warden, if not by the operator."""
         for pid in self._strangers():
             reaped, status = os.waitpid(pid, os.WNOHANG)
             how = os.waitstatus_to_exitcode(status) if reaped else 0
@@ -259,7 +259,7 @@ class _Stage:
         subprocess.run(command, env=self._place.environment(), check=True, timeout=HANGS)
 
     def _hang_up(self, why: str = plan.HANGUP) -> None:
-        """Of its children, all but the keeper have connections."""
+        """Of its children, all but the warden have connections."""
         connected = {int(path.name) for path in self._place.connections.iterdir()}
         self._leaving.append(Leaving(why, connected & self._master.children(), HANGS))
         self._master.tell(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Keeper: a process that ends the others of a crew when their parent is killed and they do not end by themselves."""
+"""Warden: a process that ends the others of a crew when their parent is killed and they do not end by themselves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PID_BYTES = 8
 _log = logging.getLogger("eventbus.worker")
 
 
-class Keeper:
+class Warden:
     """It knows each process by a descriptor, so by no number that may be another's by then: inherited of those that
     there were before it, and of any other sent by that itself, so there is no moment at which the parent's death leaves
     one out.
@@ -66,7 +66,7 @@ class Keeper:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What it takes to ``adopt`` it: its own, and that of the line to it; none if there is no keeper."""
+        """What it takes to ``adopt`` it: its own, and that of the line to it; none if there is no warden."""
         return () if self._line is None or self.fd < 0 else (self.fd, self._line.fileno())
 
     def adopt(self, fd: int, line: int) -> None:
@@ -76,7 +76,7 @@ class Keeper:
         self._line.settimeout(PATIENCE)
 
     def enter(self) -> None:
-        """In a child: it is one of those to be ended; the rest is the parent's. A keeper that is no more cannot be
+        """In a child: it is one of those to be ended; the rest is the parent's. A warden that is no more cannot be
         told: the next one inherits what it is to know."""
         if self._line is not None:
             fd = os.pidfd_open(os.getpid())

@@ -1,4 +1,4 @@
-"""The keeper of a worker's processes: none of them outlives a master that was killed, whenever that was."""
+"""The warden of a worker's processes: none of them outlives a master that was killed, whenever that was."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, Event, Subscription, Worker
-from eventbus.workers import keeper
+from eventbus.workers import warden
 from harness import Fork, Line, take, until
 from pools import run_worker, running
 from test_worker_children import is_gone
@@ -24,7 +24,7 @@ _forks: Iterator[int] = itertools.count(1)
 
 def run_up_to_a_fork(line: Line, worker: Worker, log: Path, number: int, hangs: Path) -> None:
     """A master that stands still before one of its forks, once somebody hangs."""
-    keeper.GRACE = 0.1
+    warden.GRACE = 0.1
 
     def stand_still() -> None:
         if next(_forks) == number and os.getpid() == master:
@@ -39,7 +39,7 @@ def run_up_to_a_fork(line: Line, worker: Worker, log: Path, number: int, hangs: 
 
 @pytest.mark.parametrize("number", [3, 4])
 def test_a_master_killed_while_it_starts(fork: Fork, bus: Bus, done: Subscription, log: Path, number: int) -> None:
-    """What it has started so far is ended, though it hangs: the keeper was there first."""
+    """What it has started so far is ended, though it hangs: the warden was there first."""
     worker = Worker(bus)
     hangs = log.with_name("hangs")
 
@@ -64,8 +64,8 @@ def test_a_master_killed_while_it_starts(fork: Fork, bus: Bus, done: Subscriptio
 
 
 def hasten() -> None:
-    """The keeper's patience is for people."""
-    keeper.GRACE = 0.5
+    """The warden's patience is for people."""
+    warden.GRACE = 0.5
 
 
 def gone(pids: set[int]) -> bool:
@@ -107,12 +107,12 @@ def test_it_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path, how: 
     assert [(event.data, event.deliveries) for event in rest] == [("hang", 2)]
 
 
-def keepers(parent: int) -> set[int]:
+def wardens(parent: int) -> set[int]:
     """Its children that are no members: there is one."""
     return set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
 
 
-def test_its_keeper_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+def test_its_warden_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
     """Another one takes over, and knows the processes that there are."""
     worker = Worker(bus)
 
@@ -123,14 +123,14 @@ def test_its_keeper_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Pat
 
     parent = fork(run_changed, hasten, worker, {}, log)
     parent.hear()
-    until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
+    until(lambda: members(bus) and len(wardens(parent.pid)) == 2, "the processes")
     pids = members(bus)
     bus.send("jobs", "job", "/")
     take(done)
-    (first,) = keepers(parent.pid) - pids
+    (first,) = wardens(parent.pid) - pids
     os.kill(first, signal.SIGKILL)
-    until(lambda: keepers(parent.pid) - pids - {first}, "another keeper")
-    (second,) = keepers(parent.pid) - pids
+    until(lambda: wardens(parent.pid) - pids - {first}, "another warden")
+    (second,) = wardens(parent.pid) - pids
     parent.kill()
     until(lambda: gone(pids | {second}), "all to end")
 
@@ -154,12 +154,12 @@ def open_files(pid: int) -> set[str]:
 
 
 def test_nothing_is_kept_open(fork: Fork, bus: Bus, log: Path) -> None:
-    """The keeper holds nothing of the program's: no file, no bus, no output that somebody waits for the end of."""
+    """The warden holds nothing of the program's: no file, no bus, no output that somebody waits for the end of."""
     worker = Worker(bus)
     worker.on("jobs")(lambda _: None)
     with running(fork, worker, log) as parent:
-        until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
-        (pid,) = keepers(parent.pid) - members(bus)
+        until(lambda: members(bus) and len(wardens(parent.pid)) == 2, "the processes")
+        (pid,) = wardens(parent.pid) - members(bus)
         until(lambda: open_files(pid) == {os.devnull, "anon_inode:[pidfd]", "socket"}, "it to close all others")
         until(lambda: has_descriptors_of(pid, members(bus)), "it to know the process")
         assert bus.stats().attached == 3
