@@ -57,7 +57,7 @@ def test_one_line_for_each_failure(fork: Fork, bus: Bus, done: Subscription, log
     def charge(event: Event) -> None:
         raise ValueError("no such\ncustomer")
 
-    parent = fork(run_logged, worker, {}, log)
+    parent = fork(run_logged, worker, {"processes": 3}, log)
     parent.hear()
     until(lambda: bus.stats().groups, "the group")
     bus.send("jobs", "charge.card", "/7", {"customer": 7})

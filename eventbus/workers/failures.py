@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import reprlib
 import traceback
-from collections import deque
 from typing import Any
 
 from eventbus.delays import checked_delay
@@ -15,7 +15,7 @@ DATA_BYTES = 1000
 """So much of an event's data is told."""
 TOLD_BYTES = 8000
 """So much is sent of a traceback or a message, which must fit into a small ring, too."""
-_TOLD = 1024  # events whose traceback is not told once more
+_TOLD = 1024  # sequences, each in the place of the one that was so many before
 
 _log = logging.getLogger("eventbus.worker")
 
@@ -37,7 +37,7 @@ class Discard(Exception):
 
 
 class Failures:
-    """The failures of one handler in one process: a line each, the traceback of an event once.
+    """The failures of one handler: a line each, and the traceback of an event once, whichever of its processes had it.
 
     The log record has ``system``, ``kind``, ``path``, ``sequence``, ``delivery``, ``handler``, ``duration`` in seconds
     and ``data`` as attributes, too.
@@ -45,7 +45,7 @@ class Failures:
 
     def __init__(self, handler: str) -> None:
         self._handler = handler
-        self._told: deque[int] = deque(maxlen=_TOLD)
+        self._told = memoryview(mmap.mmap(-1, 8 * _TOLD)).cast("Q")  # sequences, shared by all that are forked
 
     def tell(self, event: Event, error: BaseException, limit: int, duration: float) -> None:
         """Logs that the event failed, or what its handler said of it.
@@ -55,9 +55,9 @@ class Failures:
             duration: how long the handler had it, in seconds.
         """
         said = isinstance(error, (Retry, Discard))
-        is_new = not said and event.sequence not in self._told
+        is_new = not said and self._told[event.sequence % _TOLD] != event.sequence
         if is_new:
-            self._told.append(event.sequence)
+            self._told[event.sequence % _TOLD] = event.sequence
         known = {
             "handler": self._handler,
             "system": event.system,

@@ -85,6 +85,7 @@ class Handling(NamedTuple):
     limits: Limits
     hooks: Hooks
     schedule: Schedule | None
+    failures: Failures
 
     @property
     def over(self) -> bool:
@@ -130,7 +131,6 @@ class Handling(NamedTuple):
             told.watch(member)
             watcher.ready()
             handled = 0
-            failures = Failures(self.name)
             events, memory, timeout = self.limits
             following = ticks.next if ticks else self._next
             while (event := following(member)) is not None:
@@ -138,7 +138,7 @@ class Handling(NamedTuple):
                     watcher.began()
                 if timeout is not None:
                     watcher.handles(event.sequence)
-                self._handle(member, event, loop, failures, told)
+                self._handle(member, event, loop, told)
                 if timeout is not None:
                     watcher.handled()
                 handled += 1
@@ -168,7 +168,7 @@ class Handling(NamedTuple):
         _log.warning("%s, more than %d%s; another takes its place", what, memory, early)
         return True
 
-    def _handle(self, member: Member, event: Event, loop: Loop, failures: Failures, told: Told) -> None:
+    def _handle(self, member: Member, event: Event, loop: Loop, told: Told) -> None:
         begun = time.monotonic()
         try:
             result = loop.done(self.function(event))
@@ -178,7 +178,7 @@ class Handling(NamedTuple):
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
                 raise
             limit = member.max_deliveries
-            failures.tell(event, error, limit, time.monotonic() - begun)
+            self.failures.tell(event, error, limit, time.monotonic() - begun)
             self._failed(member, event, error, limit)
             return
         if told.forked:

@@ -18,6 +18,7 @@ from eventbus.group import MAX_DELIVERIES
 from eventbus.patterns import Wanted
 from eventbus.subscription import checked_name
 from eventbus.workers.crew import Crew
+from eventbus.workers.failures import Failures
 from eventbus.workers.handling import Handling, Hook, Hooks, Limits
 from eventbus.workers.renewal import Renewal
 from eventbus.workers.schedule import Schedule, parse
@@ -288,6 +289,7 @@ class Worker:
             limits=limits._replace(timeout=one.timeout),
             hooks=self.hooks,
             schedule=one.schedule,
+            failures=Failures(one.name),
         )
 
 
