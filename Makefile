@@ -9,10 +9,11 @@ TSAN := build/tsan
 COVERAGE := build/coverage
 MINUTES ?= 1
 JOBS ?= 1
+JOBS_TO_DO ?= 100000
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill dist clean
 
 test: lint $(TESTING)/.ready
 	$(BIN)/pytest
@@ -88,6 +89,11 @@ soak: $(VENV)/.ready $(if $(POINTS),$(TESTING)/.ready)
 # minutes. SEED replays a plan, BOUT one bout of it.
 rush: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python -m soak.rush --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(BOUT),--bout $(BOUT))
+
+# So many jobs flow while their pool is restarted twenty times, deployed, killed and without its database; SEED replays a
+# plan.
+drill: $(VENV)/.ready
+	PYTHONPATH=tests $(BIN)/python -m drill --jobs $(JOBS_TO_DO) $(if $(SEED),--seed $(SEED))
 
 dist: $(VENV)/.ready
 	$(BIN)/python -m build

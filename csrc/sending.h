@@ -30,7 +30,7 @@ uint64_t eb_timetable_overdue(const eb_ring *ring);
 void eb_timetable_repair(eb_ring *ring);
 int64_t eb_look_at(const eb_bus *bus);
 uint64_t eb_kept_until(int64_t look);
-bool eb_is_kept(const eb_ring *ring, int64_t look, int64_t now);
+bool eb_is_kept(uint64_t kept, int64_t look, int64_t now);
 
 /* room.c */
 int eb_measure(const eb_bus *bus, const eb_outgoing *event, uint64_t *bytes);

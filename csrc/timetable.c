@@ -194,9 +194,8 @@ uint64_t eb_kept_until(int64_t look)
     return (uint64_t)(look + KEPT_NS);
 }
 
-/* Whether somebody asleep has promised to look by then, in a promise that has not passed. */
-bool eb_is_kept(const eb_ring *ring, int64_t look, int64_t now)
+/* Whether that is a promise of somebody asleep to look by then, and has not passed. */
+bool eb_is_kept(uint64_t kept, int64_t look, int64_t now)
 {
-    int64_t kept = (int64_t)atomic_load(&ring->header->kept); /* [keeper] */
-    return kept > now && kept <= (int64_t)eb_kept_until(look);
+    return (int64_t)kept > now && kept <= eb_kept_until(look);
 }

@@ -91,7 +91,7 @@ void eb_see_kept(eb_bus *bus, const eb_subscription *but)
 {
     int64_t look = eb_look_at(bus), now;
     if (look == EB_NEVER || look - (now = eb_now()) >= EB_SLICE_NS) return; /* then they look by themselves */
-    if (!eb_is_kept(&bus->ring, look, now)) wake_keeper(bus, but);
+    if (!eb_is_kept(atomic_load(&bus->ring.header->kept), look, now)) wake_keeper(bus, but); /* [keeper] */
 }
 
 /* --- pass on --- */

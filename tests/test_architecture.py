@@ -40,7 +40,7 @@ ROWS = (
     {"workers.keeper", "workers.ticks"},
     {"workers.handling"},
     {"workers.process"},
-    {"workers.post"},
+    {"workers.post", "workers.renewal"},
     {"workers.crew"},
     {"workers.worker"},
     {""},

@@ -106,11 +106,12 @@ def test_children_of_a_handler(fork: Fork, bus: Bus, done: Subscription, log: Pa
     assert "failed" not in log.read_text()
 
 
-def run_beside(line: Line, worker: Worker, log: Path, what: str) -> None:
-    """A worker in a program whose other thread starts children of its own."""
+def run_beside(line: Line, bus: Bus, worker: Worker, log: Path, what: str) -> None:
+    """A worker in a program whose other thread starts children of its own, once the worker's are there: what is forked
+    in the middle of ``Popen`` inherits the end of its pipe."""
 
     def start() -> None:
-        until(lambda: log.exists() and "works on the bus" in log.read_text(), "the worker to run")
+        until(lambda: bus.stats().subscribers, "the process")
         line.say(repr(WHAT[what]()))
 
     thread = threading.Thread(target=start)
@@ -125,10 +126,9 @@ def test_children_of_the_program(fork: Fork, bus: Bus, log: Path, what: str) -> 
     expected = fork(lambda line: repr(WHAT[what]())).result()
     worker = Worker(bus)
     worker.on("jobs")(lambda _: None)
-    parent = fork(run_beside, worker, log, what)
+    parent = fork(run_beside, bus, worker, log, what)
     parent.hear()
     assert parent.hear() == expected
-    until(lambda: bus.stats().subscribers, "the process")
     assert "finishes its event" not in log.read_text()
     parent.kill(signal.SIGTERM)
     parent.result()

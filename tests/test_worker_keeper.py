@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -14,8 +15,9 @@ import pytest
 from eventbus import Bus, Event, Subscription, Worker
 from eventbus.workers import keeper
 from harness import Fork, Line, take, until
-from pools import run_worker
+from pools import run_worker, running
 from test_worker_children import is_gone
+from test_worker_master import members, run_changed
 
 _forks: Iterator[int] = itertools.count(1)
 
@@ -59,3 +61,105 @@ def test_a_master_killed_while_it_starts(fork: Fork, bus: Bus, done: Subscriptio
     pid = take(done).data
     master.kill(signal.SIGKILL)
     until(lambda: is_gone(pid), "the process that hangs to be ended")
+
+
+def hasten() -> None:
+    """The keeper's patience is for people."""
+    keeper.GRACE = 0.5
+
+
+def gone(pids: set[int]) -> bool:
+    """Whether none of them runs any more."""
+    states = [Path(f"/proc/{pid}/stat") for pid in pids]
+    return all(not one.exists() or one.read_text().rpartition(")")[2].split()[0] == "Z" for one in states)
+
+
+@pytest.mark.parametrize("how", ["hangs", "is stopped", "ignores signals"])
+def test_it_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path, how: str) -> None:
+    """Processes whose handlers hang end as well; one that finishes its event meanwhile acknowledges it."""
+    worker = Worker(bus)
+
+    @worker.on("jobs")
+    def work(event: Event) -> None:
+        master = os.getppid()
+        bus.send("done", "begun", "/", os.getpid())
+        if event.data == "hang" and event.deliveries == 1:
+            if how == "ignores signals":
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            if how == "is stopped":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            threading.Event().wait()
+        until(lambda: os.getppid() != master, "the death of the parent")
+        bus.send("done", "finished", "/", event.data)
+
+    parent = fork(run_changed, hasten, worker, {"processes": 2}, log)
+    parent.hear()
+    until(lambda: len(members(bus)) == 2, "the processes")
+
+    pids = members(bus)
+    for data in ("hang", "finish"):
+        bus.send("jobs", "job", "/", data)
+        take(done)
+    parent.kill()
+    assert take(done)[1] == "finished"
+    until(lambda: gone(pids), "the processes to end")
+    rest = bus.subscribe("jobs", group="workers.work").receive_many(9, 5)
+    assert [(event.data, event.deliveries) for event in rest] == [("hang", 2)]
+
+
+def keepers(parent: int) -> set[int]:
+    """Its children that are no members: there is one."""
+    return set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+
+
+def test_its_keeper_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+    """Another one takes over, and knows the processes that there are."""
+    worker = Worker(bus)
+
+    @worker.on("jobs")
+    def hang(event: Event) -> None:
+        bus.send("done", "begun", "/")
+        threading.Event().wait()
+
+    parent = fork(run_changed, hasten, worker, {}, log)
+    parent.hear()
+    until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
+    pids = members(bus)
+    bus.send("jobs", "job", "/")
+    take(done)
+    (first,) = keepers(parent.pid) - pids
+    os.kill(first, signal.SIGKILL)
+    until(lambda: keepers(parent.pid) - pids - {first}, "another keeper")
+    (second,) = keepers(parent.pid) - pids
+    parent.kill()
+    until(lambda: gone(pids | {second}), "all to end")
+
+
+def has_descriptors_of(pid: int, others: set[int]) -> bool:
+    """Whether it has a descriptor for each of the processes."""
+    known = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        known.add(int(rows.get("Pid", "0")))
+    return others <= known
+
+
+def open_files(pid: int) -> set[str]:
+    """What its descriptors are."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(path).partition(":[")[0].replace("anon_inode", "anon_inode:[pidfd]"))
+    return found
+
+
+def test_nothing_is_kept_open(fork: Fork, bus: Bus, log: Path) -> None:
+    """The keeper holds nothing of the program's: no file, no bus, no output that somebody waits for the end of."""
+    worker = Worker(bus)
+    worker.on("jobs")(lambda _: None)
+    with running(fork, worker, log) as parent:
+        until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
+        (pid,) = keepers(parent.pid) - members(bus)
+        until(lambda: open_files(pid) == {os.devnull, "anon_inode:[pidfd]", "socket"}, "it to close all others")
+        assert has_descriptors_of(pid, members(bus))
+        assert bus.stats().attached == 3

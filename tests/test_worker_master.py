@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import eventbus
 from eventbus import Bus, Event, Subscription, Worker
-from eventbus.workers import keeper, post
+from eventbus.workers import crew, post
 from eventbus.workers.process import Process
 from harness import Fork, Line, take, until
 from pools import run_worker, running
@@ -287,109 +288,24 @@ def test_the_end_of_its_terminal(fork: Fork, bus: Bus, log: Path, how: str) -> N
     os.close(master)
     if how == "hung up":
         parent.result()
-        assert "SIGTERM: each process finishes" in log.read_text()
+        assert "the terminal was closed: each process finishes" in log.read_text()
 
 
-# --- when it is killed ---
+def look_often() -> None:
+    """As often as a test needs it."""
+    crew.LOOK = 0.01
 
 
-def hasten() -> None:
-    """The keeper's patience is for people."""
-    keeper.GRACE = 0.5
-
-
-def gone(pids: set[int]) -> bool:
-    """Whether none of them runs any more."""
-    states = [Path(f"/proc/{pid}/stat") for pid in pids]
-    return all(not one.exists() or one.read_text().rpartition(")")[2].split()[0] == "Z" for one in states)
-
-
-@pytest.mark.parametrize("how", ["hangs", "is stopped", "ignores signals"])
-def test_it_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path, how: str) -> None:
-    """Processes whose handlers hang end as well; one that finishes its event meanwhile acknowledges it."""
-    worker = Worker(bus)
-
-    @worker.on("jobs")
-    def work(event: Event) -> None:
-        master = os.getppid()
-        bus.send("done", "begun", "/", os.getpid())
-        if event.data == "hang" and event.deliveries == 1:
-            if how == "ignores signals":
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            if how == "is stopped":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            threading.Event().wait()
-        until(lambda: os.getppid() != master, "the death of the parent")
-        bus.send("done", "finished", "/", event.data)
-
-    parent = fork(run_changed, hasten, worker, {"processes": 2}, log)
-    parent.hear()
-    until(lambda: len(members(bus)) == 2, "the processes")
-
-    pids = members(bus)
-    for data in ("hang", "finish"):
-        bus.send("jobs", "job", "/", data)
-        take(done)
-    parent.kill()
-    assert take(done)[1] == "finished"
-    until(lambda: gone(pids), "the processes to end")
-    rest = bus.subscribe("jobs", group="workers.work").receive_many(9, 5)
-    assert [(event.data, event.deliveries) for event in rest] == [("hang", 2)]
-
-
-def keepers(parent: int) -> set[int]:
-    """Its children that are no members: there is one."""
-    return set(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
-
-
-def test_its_keeper_is_killed(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
-    """Another one takes over, and knows the processes that there are."""
-    worker = Worker(bus)
-
-    @worker.on("jobs")
-    def hang(event: Event) -> None:
-        bus.send("done", "begun", "/")
-        threading.Event().wait()
-
-    parent = fork(run_changed, hasten, worker, {}, log)
-    parent.hear()
-    until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
-    pids = members(bus)
-    bus.send("jobs", "job", "/")
-    take(done)
-    (first,) = keepers(parent.pid) - pids
-    os.kill(first, signal.SIGKILL)
-    until(lambda: keepers(parent.pid) - pids - {first}, "another keeper")
-    (second,) = keepers(parent.pid) - pids
-    parent.kill()
-    until(lambda: gone(pids | {second}), "all to end")
-
-
-def has_descriptors_of(pid: int, others: set[int]) -> bool:
-    """Whether it has a descriptor for each of the processes."""
-    known = set()
-    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        rows = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-        known.add(int(rows.get("Pid", "0")))
-    return others <= known
-
-
-def open_files(pid: int) -> set[str]:
-    """What its descriptors are."""
-    found = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            found.add(os.readlink(path).partition(":[")[0].replace("anon_inode", "anon_inode:[pidfd]"))
-    return found
-
-
-def test_nothing_is_kept_open(fork: Fork, bus: Bus, log: Path) -> None:
-    """The keeper holds nothing of the program's: no file, no bus, no output that somebody waits for the end of."""
+@pytest.mark.parametrize("anew", [False, True])
+def test_the_bus_is_removed(fork: Fork, bus: Bus, log: Path, anew: bool) -> None:
+    """Nobody can send to it any more: the worker says so, and ends; what has the name by now is another bus."""
     worker = Worker(bus)
     worker.on("jobs")(lambda _: None)
-    with running(fork, worker, log) as parent:
-        until(lambda: members(bus) and len(keepers(parent.pid)) == 2, "the processes")
-        (pid,) = keepers(parent.pid) - members(bus)
-        until(lambda: open_files(pid) == {os.devnull, "anon_inode:[pidfd]", "socket"}, "it to close all others")
-        assert has_descriptors_of(pid, members(bus))
-        assert bus.stats().attached == 3
+    parent = fork(run_changed, look_often, worker, {"processes": 2}, log)
+    parent.hear()
+    until(lambda: len(members(bus)) == 2, "the processes")
+    eventbus.unlink(bus.name)
+    with eventbus.open(bus.name, capacity=64 * 1024) if anew else contextlib.nullcontext():
+        parent.result()
+    assert "was removed, or another one has its name: each process finishes" in log.read_text()
+    assert "ERROR" not in log.read_text()

@@ -15,6 +15,7 @@ import typer
 import typer.main
 
 import eventbus
+from eventbus.audience import would_hear
 from eventbus.cli import demo, tables, tail
 from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.requeue import requeue
@@ -126,7 +127,8 @@ def send_events(
     with eventbus.open(name, send_timeout=patience) as bus:
         if not bus.wait_for_subscribers(wait, system, timeout):
             raise UnavailableError(f"fewer than {wait} subscribers of {system!r} came within {timeout} s")
-        if not bus.wait_for_subscribers(1, system, 0):
+        kept = any(would_hear(group.system, system) for group in bus.stats().groups)
+        if not kept and not bus.wait_for_subscribers(1, system, 0):
             say(f"nobody is subscribed to {system!r} on the bus {name!r}")
         if data == "-":
             _send_lines(Feed(bus, system, kind, path, headers))

@@ -10,9 +10,12 @@ from typing import Annotated
 
 import typer
 
-from eventbus.errors import InvalidError
+from eventbus.bus import Bus
+from eventbus.errors import EventBusError, InvalidError
+from eventbus.workers.renewal import Renewal
 from eventbus.workers.worker import Worker
 
+CHECK = "import sys; from eventbus.cli.work import check; check(*sys.argv[1:])"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -33,16 +36,36 @@ def work(
         str | None,
         typer.Option(metavar="BYTES", help="replace a process with more memory of its own after an event; K, M, G"),
     ] = None,
+    persist: Annotated[
+        bool, typer.Option("--persist", help="keep the bus, and what waits there, when nobody has it open")
+    ] = False,
 ) -> None:
     """Handle events with the worker of a module.
 
     The module is looked for in the current directory first. Processes that die are started again. Ctrl-C and SIGTERM
     let each finish the event in hand; a second one ends them at once, and what they had in hand is delivered again.
-    SIGHUP replaces them one by one.
+    SIGHUP loads the module anew, and replaces them one by one.
     """
     limit = None if max_memory is None else size(max_memory)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    load(target).run(processes, bus=name, group=group, prefetch=prefetch, max_events=max_events, max_memory=limit)
+    worker = load(target)
+    worker.renewal = Renewal([sys.executable, "-c", CHECK, name, target, *([group] if group else [])])
+    with Bus(name, persist=persist) as bus:
+        worker.run(processes, bus=bus, group=group, prefetch=prefetch, max_events=max_events, max_memory=limit)
+
+
+def check(name: str, target: str, group: str | None = None) -> None:
+    """Ends with a line on standard error unless the worker could run on the bus: in a process of its own, before the
+    one that runs it begins anew.
+
+    Raises:
+        SystemExit: it could not.
+    """
+    try:
+        with Bus(name) as bus:
+            load(target).prepare(bus, group)
+    except EventBusError as error:
+        raise SystemExit(error.message) from error
 
 
 def size(text: str) -> int:

@@ -12,13 +12,16 @@ from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 
+from eventbus.errors import EventBusError
 from eventbus.workers.handling import Handling
 from eventbus.workers.keeper import Keeper
 from eventbus.workers.post import Post
 from eventbus.workers.process import Process
+from eventbus.workers.renewal import Predecessor, Predecessors, Renewal, take_over
 from eventbus.workers.signals import HANDLED, Inbox
 
 KEEPER_DELAY = 1.0  # seconds between two tries to start it
+LOOK = 5.0  # seconds between two looks whether the bus still has its name
 
 _log = logging.getLogger("eventbus.worker")
 
@@ -26,13 +29,21 @@ _log = logging.getLogger("eventbus.worker")
 class Crew:
     """All processes of a worker, and the loop that looks after them, which nothing ends but a signal."""
 
-    def __init__(self, handlings: list[Handling]) -> None:
-        """Args: what each process does, until that is over."""
+    def __init__(self, handlings: list[Handling], renewal: Renewal | None) -> None:
+        """Makes one whose processes are still to be started.
+
+        Args:
+            handlings: what each process does, until that is over.
+            renewal: how the program begins anew on SIGHUP; without, the same code goes on in other processes.
+        """
+        self._renewal = renewal
+        self._before = Predecessors()
         self._news = -1  # readable once a process got ready
         self._inbox = Inbox(HANDLED)
         self._keeper = Keeper()
         self._keeper_due = 0.0
-        self._signals: list[int] = []  # to stop
+        self._look_due = time.monotonic() + LOOK
+        self._stopping = False
         self._to_replace: deque[Post] = deque()
         self._replacing: Post | None = None
         self.posts = [Post(one, self._tell, self._enter) for one in handlings]
@@ -49,8 +60,10 @@ class Crew:
             self._hangup = _Hangup()
             steps.enter_context(self._inbox)
             steps.callback(self._keeper.end)
+            steps.callback(self._before.kill_all)
             for post in self.posts:
                 steps.callback(post.kill)
+            self._take_over()
             self._keep()  # before there is anybody who may hang
             while self._fill():
                 dead = self._wait()
@@ -60,11 +73,17 @@ class Crew:
                 for post in self.posts:
                     with self._guarded(post):
                         post.end_hung()
+                self._before.end_hung()
                 self._keep()
+                self._look()
 
-    @property
-    def _stopping(self) -> bool:
-        return bool(self._signals)
+    def _take_over(self) -> None:
+        """From the program that was executed in this process before, if there was one."""
+        keeper, self._before.processes = take_over()
+        if keeper:
+            self._keeper.adopt(*keeper)
+        if self._before.processes:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _tell(self) -> None:
         """In a child: it is ready."""
@@ -73,6 +92,7 @@ class Crew:
     def _enter(self) -> None:
         """In a child: what is the parent's alone."""
         self._keeper.enter()
+        self._before.forget()
         for post in self.posts:
             for one in post.processes:
                 one.close()
@@ -100,7 +120,9 @@ class Crew:
             with self._guarded(post):
                 post.fill(self._stopping)
         self._replace_next()
-        return not all(post.retired for post in self.posts)
+        ready = [post.process is not None and post.process.progress.is_ready for post in self.posts]
+        self._before.hand_over(sum(ready), all(ready))
+        return not all(post.retired for post in self.posts) or bool(self._before.processes)
 
     def _replace_next(self) -> None:
         """One at a time: the next begins once the one before has left."""
@@ -123,9 +145,20 @@ class Crew:
             return
         self._keeper_due = time.monotonic() + KEEPER_DELAY
         try:
-            self._keeper.start([(one.fd, one.pid) for post in self.posts for one in post.processes])
+            new = [(one.fd, one.pid) for post in self.posts for one in post.processes]
+            self._keeper.start(new + [(one.fd, one.pid) for one in self._before.processes])
         except OSError as error:
             _log.error("there can be no process that would end the others after this one: %s", error)
+
+    def _look(self) -> None:
+        """Nobody can send to a bus that was removed, or whose name means another one: not even whoever made it anew."""
+        if self._stopping or time.monotonic() < self._look_due:
+            return
+        self._look_due = time.monotonic() + LOOK
+        for bus in {id(post.handling.bus): post.handling.bus for post in self.posts}.values():
+            with contextlib.suppress(EventBusError):  # which ends its processes, and they say so
+                if bus.stats().removed:
+                    self._stop(f"the bus {bus.name!r} was removed, or another one has its name")
 
     def _wait(self) -> list[tuple[Post, Process]]:
         """Until a process dies or is ready, a signal comes, or something is due; the dead."""
@@ -134,8 +167,13 @@ class Crew:
         others = [self._inbox.fd, self._news] + [self._keeper.fd] * (self._keeper.fd >= 0)
         due = [post.due for post in self.posts if not post.retired and (post.due > now or not post.processes)]
         due += [at for post in self.posts if (at := post.hangs_at) is not None]
-        due += [self._keeper_due] * (self._keeper.fd < 0)
-        ready = wait([*others, *fds], max(0.0, min(due) - now) if due else None)
+        due += [one.hangs_at for one in self._before.processes if one.hangs_at is not None]
+        due += [self._keeper_due] * (self._keeper.fd < 0) + [self._look_due] * (not self._stopping)
+        before = [one.fd for one in self._before.processes]
+        ready = wait([*others, *before, *fds], max(0.0, min(due) - now) if due else None)
+        for fd in before:
+            if fd in ready:
+                self._before.bury(fd)
         if self._news in ready:
             os.eventfd_read(self._news)
         if self._keeper.fd in ready:
@@ -151,30 +189,46 @@ class Crew:
 
     def _obey(self) -> None:
         for number in self._inbox.take():
+            if number == signal.SIGHUP and self._stopping:
+                continue  # as whoever closes a terminal may send it more than once
             if number == signal.SIGHUP and not self._hangup.came():
-                self._replace_all()
+                self._renew()
+            elif self._stopping:
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
             else:
-                self._stop(signal.SIGTERM if number == signal.SIGHUP else number)
+                self._stop("the terminal was closed" if number == signal.SIGHUP else signal.Signals(number).name)
 
-    def _replace_all(self) -> None:
-        if not self._stopping:
+    def _renew(self) -> None:
+        why = None if self._renewal is None else self._renewal.why_not()
+        if why is not None:
+            _log.error("SIGHUP: the processes that there are go on, as the code cannot be loaded: %s", why)
+        elif self._renewal is not None:
+            self._begin_anew(self._renewal)
+        else:
             _log.info("SIGHUP: one by one, another process takes over from each")
             self._to_replace = deque(self.posts)
+
+    def _begin_anew(self, renewal: Renewal) -> None:
+        _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
+        mine = [
+            Predecessor(one.fd, one.pid, post.handling.limits.timeout) for post in self.posts for one in post.processes
+        ]
+        try:
+            renewal.begin(self._inbox, self._keeper.descriptors, self._before.processes + mine)
+        except OSError as error:
+            _log.error("the program cannot begin anew, and the processes that there are go on: %s", error)
 
     def _stop_replacing(self, why: str) -> None:
         _log.error("no further process is replaced: %s", why)
         self._to_replace.clear()
 
-    def _stop(self, number: int) -> None:
-        self._signals.append(number)
-        if len(self._signals) > 1:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + number)
+    def _stop(self, why: str) -> None:
+        self._stopping = True
         self._to_replace.clear()
         for post in self.posts:
             post.tell()
-        _log.info("%s: each process finishes its event and leaves", signal.Signals(number).name)
+        self._before.tell_all()
+        _log.info("%s: each process finishes its event and leaves", why)
 
 
 class _Hangup:

@@ -112,8 +112,8 @@ def _to_send(text: str) -> str:
 def shortened(data: Any) -> str:
     """The data as Python writes them, in one line of at most ``DATA_BYTES``."""
     text = _short.repr(data[:DATA_BYTES] if isinstance(data, bytes) else data)
-    cut = text.encode(errors="backslashreplace")[:DATA_BYTES].decode(errors="ignore")
-    return cut if cut == text else f"{cut[: DATA_BYTES - 3]}..."
+    whole = text.encode(errors="backslashreplace")
+    return whole.decode() if len(whole) <= DATA_BYTES else whole[: DATA_BYTES - 3].decode(errors="ignore") + "..."
 
 
 def _in_one_line(error: BaseException) -> str:

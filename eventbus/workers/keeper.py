@@ -64,6 +64,17 @@ class Keeper:
                 self.end()
                 raise
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What it takes to ``adopt`` it: its own, and that of the line to it; none if there is no keeper."""
+        return () if self._line is None or self.fd < 0 else (self.fd, self._line.fileno())
+
+    def adopt(self, fd: int, line: int) -> None:
+        """Goes on with one that was started in this process before it executed another program."""
+        self.fd = fd
+        self._line = socket.socket(fileno=line)
+        self._line.settimeout(PATIENCE)
+
     def enter(self) -> None:
         """In a child: it is one of those to be ended; the rest is the parent's. A keeper that is no more cannot be
         told: the next one inherits what it is to know."""
@@ -72,9 +83,7 @@ class Keeper:
             try:
                 socket.send_fds(self._line, [os.getpid().to_bytes(_PID_BYTES, "little")], [fd])
             except OSError as error:
-                _log.error(
-                    "process %d, which would end this one after the parent's death, is not told: %s", self._pid, error
-                )
+                _log.error("who would end process %d after the parent's death is not told: %s", os.getpid(), error)
             os.close(fd)
         self._forget()
 

@@ -153,12 +153,8 @@ class Process:
             Its exit status; the number of the signal that killed it, negative; None where somebody else has seen that,
             or nobody as SIGCHLD is ignored.
         """
-        try:
-            seen = os.waitid(os.P_PIDFD, self.fd, os.WEXITED)
-        except ChildProcessError:
-            return self.progress.status
-        assert seen is not None
-        return seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
+        status = reap(self.fd)
+        return self.progress.status if status is None else status
 
     def close(self) -> None:
         """Gives the descriptor and the memory back; in a child, of the parent's."""
@@ -166,6 +162,16 @@ class Process:
             os.close(self.fd)
             self.fd = -1
         self.progress.close()
+
+
+def reap(fd: int) -> int | None:
+    """Waits for the end of the child with that descriptor, and returns as ``Process.reap`` does."""
+    try:
+        seen = os.waitid(os.P_PIDFD, fd, os.WEXITED)
+    except ChildProcessError:
+        return None
+    assert seen is not None
+    return seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
 
 
 def how(status: int | None) -> str:
@@ -195,6 +201,8 @@ def _live(process: Process, parent: int, forget: Callable[[], None], unblocked: 
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         status = _worked(process.handling, told, process.progress)
         _end(process.progress, status)
+    except BaseException:
+        _log.exception("process %d of %s could not begin", os.getpid(), process.handling.name)
     finally:
         os._exit(status)
 

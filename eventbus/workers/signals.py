@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import starmap
 from types import FrameType, TracebackType
 from typing import Any
@@ -56,10 +56,23 @@ class Handled:
         """The signals."""
         return self._handlers.keys()
 
+    @contextlib.contextmanager
+    def as_before(self) -> Iterator[None]:
+        """What was there before is there meanwhile."""
+        try:
+            self._put_back()
+            yield
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
     def undo(self) -> None:
         """What was there before is there again; also for a child."""
         global _handled
         _handled = self._outer
+        self._put_back()
+
+    def _put_back(self) -> None:
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
 

@@ -18,6 +18,7 @@ from eventbus.patterns import Wanted
 from eventbus.subscription import checked_name
 from eventbus.workers.crew import Crew
 from eventbus.workers.handling import Handling, Hook, Hooks, Limits
+from eventbus.workers.renewal import Renewal
 from eventbus.workers.schedule import Schedule, parse
 from eventbus.workers.ticks import TICK_SYSTEM, check_group
 
@@ -100,6 +101,7 @@ class Worker:
         self.start = start
         self.handlers: list[Handler] = []
         self.hooks = Hooks((), ())
+        self.renewal: Renewal | None = None
 
     def on(
         self,
@@ -226,8 +228,7 @@ class Worker:
             _check_count("max_events", max_events)
         if max_memory is not None:
             _check_count("max_memory", max_memory)
-        if not self.handlers:
-            raise InvalidError("the worker has no handler: decorate a function with @worker.on(...)")
+        self._check_handlers()
         chosen = bus if bus is not None else self.bus
         limits = Limits(max_events, max_memory, None)
         if isinstance(chosen, Bus):
@@ -239,13 +240,35 @@ class Worker:
                 self._run(opened, processes, group or self.group, prefetch or self.prefetch, limits)
 
     def _run(self, bus: Bus, processes: int, group: str, prefetch: int, limits: Limits) -> None:
+        handlings = self._prepared(bus, group, prefetch, limits)
+        _tell_unserved(bus, group, {one.group for one in handlings})
+        crew = Crew([one for one in handlings for _ in range(1 if one.schedule else processes)], self.renewal)
+        log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
+        crew.run()
+
+    def _prepared(self, bus: Bus, group: str, prefetch: int, limits: Limits) -> list[Handling]:
+        """What processes do, once there are the groups for it."""
         handlings = [self._handling(bus, one, group, prefetch, limits) for one in self.handlers]
         for one in handlings:
             bus.group(one.group, one.system, one.kind, start=self.start, max_deliveries=self.max_deliveries)
-        _tell_unserved(bus, group, {one.group for one in handlings})
-        crew = Crew([one for one in handlings for _ in range(1 if one.schedule else processes)])
-        log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
-        crew.run()
+        return handlings
+
+    def prepare(self, bus: Bus, group: str | None = None) -> None:
+        """Makes the groups of all handlers, as ``run`` does first: what is sent from now on waits for it.
+
+        Args:
+            bus: an open one.
+            group: instead of the worker's own.
+
+        Raises:
+            InvalidError: no handler, or a group of that name with other patterns.
+        """
+        self._check_handlers()
+        self._prepared(bus, group or self.group, self.prefetch, Limits(None, None, None))
+
+    def _check_handlers(self) -> None:
+        if not self.handlers:
+            raise InvalidError("the worker has no handler: decorate a function with @worker.on(...)")
 
     def _handling(self, bus: Bus, one: Handler, group: str, prefetch: int, limits: Limits) -> Handling:
         name = one.group or f"{group}.{one.name}"

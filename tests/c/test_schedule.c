@@ -177,8 +177,7 @@ static void who_dies_while_it_sends_has_sent_or_another_does(void)
 
 static void who_dies_while_it_repairs_leaves_it_to_the_next(void)
 {
-    const int repairing[] = {EB_POINT_repair_taken, EB_POINT_schedule_freed,
-                             EB_POINT_repair_mended};
+    const int repairing[] = {EB_POINT_repair_taken, EB_POINT_schedule_freed, EB_POINT_repair_mended};
     for (int sent_it = 0; sent_it < 2; sent_it++)
         for (size_t i = 0; i < sizeof repairing / sizeof *repairing; i++) {
             if (!sent_it && repairing[i] == EB_POINT_schedule_freed) continue;

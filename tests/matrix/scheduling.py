@@ -16,25 +16,13 @@ from matrix.scene import (
     Scene,
     Survivors,
     asleep,
-    await_go,
     join,
     sleep_and_tell,
 )
-from matrix.sending import ENOUGH, place
+from matrix.sending import place
+from matrix.turns import send_for_ever
 
 SOON = 0.05  # seconds: less than anybody sleeps who does not keep
-
-
-def put_down_for_ever(line: Line, name: str, aim: Aim, role: Role) -> None:
-    """Puts event after event down to be sent at once, and says each before; nobody receives them."""
-    bus = eventbus.open(name)
-    sub = {Role.MEMBER: join, Role.SUBSCRIBER: lambda bus: bus.subscribe("jobs.**")}.get(role, lambda _: None)(bus)
-    await_go(line)
-    aim.take()
-    for number in range(1, ENOUGH):
-        line.say(number)
-        bus.send_later("known", "topic", "/victim", sealed(VICTIM, number), delay=0)
-    del sub
 
 
 def all_heard(survivors: Survivors, count: int) -> bool:
@@ -52,7 +40,7 @@ class PuttingOff:
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = scene.survivors()
-        victim = scene.victim(put_down_for_ever, scene.role)
+        victim = scene.victim(send_for_ever, scene.role, True)
         victim.say("go")
         scene.strike(victim, lambda pid: survivors.meanwhile(Hold.PUBLISH | place(scene.role), pid))
         said = victim.said()

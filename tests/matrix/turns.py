@@ -11,8 +11,8 @@ from matrix.scene import CAPACITY, VICTIM, Aim, Hold, Role, Scene, await_go, joi
 from matrix.sending import ENOUGH, place
 
 
-def send_for_ever(line: Line, name: str, aim: Aim, role: Role) -> None:
-    """Sends event after event and says each before; nobody sends it anything."""
+def send_for_ever(line: Line, name: str, aim: Aim, role: Role, later: bool = False) -> None:
+    """Sends event after event and says each before, or puts it down to be sent at once; nobody sends it anything."""
     bus = eventbus.open(name)
     joined = {Role.MEMBER: join, Role.SUBSCRIBER: lambda bus: bus.subscribe("jobs.**")}
     with joined.get(role, contextlib.nullcontext)(bus):
@@ -20,7 +20,11 @@ def send_for_ever(line: Line, name: str, aim: Aim, role: Role) -> None:
         aim.take()
         for number in range(1, ENOUGH):
             line.say(number)
-            bus.send("known", "topic", "/victim", sealed(VICTIM, number), timeout=None)
+            event = "known", "topic", "/victim", sealed(VICTIM, number)
+            if later:
+                bus.send_later(*event, delay=0)
+            else:
+                bus.send(*event, timeout=None)
 
 
 @dataclass(frozen=True)

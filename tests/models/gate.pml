@@ -1,4 +1,4 @@
-/* The gate: csrc/publish.c (claim), csrc/roster.c (eb_slot_open, eb_roster_gate, eb_roster_reap), csrc/subscription.c
+/* The gate: csrc/room.c (eb_room_claim), csrc/roster.c (eb_slot_open, eb_roster_gate, eb_roster_reap), csrc/subscription.c
  * (settle_cursor, place), csrc/make_group.c (place_group), csrc/single.c (take, advance).
  *
  * Publishers, each of whom may be killed, fill a ring of CAPACITY records; a subscriber joins at any moment, reads, and

@@ -1,5 +1,5 @@
 /* Who of a group is woken: csrc/relay.c (eb_relay_pass_on, eb_relay_await, idle, look_at, sleep_or_watch), csrc/claims.c
- * (eb_claims_look), csrc/group.c (eb_unwatched), csrc/publish.c (wake), csrc/wait.c.
+ * (eb_claims_look), csrc/group.c (eb_unwatched), csrc/wake.c (eb_wake), csrc/wait.c.
  *
  * Members share one flag in the waiter set and one semaphore, so an event wakes one of them, who sees to it that the next
  * event wakes another, and that one of those asleep watches whether those who work live. Taking an event under the

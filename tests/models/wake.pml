@@ -1,4 +1,4 @@
-/* Publish, commit and wake against sleep: csrc/publish.c (wake), csrc/single.c (await), csrc/wait.c (the semaphore).
+/* Publish, commit and wake against sleep: csrc/wake.c (eb_wake), csrc/single.c (await), csrc/wait.c (the semaphore).
  *
  * Publishers send one event each and one shuts the bus down; subscribers hear all of it, asleep in between. What the
  * code does with one seq_cst operation is one step here. A semaphore is a word and the kernel's queue: who sleeps was

@@ -21,9 +21,10 @@ from soak.core import choose_core
 
 choose_core()
 
+from orphans import adopt_orphans, die_with_parent  # noqa: E402
 from soak.guests import SHARED_MEMORY  # noqa: E402  after the core is chosen
 from soak.plan import Round, draw  # noqa: E402
-from soak.stage import CLOCK_LIBRARY, Play, Result, adopt_orphans, die_with_parent, small_memory  # noqa: E402
+from soak.stage import CLOCK_LIBRARY, Play, Result, small_memory  # noqa: E402
 
 SHOWN = (
     "events sent",

@@ -23,12 +23,12 @@ from soak.core import choose_core
 choose_core()
 
 import eventbus  # noqa: E402  after the core is chosen
+from orphans import adopt_orphans, die_with_parent  # noqa: E402
 from soak import ledger  # noqa: E402
 from soak.attached import Span, judge_attached, spans  # noqa: E402
 from soak.guests import SHARED_MEMORY  # noqa: E402
 from soak.ledger import Kind  # noqa: E402
 from soak.rusher import GROUP, LEAVE, QUIET, Bout, Ground, damage, live  # noqa: E402
-from soak.stage import adopt_orphans, die_with_parent  # noqa: E402
 
 PROCESSES = 6
 HANGS = 40.0  # seconds in which everybody has come to the end of a phase

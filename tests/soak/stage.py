@@ -19,6 +19,7 @@ from pathlib import Path
 from eventbus._eventbus import lib
 
 import eventbus
+from orphans import adopt_orphans, children
 from soak import ledger
 from soak.actors import DRAIN, FINISH, HELPERS, LEAVE, Stage, live
 from soak.forks import LONGEST
@@ -33,7 +34,6 @@ HANGS = 60.0  # seconds in which everybody must have ended
 HARMED = 10.0  # the same where somebody has told a fault already, and may have left others waiting
 SLACK = 6 << 20  # bytes of a small /dev/shm beside the ring
 CLOCK_LIBRARY = "clock.so"
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 
@@ -94,18 +94,6 @@ def _armed_to_die(book: list[ledger.Entry]) -> bool:
     return any(one.kind == Kind.ARMED and one.flag == signal.SIGKILL for one in book)
 
 
-def adopt_orphans() -> None:
-    """From now on descendants whose parents die become this process's children."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(parent: int) -> None:
-    """A round must not outlive whoever wants to know what came of it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def _children() -> set[int]:
     """Those of this process, orphans that it was given included, that have not ended."""
     try:
@@ -113,7 +101,7 @@ def _children() -> set[int]:
             pass
     except ChildProcessError:
         return set()
-    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+    return children(os.getpid())
 
 
 class Play:
