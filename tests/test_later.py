@@ -14,7 +14,8 @@ from eventbus._eventbus import lib
 
 import eventbus
 from eventbus import Bus, FullError, InvalidError, PolicyDeniedError
-from harness import Fork, Line, take
+from harness import DEADLINE, Fork, Line, take
+from jobs import fill, has, manual
 
 DAY = 86400.0
 SOON = 0.05  # seconds
@@ -191,6 +192,21 @@ def test_no_room_for_more(bus: Bus, size: int) -> None:
     bus.send_later("a", "b", "/", b"x" * size, delay=DAY)
     with pytest.raises(FullError):
         bus.send_later("a", "b", "/", b"x" * size, delay=DAY)
+
+
+def test_beside_what_members_have_in_hand(bus: Bus) -> None:
+    """Where both together are more than the parking holds, the error says so; with both gone there is room."""
+    with manual(bus) as member:
+        there = [bus.send_later("a", "b", "/", b"x" * 1000, delay=DAY) for _ in range(7)]
+        bus.send_many([("jobs", "job", "/", b"x" * 1000)] * 12)
+        held = has(member, 12)
+        error, _ = fill(bus)
+        assert "bytes to be sent later, and there is room for a quarter of the ring" in str(error)
+        assert error.details["scheduled"] == sum(one.bytes for one in bus.stats().scheduled)
+        assert all(map(bus.cancel, there))
+        for event in held:
+            member.ack(event)
+        bus.send("jobs", "job", "/", timeout=DEADLINE)
 
 
 def test_the_largest(bus: Bus) -> None:

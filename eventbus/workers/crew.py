@@ -18,7 +18,7 @@ from eventbus.workers.keeper import Keeper
 from eventbus.workers.post import Post
 from eventbus.workers.process import Process
 from eventbus.workers.renewal import Predecessor, Predecessors, Renewal, take_over
-from eventbus.workers.signals import HANDLED, Inbox
+from eventbus.workers.signals import HANDLED, STOPPING, Inbox
 
 KEEPER_DELAY = 1.0  # seconds between two tries to start it
 LOOK = 5.0  # seconds between two looks whether the bus still has its name
@@ -82,8 +82,6 @@ class Crew:
         keeper, self._before.processes = take_over()
         if keeper:
             self._keeper.adopt(*keeper)
-        if self._before.processes:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _tell(self) -> None:
         """In a child: it is ready."""
@@ -188,15 +186,18 @@ class Crew:
     # --- signals ---
 
     def _obey(self) -> None:
-        for number in self._inbox.take():
-            if number == signal.SIGHUP and self._stopping:
-                continue  # as whoever closes a terminal may send it more than once
-            if number == signal.SIGHUP and not self._hangup.came():
-                self._renew()
-            elif self._stopping:
+        came = self._inbox.take()
+        for number in came:
+            if number in STOPPING and self._stopping:
                 raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-            else:
-                self._stop("the terminal was closed" if number == signal.SIGHUP else signal.Signals(number).name)
+            if number in STOPPING:
+                self._stop(signal.Signals(number).name)
+        if signal.SIGHUP not in came or self._stopping:
+            return  # whoever closes a terminal may send it more than once
+        if self._hangup.came():
+            self._stop("the terminal was closed")
+        else:
+            self._renew()
 
     def _renew(self) -> None:
         why = None if self._renewal is None else self._renewal.why_not()
@@ -211,7 +212,9 @@ class Crew:
     def _begin_anew(self, renewal: Renewal) -> None:
         _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
         mine = [
-            Predecessor(one.fd, one.pid, post.handling.limits.timeout) for post in self.posts for one in post.processes
+            Predecessor(one.fd, one.pid, post.handling.name, post.handling.limits.timeout)
+            for post in self.posts
+            for one in post.processes
         ]
         try:
             renewal.begin(self._inbox, self._keeper.descriptors, self._before.processes + mine)

@@ -128,16 +128,18 @@ class Handling(NamedTuple):
             watcher.ready()
             handled = 0
             failures = Failures(self.name)
-            while (event := ticks.next(member) if ticks else self._next(member)) is not None:
+            events, memory, timeout = self.limits
+            following = ticks.next if ticks else self._next
+            while (event := following(member)) is not None:
                 if handled == 0:
                     watcher.began()
-                if self.limits.timeout is not None:
+                if timeout is not None:
                     watcher.handles(event.sequence)
                 self._handle(member, event, loop, failures, told)
-                if self.limits.timeout is not None:
+                if timeout is not None:
                     watcher.handled()
                 handled += 1
-                if handled == self.limits.events or self._has_outgrown(handled):
+                if handled == events or (memory is not None and self._has_outgrown(handled, memory)):
                     return RETIRED
         return DONE
 
@@ -155,12 +157,12 @@ class Handling(NamedTuple):
                     raise
                 _log.error("%s: %s", self.name, error.message)
 
-    def _has_outgrown(self, handled: int) -> bool:
-        if self.limits.memory is None or (own := own_memory()) <= self.limits.memory:
+    def _has_outgrown(self, handled: int, memory: int) -> bool:
+        if (own := own_memory()) <= memory:
             return False
         early = ", with its first event: see that max_memory is no less than it needs" if handled == 1 else ""
         what = f"process {os.getpid()} of {self.name} has {own} bytes of its own"
-        _log.warning("%s, more than %d%s; another takes its place", what, self.limits.memory, early)
+        _log.warning("%s, more than %d%s; another takes its place", what, memory, early)
         return True
 
     def _handle(self, member: Member, event: Event, loop: Loop, failures: Failures, told: Told) -> None:

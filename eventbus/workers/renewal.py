@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
 
 from eventbus.workers import kin
 from eventbus.workers.handling import DONE, RETIRED, flush
@@ -26,10 +25,11 @@ _log = logging.getLogger("eventbus.worker")
 
 
 class Predecessor:
-    """A process of the code before: its descriptor, its pid, and how long an event may take it, in seconds."""
+    """A process of the code before: its descriptor, its pid, its handler's name, and how long an event may take it, in
+    seconds."""
 
-    def __init__(self, fd: int, pid: int, timeout: float | None) -> None:
-        self.fd, self.pid, self.timeout = fd, pid, timeout
+    def __init__(self, fd: int, pid: int, name: str, timeout: float | None) -> None:
+        self.fd, self.pid, self.name, self.timeout = fd, pid, name, timeout
         self.told = 0.0  # when it was, that it is to finish, on ``time.monotonic``
 
     @property
@@ -69,7 +69,12 @@ class Predecessors:
         """Kills those that hang."""
         for one in self.processes:
             if one.hangs_at is not None and time.monotonic() >= one.hangs_at:
-                _log.error("process %d hangs in an event that it was to finish: it is killed", one.pid)
+                _log.error(
+                    "%s hung for more than %g s on its last event: process %d is killed, and the event delivered again",
+                    one.name,
+                    one.timeout,
+                    one.pid,
+                )
                 one.timeout = None
                 kin.kill(one.pid, one.fd)
 
@@ -80,7 +85,7 @@ class Predecessors:
         status = reap(fd)
         os.close(fd)
         if status not in (DONE, RETIRED, None):
-            _log.error("process %d, of the code before, %s", dead.pid, how(status))
+            _log.error("process %d of %s %s", dead.pid, dead.name, how(status))
 
     def kill_all(self) -> None:
         """Ends what is left."""
@@ -116,22 +121,24 @@ class Renewal:
             return str(error)
         return None
 
-    def begin(self, inbox: Inbox, keeper: tuple[int, ...], processes: list[Predecessor]) -> NoReturn:
-        """Replaces the program in this process.
+    def begin(self, inbox: Inbox, keeper: tuple[int, ...], processes: list[Predecessor]) -> None:
+        """Replaces the program in this process; returns only when a signal came before it could.
 
         Args:
-            inbox: whose signals wait until the next life listens to them.
+            inbox: whose signals are still to be taken; any that come from now on wait for the next life.
             keeper: the descriptors of the keeper.
             processes: those that go on.
 
         Raises:
             OSError: it cannot be executed; nothing has happened.
         """
-        rows = [(one.fd, one.pid, one.timeout) for one in processes]
+        rows = [(one.fd, one.pid, one.name, one.timeout) for one in processes]
         known = {"pid": os.getpid(), "keeper": keeper, "processes": rows}
         fds = [*keeper, *(one.fd for one in processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
+            if inbox.has_some:
+                return
             with inbox.as_before():  # what was ignored, as by nohup, is ignored by the next life, too
                 for fd in fds:
                     os.set_inheritable(fd, True)
@@ -145,10 +152,11 @@ class Renewal:
 
 def take_over() -> tuple[list[int], list[Predecessor]]:
     """The descriptors of the keeper, and the processes, that go on in this process since it began anew; none if it did
-    not."""
+    not. The signals that waited come from now on."""
     known = json.loads(os.environ.pop(VARIABLE, "{}"))
     if known.get("pid") != os.getpid():  # inherited by a program that the process has started
         return [], []
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     keeper, processes = known["keeper"], [Predecessor(*one) for one in known["processes"]]
     for fd in (*keeper, *(one.fd for one in processes)):
         os.set_inheritable(fd, False)

@@ -104,6 +104,11 @@ class Inbox(Handled):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.undo()
 
+    @property
+    def has_some(self) -> bool:
+        """Whether any are to be taken."""
+        return bool(self._came)
+
     def take(self) -> list[int]:
         """The signals that came."""
         try:

@@ -22,12 +22,15 @@ GROUP = "drill"
 _SAID = re.compile(r"^[-0-9]+ [:,0-9]+ \d+ (?P<level>WARNING|ERROR|CRITICAL) (?P<text>.*)$")
 _EXPECTED = (
     re.compile(r"process \d+ of \S+ was killed by SIGKILL\b"),
-    re.compile(r"\S+ hung for more than \S+ s on event \d+: process \d+ is killed, and the event delivered again$"),
+    re.compile(
+        r"\S+ hung for more than \S+ s on (event \d+|its last event): process \d+ is killed, "
+        r"and the event delivered again$"
+    ),
     re.compile(r"\S+ failed on .*: ConnectionError: the database is away; data: "),
     re.compile(r"no handler serves the group "),
 )
 _KILLED = re.compile(r"process (\d+) of \S+ was killed by SIGKILL\b")
-_HUNG = re.compile(r"hung for more than \S+ s on event \d+: process (\d+) is killed")
+_HUNG = re.compile(r"hung for more than \S+ s on (?:event \d+|its last event): process (\d+) is killed")
 _NOISE = re.compile(r"Exception ignored|Warning: |Fatal Python error")
 
 
