@@ -4,7 +4,7 @@
  *
  * Two events are put down, of which the second is due first; another one is sent at once. Subscribers send what is due, receive,
  * and sleep; one who has received something may work on it for ever, and one may leave at its deadline. What is due is sent
- * in one step: it happens under the publish lock, and is tested by killing. That whoever hears is woken is one step
+ * in one step: it happens under the publish lock, and how is the matter of later.pml. That whoever hears is woken is one step
  * with it: that is the matter of wake.pml. Time passes when nothing else can happen.
  *
  * CHECK told -DSLEEPERS=2: without a slice and without a death nobody sleeps on when something is due, whichever is put down first
