@@ -15,8 +15,11 @@ C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] t
 
 .PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill dist clean
 
+# The models are verified beside the rest of the suite, which waits more than it computes.
 test: lint $(TESTING)/.ready
-	$(BIN)/pytest
+	@$(BIN)/pytest --quiet tests/test_models.py > build/models.txt 2>&1 & models=$$!; \
+	$(BIN)/pytest --ignore tests/test_models.py; rest=$$?; \
+	wait $$models; models=$$?; cat build/models.txt; exit $$((rest | models))
 
 demo: $(VENV)/.ready
 	$(BIN)/eventbus demo
