@@ -171,7 +171,9 @@ class Handling(NamedTuple):
     def _handle(self, member: Member, event: Event, loop: Loop, told: Told) -> None:
         begun = time.monotonic()
         try:
-            result = loop.done(self.function(event))
+            result = self.function(event)
+            if result is not None:
+                result = loop.done(result)
         except BaseException as error:  # also of a handler that exits, or whose coroutine was cancelled
             if told.forked:
                 _end_child(error)
