@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import starmap
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from eventbus.errors import EventBusError
 from eventbus.workers.handling import Handling
@@ -57,8 +58,9 @@ class Crew:
             KeyboardInterrupt, SystemExit: a second signal came, and what was left was killed.
         """
         with contextlib.ExitStack() as steps:
-            self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            steps.callback(os.close, self._news)
+            steps.callback(self._close_news)
+            for self._news in starmap(os.eventfd, ((0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)):
+                pass  # known in the step in which it begins, which no handler's exception can part
             self._hangup = _Hangup()
             steps.enter_context(self._inbox)
             steps.callback(self._warden.end)
@@ -82,6 +84,11 @@ class Crew:
                 self._keep_warden()
                 self._look()
                 self._begin_anew()
+
+    def _close_news(self) -> None:
+        if self._news >= 0:
+            os.close(self._news)
+        self._news = -1
 
     def _take_over(self) -> None:
         """From the program that was executed in this process before, if there was one."""
@@ -109,7 +116,8 @@ class Crew:
             self._renewal.forget()
         for post in self.posts:
             for one in post.processes:
-                one.close()
+                if one.pid:  # and not the one that this is
+                    one.close()
 
     # --- a step for each post, and none of them the end of the others ---
 
@@ -277,8 +285,5 @@ class _Hangup:
 
 
 def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError as error:
-        return error.errno not in (errno.ENXIO, errno.ENOENT, errno.EIO)
-    return True
+    """As proc(5) has it: the seventh field of ``stat`` is 0 without one."""
+    return Path("/proc/self/stat").read_text().rpartition(")")[2].split()[4] != "0"

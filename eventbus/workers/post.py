@@ -40,14 +40,15 @@ class Post:
         """Those that there are."""
         return [one for one in (self.process, self.successor) if one is not None]
 
-    def _start(self) -> Process:
-        started = Process(self.handling, self._tell)
+    def _start(self, started: Process) -> None:
+        """It is the post's already: whoever is interrupted in the middle leaves none behind."""
         try:
             started.start(self._enter)
-        except BaseException:
-            started.close()
+        except Exception:
+            self.process = None if started is self.process else self.process
+            self.successor = None if started is self.successor else self.successor
+            started.end()
             raise
-        return started
 
     def pause(self) -> float:
         """Something was in the way: seconds until it is tried again."""
@@ -62,7 +63,8 @@ class Post:
             self.retired = self.retired or stopping
             if not self.retired and time.monotonic() >= self.due:
                 self._told = False
-                self.process = self._start()
+                self.process = Process(self.handling, self._tell)
+                self._start(self.process)
 
     def tell(self) -> None:
         """Its processes are to finish."""
@@ -75,7 +77,8 @@ class Post:
     def replace(self) -> None:
         """Starts the successor of the process, if there is one."""
         if self.process is not None and not self._told:
-            self.successor = self._start()
+            self.successor = Process(self.handling, self._tell)
+            self._start(self.successor)
 
     def hand_over(self) -> None:
         """Once the successor is ready, its predecessor is to finish."""
@@ -151,7 +154,5 @@ class Post:
     def kill(self) -> None:
         """Ends what is left."""
         for one in self.processes:
-            one.kill()
-            one.reap()
-            one.close()
+            one.end()
         self.process = self.successor = None

@@ -169,6 +169,15 @@ class Process:
         """Kills it, with what it has started: it has no more time to do so itself."""
         kin.kill(self.pid, self.fd)
 
+    def end(self) -> None:
+        """Kills and reaps it, wherever it is between its fork and its end, and gives back what it takes."""
+        if self.fd >= 0:
+            self.kill()
+            self.reap()
+        else:
+            self._abandon()
+        self.close()
+
     def reap(self) -> int | None:
         """Waits for its end.
 

@@ -33,6 +33,7 @@ class Warden:
     def __init__(self) -> None:
         self.fd = -1
         self._pid = 0
+        self._parent = -1  # a descriptor of this process, while the fork is under way
         self._line: socket.socket | None = None
 
     def start(self, known: Iterable[tuple[int, int]]) -> None:
@@ -47,8 +48,9 @@ class Warden:
         with contextlib.ExitStack() as steps:
             unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
             steps.callback(signal.pthread_sigmask, signal.SIG_SETMASK, unblocked)
-            parent = os.pidfd_open(os.getpid())
-            steps.callback(os.close, parent)
+            steps.callback(self._close_parent)
+            for self._parent in map(os.pidfd_open, (os.getpid(),)):
+                pass
             self._line, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             steps.callback(its.close)
             self._line.settimeout(PATIENCE)
@@ -56,13 +58,18 @@ class Warden:
                 # Each is known in the step in which it begins, which no handler's exception can part.
                 for self._pid in starmap(os.fork, ((),)):
                     if self._pid == 0:
-                        _keep(its, parent, dict(known))
+                        _keep(its, self._parent, dict(known))
                 pid = self._pid
                 for self.fd in map(os.pidfd_open, (pid,)):
                     pass
             except OSError:
                 self.end()
                 raise
+
+    def _close_parent(self) -> None:
+        if self._parent >= 0:
+            os.close(self._parent)
+        self._parent = -1
 
     @property
     def descriptors(self) -> tuple[int, ...]:
