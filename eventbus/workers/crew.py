@@ -88,7 +88,6 @@ class Crew:
     def _close_news(self) -> None:
         if self._news >= 0:
             os.close(self._news)
-        self._news = -1
 
     def _take_over(self) -> None:
         """From the program that was executed in this process before, if there was one."""

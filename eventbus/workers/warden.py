@@ -33,7 +33,8 @@ class Warden:
     def __init__(self) -> None:
         self.fd = -1
         self._pid = 0
-        self._parent = -1  # a descriptor of this process, while the fork is under way
+        self._parent: int | None = None  # a descriptor of this process, while the fork is under way
+        self._its: socket.socket | None = None  # the other end of the line, until then
         self._line: socket.socket | None = None
 
     def start(self, known: Iterable[tuple[int, int]]) -> None:
@@ -45,31 +46,33 @@ class Warden:
         Raises:
             OSError: there can be none now.
         """
-        with contextlib.ExitStack() as steps:
-            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-            steps.callback(signal.pthread_sigmask, signal.SIG_SETMASK, unblocked)
-            steps.callback(self._close_parent)
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        try:
+            # Each is known in the step in which it begins, which no handler's exception can part.
             for self._parent in map(os.pidfd_open, (os.getpid(),)):
                 pass
-            self._line, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            steps.callback(its.close)
-            self._line.settimeout(PATIENCE)
-            try:
-                # Each is known in the step in which it begins, which no handler's exception can part.
-                for self._pid in starmap(os.fork, ((),)):
-                    if self._pid == 0:
-                        _keep(its, self._parent, dict(known))
-                pid = self._pid
-                for self.fd in map(os.pidfd_open, (pid,)):
-                    pass
-            except OSError:
-                self.end()
-                raise
+            for self._line, self._its in starmap(socket.socketpair, ((socket.AF_UNIX, socket.SOCK_DGRAM),)):
+                self._line.settimeout(PATIENCE)
+            for self._pid in starmap(os.fork, ((),)):
+                if self._pid == 0 and self._its is not None and self._parent is not None:
+                    _keep(self._its, self._parent, dict(known))
+            pid = self._pid
+            for self.fd in map(os.pidfd_open, (pid,)):
+                pass
+            self._close_ends()
+        except OSError:
+            self.end()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
-    def _close_parent(self) -> None:
-        if self._parent >= 0:
-            os.close(self._parent)
-        self._parent = -1
+    def _close_ends(self) -> None:
+        """What is its own; closed and forgotten in one step."""
+        if self._its is not None:
+            self._its.close()
+        if (parent := self._parent) is not None:
+            for self._parent in map(os.close, (parent,)):
+                pass
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -95,6 +98,7 @@ class Warden:
         self._forget()
 
     def _forget(self) -> None:
+        self._close_ends()
         if self._line is not None:
             self._line.close()
         if self.fd >= 0:
