@@ -57,12 +57,11 @@ class Crew:
         Raises:
             KeyboardInterrupt, SystemExit: a second signal came, and what was left was killed.
         """
-        with contextlib.ExitStack() as steps:
+        self._hangup = _Hangup()
+        with self._inbox, contextlib.ExitStack() as steps:
             steps.callback(self._close_news)
             for self._news in starmap(os.eventfd, ((0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)):
                 pass  # known in the step in which it begins, which no handler's exception can part
-            self._hangup = _Hangup()
-            steps.enter_context(self._inbox)
             steps.callback(self._warden.end)
             steps.callback(self._before.kill_all)
             for post in self.posts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import fcntl
 import logging
@@ -10,9 +11,9 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import starmap
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from eventbus.workers import kin
 from eventbus.workers.signals import HANDLED
@@ -20,6 +21,9 @@ from eventbus.workers.signals import HANDLED
 GRACE = 8.0  # seconds from the parent's death until who still lives is killed
 PATIENCE = 1.0  # seconds that it may take to be told something
 _PID_BYTES = 8
+
+# Of C: the one of Python's module may be parted in the middle.
+_socketpair = cast("Callable[[int, int], tuple[socket.socket, socket.socket]]", _socket.socketpair)
 
 _log = logging.getLogger("eventbus.worker")
 
@@ -51,7 +55,7 @@ class Warden:
             # Each is known in the step in which it begins, which no handler's exception can part.
             for self._parent in map(os.pidfd_open, (os.getpid(),)):
                 pass
-            for self._line, self._its in starmap(socket.socketpair, ((socket.AF_UNIX, socket.SOCK_DGRAM),)):
+            for self._line, self._its in starmap(_socketpair, ((socket.AF_UNIX, socket.SOCK_DGRAM),)):
                 self._line.settimeout(PATIENCE)
             for self._pid in starmap(os.fork, ((),)):
                 if self._pid == 0 and self._its is not None and self._parent is not None:
