@@ -11,7 +11,6 @@ import multiprocessing.process
 import multiprocessing.util
 import os
 import signal
-import struct
 import sys
 import threading
 import time
@@ -27,8 +26,7 @@ from eventbus.workers.signals import HANDLED
 
 _libc = ctypes.CDLL(None)  # loaded before any fork: another thread may hold the loader's lock then
 _PR_SET_PDEATHSIG = 1
-_WORDS = struct.Struct("=6Q")
-_READY, _BEGAN, _STATUS, _SINCE, _SEQUENCE, _LEFT = range(6)
+_READY, _BEGAN, _STATUS, _SINCE, _SEQUENCE, _LEFT = _WORDS = range(6)
 
 LINGER = 60.0  # seconds that threads and ``atexit`` may take after the last event
 
@@ -40,7 +38,7 @@ class Progress:
 
     def __init__(self, tell: Callable[[], object]) -> None:
         """Args: ``tell`` is called in the process once it is ready."""
-        self._memory = mmap.mmap(-1, _WORDS.size)
+        self._memory = mmap.mmap(-1, 8 * len(_WORDS))
         self._words = memoryview(self._memory).cast("Q")
         self._tell = tell
 

@@ -51,6 +51,7 @@ class Predecessors:
 
     def __init__(self) -> None:
         self.processes: list[Predecessor] = []
+        self._relieved = 0
 
     def hand_over(self, ready: int, complete: bool) -> None:
         """Tells as many as others are ready; all, once those are ``complete``."""
@@ -59,8 +60,6 @@ class Predecessors:
         for one in waiting[: max(0, more)]:
             self._relieved += 1
             one.tell()
-
-    _relieved = 0
 
     def tell_all(self) -> None:
         """All are to finish."""
