@@ -57,9 +57,12 @@ class Warden:
                 pass
             for self._line, self._its in starmap(_socketpair, ((socket.AF_UNIX, socket.SOCK_DGRAM),)):
                 self._line.settimeout(PATIENCE)
+            its, parent = self._its, self._parent
+            assert its is not None
+            assert parent is not None
             for self._pid in starmap(os.fork, ((),)):
-                if self._pid == 0 and self._its is not None and self._parent is not None:
-                    _keep(self._its, self._parent, dict(known))
+                if self._pid == 0:
+                    _keep(its, parent, dict(known))
             pid = self._pid
             for self.fd in map(os.pidfd_open, (pid,)):
                 pass
