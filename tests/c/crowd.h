@@ -18,6 +18,7 @@ enum { BATCH = 6 };
 static scene it;
 static uint64_t seed;
 static _Atomic bool stopping;
+static _Atomic int owed; /* scenes that have to be seen before the publishers stop, however slow the machine is */
 static _Atomic uint64_t sent_by[PUBLISHERS];
 
 #ifdef __SANITIZE_THREAD__
@@ -130,7 +131,7 @@ static unsigned begin(const char *name, int count, char **arguments)
     return seconds;
 }
 
-/* Lets the publishers run for so long. */
+/* Lets the publishers run for so long, and until nothing is owed. */
 static void publish_for(unsigned seconds, void *(*body)(void *))
 {
     pthread_t publishers[PUBLISHERS];
@@ -138,6 +139,8 @@ static void publish_for(unsigned seconds, void *(*body)(void *))
         publishers[i] = start(body, i);
     struct timespec duration = {.tv_sec = seconds};
     nanosleep(&duration, NULL);
+    for (struct timespec moment = {.tv_nsec = 1000000}; atomic_load(&owed) > 0;)
+        nanosleep(&moment, NULL);
     atomic_store(&stopping, true);
     for (int i = 0; i < PUBLISHERS; i++)
         pthread_join(publishers[i], NULL);

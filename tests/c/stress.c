@@ -74,6 +74,8 @@ static void *receive_dropping(void *with)
     uint64_t state = chance_of(200 + (unsigned)(uintptr_t)with);
     listener me = listen_from(EB_LATEST, false, with ? 0 : EB_ADAPTIVE);
     int status;
+    look_away();
+    atomic_fetch_sub(&owed, 1);
     while ((status = hear(&me, 1 + (int)(draw(&state) % 64), soon(&state), false)) != EB_CLOSED) {
         if (status == EB_NOTHING) expect_account(&me);
         if (draw(&state) % 16 == 0) look_away();
@@ -196,6 +198,7 @@ static void run(unsigned seconds)
 {
     pthread_t others[GATED + DROPPING + JOINERS];
     int count = 0;
+    atomic_store(&owed, DROPPING);
     for (int i = 0; i < GATED; i++)
         gated[i] = listen_from(EB_LATEST, true, i ? 0 : EB_ADAPTIVE).sub;
     deaf = listen_from(EB_LATEST, true, 0).sub;
