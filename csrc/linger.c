@@ -161,12 +161,13 @@ int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
 
 /* Woken soon, the next wait begins with looking. Whoever had its descriptor closed underneath has lost its slot, or will:
  * nobody would wake it. */
-int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int64_t deadline)
 {
     if (!eb_file_ours(&sub->file)) return EB_ROBBED;
     eb_pace *pace = &sub->pace;
     int64_t before = eb_now();
-    int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));
+    if (deadline != EB_FOREVER && deadline < until) until = deadline;
+    int status = eb_semaphore_wait(semaphore, until);
     int64_t now = eb_now();
     if (status == EB_OK && now - before < SPIN_SLEPT_NS && now > pace->loaded_until) pace->budget = SPIN_MAX_NS;
     return status;

@@ -123,7 +123,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
     bool others = atomic_load(&bus->ring.header->queued) > 1 || eb_timetable_overdue(&bus->ring) > 0;
     if (room && !others) return; /* [space] */
     eb_wake(bus, eb_lags, NULL, 0);
-    if (slowest >= 0) eb_semaphore_post(&bus->roster.header->slots[slowest].semaphore);
+    if (slowest >= 0) eb_rouse(bus, (uint32_t)slowest, &(eb_rung){.count = 0});
     if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;
     if (!room) eb_bus_reap(bus);
 }
