@@ -15,7 +15,7 @@
 #define LOCK_TRIES 200
 #define LOCK_SLICE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for nanoseconds */
 #define LOCK_LOOK_NS (10 * EB_MILLISECOND)  /* how often who waits for the lock looks whether its owner lives */
-#define REAP_WAIT_NS (20 * EB_MILLISECOND)
+#define REAP_WAIT_NS (3 * EB_MILLISECOND)
 
 static struct timespec to_timespec(int64_t ns)
 {
@@ -348,7 +348,8 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
         if (!mine) eb_pause();
     }
     if (!mine) {
-        int64_t end = eb_sooner(deadline == EB_POLL ? EB_FOREVER : deadline, LOCK_SLICE_NS);
+        int64_t slice = deadline == EB_BRIEF ? EB_BRIEFLY : LOCK_SLICE_NS;
+        int64_t end = eb_sooner(EB_IS_POLL(deadline) ? EB_FOREVER : deadline, slice);
         int status = await_publish_lock(bus, end);
         if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
         if (status != EB_OK) return status;

@@ -2,7 +2,8 @@
  * declaration.
  *
  * Results: zero or more is success, a negative number is one of the codes below. Deadlines are absolute nanoseconds on
- * CLOCK_MONOTONIC; EB_POLL does not wait at all, EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
+ * CLOCK_MONOTONIC; EB_POLL does not wait at all but for locks, which are held for moments, EB_BRIEF hardly for these,
+ * EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
  * when a signal came or a slice of the wait ended: run the signal handlers and call again with the same deadline. */
 #ifndef EVENTBUS_H
 #define EVENTBUS_H
@@ -38,6 +39,7 @@ enum {
 
 enum {
     EB_POLL = 0,
+    EB_BRIEF = 1, /* a moment that has passed, as any deadline */
     EB_FOREVER = -1,
     EB_LATEST = -1, /* eb_terms.start: what is sent from now on */
     EB_OLDEST = 0,  /* eb_terms.start: from the oldest event kept */

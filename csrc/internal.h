@@ -13,6 +13,8 @@
 #define EB_SLICE_NS 4000000000ll     /* how long a sleeper sleeps before it looks again by itself */
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
+#define EB_IS_POLL(deadline) ((deadline) == EB_POLL || (deadline) == EB_BRIEF)
+#define EB_BRIEFLY (2 * EB_MILLISECOND) /* for a lock, in an event loop */
 #define EB_LOOK_RECORDS 4096u            /* that are looked over, unheard, before signals, deadlines and closing are */
 #define EB_LONGEST (1ull << 31)          /* bytes of any record: they are counted with 32 bits */
 #define EB_POLL_NS (10 * EB_MILLISECOND) /* how long a poll may look over them */

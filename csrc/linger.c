@@ -83,7 +83,7 @@ int eb_gather(eb_subscription *sub, int64_t deadline)
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
     uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
     uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->pace.spacing;
-    if (sub->pace.taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
+    if (sub->pace.taken < NAP_STREAM || waiting >= enough || EB_IS_POLL(deadline)) return EB_OK;
     int64_t nap = nap_ns(sub);
     return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
 }

@@ -160,7 +160,7 @@ static int publish_one(eb_bus *bus, const eb_outgoing *event, const char *head, 
     eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
     if (event->topic >= EB_TOPICS && event->topic != EB_INLINE)
         return eb_damaged("a topic number that the table has not");
-    return publish(bus, &what, EB_POLL);
+    return publish(bus, &what, EB_BRIEF); /* then there is the caller's patience */
 }
 
 /* Whether the path, with which the text begins, has at most EB_PATH_LIMIT bytes as it is written there: then it has

@@ -251,9 +251,11 @@ static int end(eb_subscription *sub, int status)
 static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     eb_batch_head *head = &sub->batch.head;
+    bool dozed = atomic_load(&sub->dozes) != 0;
     sub->most = most;
     eb_rise(sub);
     int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
+    if (dozed && deadline != EB_BRIEF) eb_rouse_loop(sub); /* others wait in a loop still, and have to lie down anew */
     eb_see_kept(sub->bus, sub);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;

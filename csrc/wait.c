@@ -36,7 +36,7 @@ int64_t eb_sooner(int64_t deadline, int64_t slice)
 
 bool eb_over(int64_t deadline)
 {
-    return deadline != EB_FOREVER && (deadline == EB_POLL || eb_now() >= deadline);
+    return deadline != EB_FOREVER && (EB_IS_POLL(deadline) || eb_now() >= deadline);
 }
 
 void eb_pause(void)
