@@ -23,6 +23,7 @@ class Sender:
         timeout: float | None = ...,
         headers: Mapping[str, str] | None = None,
     ) -> bool: ...
+    def _send_now(self, system: str, kind: str, path: str, data: Any = None) -> bool: ...
 
 class Hand(Iterator[Event]):
     unfinished: int

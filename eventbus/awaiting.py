@@ -132,7 +132,7 @@ class Events(AsyncIterator[Event]):
 
 
 class Turn:
-    """Awaited, it lets run what else is ready in the loop; for asyncio, and what is made like it, a bare yield says so."""
+    """Awaited, it lets run what else is ready in the loop: asyncio, and what is made like it, take a bare yield so."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield
