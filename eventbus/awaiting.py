@@ -94,14 +94,15 @@ class Awaiting(_fast.Receiver):
 
     async def _more(self, deadline: int) -> bool:
         """``_fill``, which waits in the event loop."""
-        pauses = None
+        doorbell = pauses = None
         while not (filled := self._polled()) and not self._is_over and not native.is_over(deadline):
-            if self._doorbell is None or pauses is None:
+            if doorbell is None or pauses is None:
                 from eventbus.loop import Pauses, doorbell_of  # takes longer to import than all of eventbus
 
-                self._doorbell, pauses = doorbell_of(self._subscription.bus), Pauses(deadline)
+                doorbell = self._doorbell = doorbell_of(self._subscription.bus)
+                pauses = Pauses(deadline)
             self._in_a_row = 0
-            if await self._doorbell.news(self._subscription, deadline):
+            if await doorbell.news(self._subscription, deadline):
                 pauses = Pauses(deadline)
             else:
                 await pauses.pause()
@@ -116,8 +117,8 @@ class Awaiting(_fast.Receiver):
         try:
             return self._fill(native.BRIEF)
         finally:
-            if self._doorbell is not None:
-                self._doorbell.next(self._subscription, last=self._is_over)
+            if (doorbell := self._doorbell) is not None:
+                doorbell.next(self._subscription, last=self._is_over)
 
 
 class Turn:

@@ -277,6 +277,7 @@ class _Pump:
 
     def _end(self, failure: Exception | None) -> None:
         self.stop()
+        self._task = None  # which keeps what it ends with
         for inbox in list(self._inboxes):
             inbox.end(failure)
 

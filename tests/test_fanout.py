@@ -209,8 +209,7 @@ def test_others_run_meanwhile(bus: Bus) -> None:
             assert turns - before >= 3
         counting.cancel()
 
-    with eventbus.open(bus.name), contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 def test_whoever_waits_is_kept(bus: Bus, fanout: Fanout) -> None:
