@@ -35,7 +35,7 @@ def _load_core() -> None:
 _load_core()
 
 import eventbus  # noqa: E402  after the core is in place
-from eventbus import Bus, Subscription  # noqa: E402
+from eventbus import Bus, Fanout, Subscription  # noqa: E402
 from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 
 
@@ -133,6 +133,13 @@ def bus(name: str) -> Iterator[Bus]:
 def done(bus: Bus) -> Subscription:
     """What the handlers of a worker have done."""
     return bus.subscribe("done")
+
+
+@pytest.fixture
+def fanout(bus: Bus) -> Iterator[Fanout]:
+    """What is sent to ``a``, ten events at most for each listener."""
+    with Fanout(bus, "a", limit=10) as made:
+        yield made
 
 
 @pytest.fixture
