@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
@@ -21,6 +22,21 @@ Loop = asyncio.AbstractEventLoop
 Waiter = asyncio.Future[None]
 
 
+class Look(NamedTuple):
+    """When a loop looks by itself, by its clock. Not each handle can tell: those of uvloop for what is due cannot."""
+
+    when: float
+    handle: asyncio.Handle | None
+
+    def cancel(self) -> None:
+        """It looks no more."""
+        if self.handle is not None:
+            self.handle.cancel()
+
+
+NO_LOOK = Look(float("inf"), None)
+
+
 class Doorbell:
     """Who waits in which event loop for which subscription of one bus; each of these loops watches the bell."""
 
@@ -28,7 +44,7 @@ class Doorbell:
         self._bus = weakref.ref(bus, self.close)
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
-        self._loops: dict[Loop, asyncio.TimerHandle | None] = {}  # and when each looks by itself
+        self._loops: dict[Loop, Look] = {}
 
     async def news(self, sub: SubscriptionHandle, deadline: int) -> bool:
         """Waits until there is something to look for, or the deadline; False when there may be something already.
@@ -86,12 +102,11 @@ class Doorbell:
             for ended in [one for one in self._loops if one.is_closed()]:
                 del self._loops[ended]
             loop.add_reader(self._bell.fd, self._rung)
-            self._loops[loop] = None
-        timer, when = self._loops[loop], _by_clock_of(loop, until)
-        if timer is None or timer.when() > when:
-            if timer is not None:
-                timer.cancel()
-            self._loops[loop] = loop.call_at(when, self._look, loop)
+            self._loops[loop] = NO_LOOK
+        look, when = self._loops[loop], _by_clock_of(loop, until)
+        if look.when > when:
+            look.cancel()
+            self._loops[loop] = Look(when, loop.call_at(when, self._look, loop))
 
     def _rung(self) -> None:
         bus = self._bus()
@@ -102,7 +117,7 @@ class Doorbell:
     def _look(self, loop: Loop) -> None:
         bus = self._bus()
         if loop in self._loops:
-            self._loops[loop] = None
+            self._loops[loop] = NO_LOOK
         if bus is None or not any(self._waiting.values()):
             return
         slots, again = self._bell.look(bus)
@@ -115,15 +130,14 @@ class Doorbell:
         for slot in list(self._waiting):
             self._tell(slot, all_of_them=True)
         while self._loops:
-            loop, timer = self._loops.popitem()
+            loop, look = self._loops.popitem()
             if loop is _running():
-                self._unwatch(loop, timer)
+                self._unwatch(loop, look)
             elif not loop.is_closed():
-                loop.call_soon_threadsafe(self._unwatch, loop, timer)
+                loop.call_soon_threadsafe(self._unwatch, loop, look)
 
-    def _unwatch(self, loop: Loop, timer: asyncio.TimerHandle | None) -> None:
-        if timer is not None:
-            timer.cancel()
+    def _unwatch(self, loop: Loop, look: Look) -> None:
+        look.cancel()
         loop.remove_reader(self._bell.fd)
 
 
