@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
@@ -72,8 +73,8 @@ class Fanout:
         """Hears what is sent from now on, in the running event loop.
 
         Returns:
-            A context manager and an asynchronous iterator, which ends when the bus or the fan-out closes. One that
-            nobody refers to any more is closed.
+            A context manager, with ``async`` too, and an asynchronous iterator, which ends when the bus or the fan-out
+            closes. One that nobody refers to any more is closed.
 
         Raises:
             ClosedError: the fan-out or the bus is closed.
@@ -171,6 +172,13 @@ class Listener(AsyncIterator[Event]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Listener:
+        await self._pump.joined()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
     def __del__(self) -> None:
         self._pump.forget(self._inbox)
 
@@ -239,14 +247,16 @@ class _Pump:
         self._bus = bus
         self._subscription = subscription
         self._inboxes: set[_Inbox] = set()
+        self._pid = os.getpid()
+        self._over = False
         self._task: Task[None] | None = None  # the event loop itself keeps none
 
     @property
     def is_over(self) -> bool:
         """Whether nothing will come any more: closed, or of an event loop or a process that is not there any more."""
-        if self.loop.is_closed():
-            self._subscription.close()
-        return self._subscription.closed
+        if self.loop.is_closed() or self._pid != os.getpid():
+            self.stop()
+        return self._over
 
     @property
     def sent(self) -> int:
@@ -283,7 +293,12 @@ class _Pump:
 
     def stop(self) -> None:
         """Hears no more; by any thread. The task then ends the inboxes."""
+        self._over = True
         self._subscription.close()
+
+    async def joined(self) -> None:
+        """Once it is subscribed: where somebody keeps a lock, that is not so yet."""
+        await self._subscription._joined()
 
     def join(self, inbox: _Inbox) -> None:
         """Fills this one, too."""
