@@ -15,7 +15,7 @@ import pytest
 from eventbus import Bus, Event, Subscription
 from harness import DEADLINE, Child, Fork, Line
 from jobs import join, manual
-from loops import NewLoop, run
+from loops import NewLoop, run_in
 
 EVENTS, CANCELLED = 20_000, 500
 MANY_CANCELLED = 20_000
@@ -201,7 +201,7 @@ def test_one_task(bus: Bus, fork: Fork, new_loop: NewLoop, seed: int) -> None:
     """It hears everything in order, however often it is cancelled."""
     with bus.subscribe("a") as sub:
         storm = Storm(fork(stream, bus, seed, "a", 1e-3), seed, CANCELLED)
-        run(new_loop, storm.rage((sub, nothing)))
+        run_in(new_loop, storm.rage((sub, nothing)))
     storm.check()
 
 
@@ -209,7 +209,7 @@ def test_several_tasks(bus: Bus, fork: Fork, new_loop: NewLoop) -> None:
     """They share what one subscription hears."""
     with bus.subscribe("a") as sub:
         storm = Storm(fork(stream, bus, 1, "a", 1e-3), 1, CANCELLED)
-        run(new_loop, storm.rage(*[(sub, nothing)] * 5))
+        run_in(new_loop, storm.rage(*[(sub, nothing)] * 5))
     storm.check()
 
 
@@ -217,7 +217,7 @@ def test_tens_of_thousands(bus: Bus, fork: Fork, new_loop: NewLoop) -> None:
     """Of cancellations, under load."""
     with bus.subscribe("a") as sub:
         storm = Storm(fork(stream, bus, 2, "a", 1e-3), 2, MANY_CANCELLED)
-        run(new_loop, storm.rage(*[(sub, nothing)] * 50))
+        run_in(new_loop, storm.rage(*[(sub, nothing)] * 50))
     storm.check()
 
 
@@ -226,7 +226,7 @@ def test_members(bus: Bus, fork: Fork, new_loop: NewLoop, prefetch: int) -> None
     """Of a group, each of whom asks for the next event when the one before is done: all are handled once."""
     members = [join(bus, prefetch) for _ in range(3)]
     storm = Storm(fork(stream, bus, 3, "jobs", 1e-3), 3, CANCELLED)
-    run(new_loop, storm.rage(*((member, nothing) for member in members)))
+    run_in(new_loop, storm.rage(*((member, nothing) for member in members)))
     storm.check()
     for member in members:
         member.close()
@@ -237,7 +237,7 @@ def test_members_that_finish_each_by_itself(bus: Bus, fork: Fork, new_loop: NewL
     """Several tasks of each of two members: all events are acknowledged once, which no one else was given."""
     members = [manual(bus), manual(bus, 2)]
     storm = Storm(fork(stream, bus, 4, "jobs", 1e-3), 4, CANCELLED)
-    run(new_loop, storm.rage(*[(member, member.ack) for member in members * 3]))
+    run_in(new_loop, storm.rage(*[(member, member.ack) for member in members * 3]))
     storm.check()
     settled(bus)
     for member in members:
