@@ -54,10 +54,10 @@ static bool lie_down_as_member(eb_subscription *sub, uint64_t bell, int64_t *unt
 void eb_rise(eb_subscription *sub)
 {
     int dozed = atomic_load(&sub->dozes);
+    mark(sub->bus->told, sub->index, false);
     if (dozed == AWAKE) return;
     atomic_store(&sub->dozes, AWAKE);
     mark(sub->bus->dozing, sub->index, false);
-    mark(sub->bus->told, sub->index, false);
     eb_vigil_rest(sub);
     if (dozed == ALONE) {
         eb_waiter_lower(&sub->bus->roster, sub->index);
@@ -71,24 +71,32 @@ void eb_rise(eb_subscription *sub)
     eb_promise_over(sub);
 }
 
+/* As for any sleeper, what the group's semaphore remembers is said to whoever lies down. Where there is no bell, somebody waits
+ * for the semaphore. EB_NOTHING when there may be something already. */
+static int lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
+{
+    bool nothing = sub->group ? lie_down_as_member(sub, bell, until) : lie_down_alone(sub, bell);
+    int dozes = atomic_load(&sub->dozes);
+    if (nothing && dozes == MEMBER) nothing = atomic_exchange(eb_relay_semaphore(sub), 0) == 0;
+    if (!nothing) return EB_NOTHING;
+    if (bell != 0 || dozes == FULL) return EB_OK;
+    return eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
+}
+
 /* EB_OK when whoever has the bell, that of the process or the one `apart`, is told of the next thing there is to do, and is
  * to look at `until` whatever comes; EB_NOTHING when there may be something already. */
 int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
 {
     uint64_t id = atomic_load(&sub->bus->roster.header->mute) != 0 ? 0 : bell->id;
-    int status = EB_OK;
+    if (!eb_file_ours(&sub->file) || !eb_bell_whole(bell)) return EB_ROBBED;
     eb_rise(sub);
     *until = eb_now() + EB_SLICE_NS;
     if (bell == sub->bus->bell) mark(sub->bus->dozing, sub->index, true);
-    if (id == 0) status = eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
-    bool nothing = sub->group ? lie_down_as_member(sub, id, until) : lie_down_alone(sub, id);
-    if (status == EB_OK && nothing) {
-        eb_promise(sub, until);
-        atomic_store(&sub->until, *until);
-        return EB_OK;
-    }
-    eb_rise(sub);
-    return status == EB_OK ? EB_NOTHING : status;
+    int status = lie_down(sub, id, until);
+    if (status == EB_OK) eb_promise(sub, until);
+    if (status == EB_OK) atomic_store(&sub->until, *until);
+    else eb_rise(sub);
+    return status;
 }
 
 /* --- told --- */
@@ -108,14 +116,16 @@ bool eb_is_told(const eb_bus *bus, uint32_t slot)
     return !is_raised(bus, gate) || atomic_load(&bus->roster.header->slots[gate].semaphore) != 0;
 }
 
-/* The bell has rung: the slots of those who are to look, EB_SUBSCRIBERS_LIMIT at most; how many. */
+/* The bell has rung: the slots of those who are to look, EB_SUBSCRIBERS_LIMIT at most; how many. Among them whoever another
+ * thread has received with meanwhile, and who does not doze any more. */
 int eb_bell_answer(eb_bus *bus, uint16_t *told)
 {
     int count = 0;
     if (!bus->bell) return 0;
     eb_bell_drain(bus->bell);
     for (uint32_t base = 0; base < eb_roster_used(&bus->roster); base += 64)
-        for (uint64_t bits = atomic_load(&bus->dozing[base / 64]); bits != 0; bits &= bits - 1) {
+        for (uint64_t bits = atomic_load(&bus->dozing[base / 64]) | atomic_load(&bus->told[base / 64]); bits != 0;
+             bits &= bits - 1) {
             uint32_t slot = base + (uint32_t)__builtin_ctzll(bits);
             if (slot < bus->roster.max_subscribers && eb_is_told(bus, slot)) told[count++] = (uint16_t)slot;
         }
@@ -123,7 +133,7 @@ int eb_bell_answer(eb_bus *bus, uint16_t *told)
 }
 
 /* Nobody has rung for some time: likewise, and when to look again. One that is alone and has missed nothing goes on dozing,
- * its flag raised anew, as whoever lowered it may have died before it rang. */
+ * its flag raised anew, as whoever lowered it may have died before it rang. So may whoever told it to look for what is due. */
 static bool is_to_look(eb_subscription *sub, int64_t now)
 {
     int64_t until = atomic_load(&sub->until);
@@ -131,7 +141,7 @@ static bool is_to_look(eb_subscription *sub, int64_t now)
     if (until > now) return false;
     eb_waiter_raise(&sub->bus->roster, sub->index); /* [wake] */
     atomic_store(&sub->until, now + EB_SLICE_NS);
-    return eb_moved(sub, atomic_load(&sub->position));
+    return eb_moved(sub, atomic_load(&sub->position)) || eb_look_at(sub->bus) <= now || !eb_file_ours(&sub->file);
 }
 
 int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next)
