@@ -5,7 +5,7 @@
  * after all, as it was cancelled, passes on what it was told: of a group, another one may take it. */
 #include "sending.h"
 
-enum { AWAKE = 0, ALONE, MEMBER, FULL };
+enum { AWAKE = 0, ALONE, MEMBER, FULL, NAPPING };
 
 #define FULL_NS (200 * EB_MILLISECOND) /* how often one with full hands looks for the end, of which it is not told */
 
@@ -18,7 +18,6 @@ static void mark(eb_u64 *words, uint32_t slot, bool set)
 
 static bool lie_down_alone(eb_subscription *sub, uint64_t bell)
 {
-    atomic_store(&sub->dozes, ALONE);
     return eb_single_lie_down(sub, atomic_load(&sub->position), bell);
 }
 
@@ -41,10 +40,8 @@ static bool lie_down_full(eb_subscription *sub, int64_t *until)
 
 static bool lie_down_as_member(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
-    if (has_full_hands(sub)) return lie_down_full(sub, until);
     uint64_t seen = atomic_load(&sub->group->cursor);
     bool closed = atomic_load(&sub->bus->ring.header->closed) != 0;
-    atomic_store(&sub->dozes, MEMBER);
     if (!eb_relay_lie_down(sub, seen, closed, bell)) return false;
     *until = eb_relay_look(sub);
     return true;
@@ -71,16 +68,30 @@ void eb_rise(eb_subscription *sub)
     eb_promise_over(sub);
 }
 
-/* As for any sleeper, what the group's semaphore remembers is said to whoever lies down. Where there is no bell, somebody waits
- * for the semaphore. EB_NOTHING when there may be something already. */
+/* Without a bell, somebody waits for the semaphore. */
+static int keep_vigil(eb_subscription *sub)
+{
+    return eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
+}
+
+/* In a fast stream it pays to let some gather, as in eb_linger: nobody is asked to ring then, and it looks by itself soon. As
+ * for any sleeper, what a group's semaphore remembers is said to whoever lies down. EB_NOTHING when there may be something
+ * already. */
 static int lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
-    bool nothing = sub->group ? lie_down_as_member(sub, bell, until) : lie_down_alone(sub, bell);
-    int dozes = atomic_load(&sub->dozes);
-    if (nothing && dozes == MEMBER) nothing = atomic_exchange(eb_relay_semaphore(sub), 0) == 0;
-    if (!nothing) return EB_NOTHING;
-    if (bell != 0 || dozes == FULL) return EB_OK;
-    return eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
+    bool member = sub->group != NULL;
+    if (member && has_full_hands(sub)) return lie_down_full(sub, until) ? EB_OK : EB_NOTHING;
+    int64_t nap = eb_nap_ns(sub);
+    if (nap > 0) {
+        atomic_store(&sub->dozes, NAPPING);
+        *until = eb_now() + nap;
+        return eb_ended(sub) ? EB_NOTHING : EB_OK;
+    }
+    atomic_store(&sub->dozes, member ? MEMBER : ALONE);
+    if (!(member ? lie_down_as_member(sub, bell, until) : lie_down_alone(sub, bell))) return EB_NOTHING;
+    if (member && atomic_exchange(eb_relay_semaphore(sub), 0) != 0) return EB_NOTHING;
+    eb_promise(sub, until);
+    return bell != 0 ? EB_OK : keep_vigil(sub);
 }
 
 /* EB_OK when whoever has the bell, that of the process or the one `apart`, is told of the next thing there is to do, and is
@@ -93,7 +104,6 @@ int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
     *until = eb_now() + EB_SLICE_NS;
     if (bell == sub->bus->bell) mark(sub->bus->dozing, sub->index, true);
     int status = lie_down(sub, id, until);
-    if (status == EB_OK) eb_promise(sub, until);
     if (status == EB_OK) atomic_store(&sub->until, *until);
     else eb_rise(sub);
     return status;
@@ -106,11 +116,22 @@ static bool is_raised(const eb_bus *bus, uint32_t slot)
     return (atomic_load(&bus->roster.header->waiters[slot / 64].bits) >> (slot % 64)) & 1;
 }
 
+static bool is_told_here(const eb_bus *bus, uint32_t slot)
+{
+    return (atomic_load(&bus->told[slot / 64]) >> (slot % 64)) & 1;
+}
+
+/* Whether its own process has told it. */
+bool eb_told_here(const eb_subscription *sub)
+{
+    return is_told_here(sub->bus, sub->index);
+}
+
 /* Of one that dozes: whether its flag, or that of its group, was lowered, or something was said to its group. */
-bool eb_is_told(const eb_bus *bus, uint32_t slot)
+static bool is_told(const eb_bus *bus, uint32_t slot)
 {
     uint32_t group = atomic_load(&bus->roster.header->slots[slot].group) - 1;
-    if ((atomic_load(&bus->told[slot / 64]) >> (slot % 64)) & 1) return true;
+    if (is_told_here(bus, slot)) return true;
     if (group >= EB_GROUPS) return !is_raised(bus, slot);
     uint32_t gate = eb_group_slot(&bus->roster.header->groups[group], &bus->roster);
     return !is_raised(bus, gate) || atomic_load(&bus->roster.header->slots[gate].semaphore) != 0;
@@ -127,7 +148,7 @@ int eb_bell_answer(eb_bus *bus, uint16_t *told)
         for (uint64_t bits = atomic_load(&bus->dozing[base / 64]) | atomic_load(&bus->told[base / 64]); bits != 0;
              bits &= bits - 1) {
             uint32_t slot = base + (uint32_t)__builtin_ctzll(bits);
-            if (slot < bus->roster.max_subscribers && eb_is_told(bus, slot)) told[count++] = (uint16_t)slot;
+            if (slot < bus->roster.max_subscribers && is_told(bus, slot)) told[count++] = (uint16_t)slot;
         }
     return count;
 }

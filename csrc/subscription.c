@@ -114,6 +114,7 @@ static int usable(const eb_subscription *sub)
 int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
 {
     eb_bus *bus = sub->bus;
+    if (sub->present) return EB_OK; /* whoever was to hear of it was interrupted */
     sub->gated = terms->gated != 0;
     sub->local = terms->local != 0;
     sub->manual = terms->manual != 0;
@@ -357,8 +358,7 @@ static int arm_apart(eb_subscription *sub, int64_t *until)
     eb_apart_until(sub->apart, eb_now() + EB_SLICE_NS, true);
     status = eb_doze(sub, sub->apart->bell, until);
     eb_apart_until(sub->apart, *until, false);
-    if (status == EB_OK && eb_is_told(sub->bus, sub->index))
-        eb_apart_tell(sub->apart); /* which was set off meanwhile */
+    if (status == EB_OK && eb_told_here(sub)) eb_apart_tell(sub->apart); /* which was set off meanwhile */
     return status;
 }
 

@@ -1,6 +1,8 @@
 /* Waiting in an event loop: whoever dozes is rung once, is told once, and misses nothing; alone, and apart by itself. */
 #include "dozing.h"
 
+#define HOUR_NS (3600000 * EB_MILLISECOND)
+
 static eb_bus *sender;
 
 static void send_one(void *with)
@@ -149,6 +151,31 @@ static void who_dozes_looks_when_something_is_due(void)
     scene_end(&it);
 }
 
+/* As after many events, of which this process has sent none, with no time gone by. */
+static void hurry(eb_subscription *sub)
+{
+    sub->pace =
+        (eb_pace){.spin_ns = EB_ADAPTIVE, .taken = 64, .published = eb_published(), .waited_at = eb_now() + HOUR_NS};
+}
+
+static void who_naps_in_a_fast_stream_lies_down_afterwards(void)
+{
+    scene it = scene_small();
+    eb_bell *bell = hold(it.bus, 0);
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    hurry(sub);
+    doze(sub);
+    CHECK("it asks nobody to ring", !flag_is_up(&it, eb_slot(sub)) && slot_of(it.bus, sub)->doorbell == 0);
+    tire(sub);
+    EQUAL("soon it looks by itself", late(it.bus), bit_of(sub));
+    EQUAL("where nothing came", heard(sub), EB_NOTHING);
+    doze(sub);
+    CHECK("it asks", flag_is_up(&it, eb_slot(sub)) && slot_of(it.bus, sub)->doorbell == bell->id);
+    leave(sub);
+    eb_bell_release(bell);
+    scene_end(&it);
+}
+
 static void who_is_interrupted_is_told(void)
 {
     scene it = scene_small();
@@ -243,6 +270,7 @@ int main(void)
     RUN(a_lost_ring_costs_a_slice);
     RUN(whoever_receives_beside_a_loop_tells_it);
     RUN(who_dozes_looks_when_something_is_due);
+    RUN(who_naps_in_a_fast_stream_lies_down_afterwards);
     RUN(who_is_interrupted_is_told);
     RUN(a_descriptor_tells_of_one_subscription);
     RUN(a_descriptor_can_be_read_when_it_is_time_to_look);
