@@ -132,8 +132,8 @@ def _names(name: str) -> tuple[str, str]:
 
 
 def unlink(name: str) -> None:
-    """Removes both segments, and the doorbells beside them, whoever is attached: the ring first, because a bus without a roster is none, and the next
-    to open it may make the ring of another one under the name.
+    """Removes both segments and the doorbells beside them, whoever is attached: the ring first, because a bus without a
+    roster is none, and the next to open it may make the ring of another one under the name.
 
     Raises:
         FileNotFoundError: there is no such bus.
