@@ -41,7 +41,7 @@ class Doorbell:
     """Who waits in which event loop for which subscription of one bus; each of these loops watches the bell."""
 
     def __init__(self, bus: Attachment) -> None:
-        self._bus = weakref.ref(bus, self.close)
+        self._bus: Callable[[], Attachment | None] = weakref.ref(bus, self.close)
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
         self._loops: dict[Loop, Look] = {}
@@ -121,6 +121,7 @@ class Doorbell:
 
     def close(self, _: object = None) -> None:
         """The bus was left: whoever waits is to see that, and the loops watch no longer."""
+        self._bus = _nothing  # the reference keeps this method, and that the descriptor
         for slot in list(self._waiting):
             self._tell(slot, all_of_them=True)
         while self._loops:
@@ -133,6 +134,10 @@ class Doorbell:
     def _unwatch(self, loop: Loop, look: Look) -> None:
         look.cancel()
         loop.remove_reader(self._bell.fd)
+
+
+def _nothing() -> None:
+    """What was left."""
 
 
 def _running() -> Loop | None:
@@ -217,6 +222,11 @@ class Turns:
     def mine(self) -> asyncio.Lock:
         """What whoever tries stands within."""
         return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody of the running loop tries, whom nobody else of it may overtake."""
+        return self.mine().locked()
 
 
 async def in_thread(call: Callable[..., object], *arguments: object) -> None:
