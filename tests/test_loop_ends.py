@@ -67,6 +67,31 @@ def test_loops_that_close(bus: Bus, new_loop: NewLoop, end: Callable[[asyncio.Ab
     assert heard == [*range(sent)]
 
 
+def give_up_and_leave(line: Line, bus: Bus) -> list[object]:
+    """Gives up twice before anything comes, and ends while somebody still waits."""
+    heard: list[object] = []
+    sub = bus.subscribe("a")
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(sub.areceive(), 0.01)
+        send(bus, 0, 4)
+        for _ in range(4):
+            event = await asyncio.wait_for(sub.areceive(), DEADLINE)
+            heard.append(event and event.data)
+        asyncio.ensure_future(sub.areceive())  # noqa: RUF006
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    return heard
+
+
+def test_nobody_receives_for_one_who_gave_up(bus: Bus, fork: Fork) -> None:
+    """As a thread would: it takes an event that nobody gets, and keeps the process from ending."""
+    assert fork(give_up_and_leave, bus).result() == [0, 1, 2, 3]
+
+
 # --- interrupted ---
 
 
