@@ -1,4 +1,4 @@
-"""A process that was stopped while it holds a lock: event loops of others go on, and who needs the lock waits in them."""
+"""A process that was stopped while it holds a lock: event loops of others go on, and who needs it waits in them."""
 
 from __future__ import annotations
 
@@ -89,8 +89,7 @@ def test_the_lock_of_the_roster(bus: Bus, fork: Fork, act: Callable[[Bus], Await
     assert run(main()) == [1]
 
 
-@pytest.mark.parametrize("point", ["door_entered", "door_left"])
-def test_the_door(bus: Bus, fork: Fork, point: str) -> None:
+def test_the_door(bus: Bus, fork: Fork) -> None:
     """Whoever opens the bus waits in its loop for one who is half-way in."""
 
     async def opened() -> int:
@@ -98,7 +97,7 @@ def test_the_door(bus: Bus, fork: Fork, point: str) -> None:
             return another.stats().attached
 
     async def main() -> int:
-        holder = stopped(fork, bus, point, lambda bus: eventbus.open(bus.name).close())
+        holder = stopped(fork, bus, "door_entered", lambda bus: eventbus.open(bus.name).close())
         there: int = await beside(opened(), holder)
         return there
 
