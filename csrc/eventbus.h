@@ -344,6 +344,10 @@ void eb_subscription_free(eb_subscription *sub);
 void eb_interrupt(eb_subscription *sub);
 eb_batch *eb_batch_of(eb_subscription *sub);
 int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
+/* A lossless one that is no member: until eb_attend it holds nobody up and receives nothing, after it nothing that is sent is
+ * missed. By whoever would receive, and nobody else meanwhile. */
+int eb_rest(eb_subscription *sub);
+int eb_attend(eb_subscription *sub);
 /* The topic's number: of EB_INLINE one of the subscription's own, or EB_INLINE again if it has enough of them; then the
  * verdict is for the one record that was asked about. */
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);

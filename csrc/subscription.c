@@ -249,6 +249,32 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
     return status == EB_OK ? end(sub, receive(sub, most, deadline)) : status;
 }
 
+/* Between two times in which its owner waits for something, what passes is not for it, and it holds nobody up. It reads on
+ * from where it is then: its cursor is settled anew, as at first. [gate] */
+static int hold_gate(eb_subscription *sub, bool gated)
+{
+    uint64_t before = sub->owner, after = gated ? before | EB_SLOT_GATED : before & ~(uint64_t)EB_SLOT_GATED;
+    if (gated) atomic_store(&sub->slot->cursor, atomic_load(&sub->bus->ring.header->committed));
+    if (!atomic_compare_exchange_strong(&sub->slot->owner, &before, after))
+        return eb_damaged("the subscriber slot was overwritten");
+    sub->owner = after;
+    sub->gated = gated;
+    atomic_store(&sub->drains, gated);
+    return gated ? place(sub, EB_LATEST) : EB_OK;
+}
+
+int eb_rest(eb_subscription *sub)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, hold_gate(sub, false)) : status;
+}
+
+int eb_attend(eb_subscription *sub)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, hold_gate(sub, true)) : status;
+}
+
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard)
 {
     int status = begin(sub);

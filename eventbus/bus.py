@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 from eventbus import audience
+from eventbus.asking import Asker
 from eventbus.core import lifetime, native, segment
 from eventbus.core.attachment import Attachment
 from eventbus.core.native import deadline_after
@@ -30,8 +31,8 @@ from eventbus.letters import DEAD_KIND, DEAD_SYSTEM
 from eventbus.member import LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
-from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of
-from eventbus.sending import Sender
+from eventbus.replies import no_request
+from eventbus.request import Answer
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
 SEND_TIMEOUT = 5.0
@@ -42,7 +43,7 @@ _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
 
 
-class Bus(Sender):
+class Bus(Asker):
     """One process's attachment to a bus. Made by ``eventbus.open``; any number of threads may use it."""
 
     def __init__(
@@ -136,7 +137,8 @@ class Bus(Sender):
         if group is None:
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
-            return self._alone(handle, texts, hears, start=first, spin=seconds, blocking=overflow == "block")
+            terms = {"start": first, "spin": seconds, "blocking": overflow == "block"}
+            return self._alone(handle, texts, hears, self._answer, **terms)
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
@@ -194,59 +196,18 @@ class Bus(Sender):
         seconds = LETTER_SECONDS if patient else 0
         self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, headers=letter.get("headers"))
 
-    def _answer(self, identity: str, kind: str, data: Any, patient: bool = True) -> bool:
-        return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout if patient else 0)
-
-    # --- asking ---
-
-    def request(
-        self,
-        system: str,
-        kind: str,
-        path: str,
-        data: Any = None,
-        *,
-        timeout: float | None = REQUEST_TIMEOUT,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        """Sends an event to which a subscriber replies with ``event.reply(data)``, and waits for the first answer.
-
-        Whoever replies sees an ordinary event; the requester is subscribed before it is sent.
-
-        Args:
-            system, kind, path, data: as in ``send``; kind and path may be a little shorter.
-            timeout: seconds for the whole call; None for ever.
-            headers: as in ``send``.
-
-        Returns:
-            The data of the reply.
-
-        Raises:
-            RemoteError: the answer is an error, or what was asked cannot be read.
-            SegmentError: the answer cannot be read.
-            UnavailableError: no answer came in time.
-            As ``send`` and ``subscribe``.
-        """
-        deadline = deadline_after(timeout)
-        identity = new_identity()
-        self._allow(system, kind, path)
-        with self._listen(reply_system(identity)) as replies:
-            self._send_own(system, marked(kind), addressed(path, identity), data, timeout, deadline, headers)
-            answer = awaited(lambda: replies.receive_until(deadline), identity)
-            ended = replies.closed
-        return result_of(answer, self._name, system, kind, path, timeout, ended)
-
     def _listen(self, system: str) -> Subscription:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
         texts = (system, "**", checked_name(None, "request"))
         handle = SubscriptionHandle(self._live_handle())
-        return self._alone(handle, texts, lambda heard, _: heard == system, start=LATEST, spin=None, blocking=True)
+        terms = {"start": LATEST, "spin": None, "blocking": True}
+        return self._alone(handle, texts, lambda heard, _: heard == system, no_request, **terms)
 
     def _alone(
-        self, handle: SubscriptionHandle, texts: tuple[str, str, str], hears: Hears, **terms: Any
+        self, handle: SubscriptionHandle, texts: tuple[str, str, str], hears: Hears, answer: Answer, **terms: Any
     ) -> Subscription:
         """A subscription that is no member of a group; ``texts`` are its patterns and its name."""
-        made = Subscription(handle, texts[2], hears, self._answer)
+        made = Subscription(handle, texts[2], hears, answer)
         with handle.joining():
             handle.join(*texts, **terms)
             self._subscriptions[id(made)] = made

@@ -68,6 +68,11 @@ class Event(NamedTuple):
         """That of its fields. From CPython 3.14 on a tuple keeps its own, which those that C makes here do not have."""
         return hash(tuple(self))
 
+    @property
+    def deadline(self) -> float | None:
+        """Until when whoever asked waits for ``reply``, in seconds of ``time.monotonic()``; None where nobody does."""
+        return None
+
     def reply(self, data: Any = None) -> bool:
         """Answers a request.
 

@@ -3,11 +3,13 @@
 A request travels under its own kind with ``(request)`` behind it, which no pattern and no ``send`` can spell, and its
 path has the identity of the request before it. So whether an event is a request is decided once per topic, like every
 verdict, and costs other events nothing; subscribers see the kind and the path that were asked.
+
+An identity begins with the inbox that the answer goes to, and is the whole path of the answer. Behind an ``@`` it has the
+time until which the answer is waited for, in nanoseconds of the monotonic clock, as a hexadecimal number.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,9 @@ from eventbus.event import NO_HEADERS, Event, Unreadable, check_path, decode, sp
 MARK = "(request)"
 REPLY, FAILURE = "reply", "error"
 REQUEST_TIMEOUT = 5.0
+
+INBOXES = "eventbus.reply."
+INBOX_LENGTH = 2  # as fast.h has it
 
 Answer = Callable[..., bool]  # of an identity, a kind (REPLY or FAILURE), data, and whether it may wait for room
 
@@ -31,6 +36,12 @@ class Request(Event):
     answered = False
     _identity: str
     _answer: Answer
+
+    @property
+    def deadline(self) -> float | None:
+        """Until when whoever asked waits for ``reply``, in seconds of ``time.monotonic()``; None if for ever."""
+        until = deadline_of(self._identity)
+        return None if until is None else until / 1e9
 
     def reply(self, data: Any = None) -> bool:
         """Answers; ``data`` is anything that ``Bus.send`` takes. Who gave up waiting does not hear it.
@@ -53,6 +64,15 @@ class Request(Event):
         changed = super()._replace(**changes)
         changed.__dict__.update(self.__dict__)
         return changed
+
+
+def deadline_of(identity: str) -> int | None:
+    """Until when the answer is waited for; None if for ever."""
+    _, _, until = identity.partition("@")
+    try:
+        return int(until, 16) if until else None
+    except ValueError:
+        return None
 
 
 def opened(event: Event, answer: Answer) -> Event:
@@ -96,14 +116,9 @@ def _known(event: Event, answer: Answer) -> Event:
         return known
 
 
-def new_identity() -> str:
-    """Of one request: 128 random bits."""
-    return os.urandom(16).hex()
-
-
 def reply_system(identity: str) -> str:
-    """Where its answer is sent: one of sixteen systems, so that requesters do not fill the topic table."""
-    return f"eventbus.reply.{identity[0]}"
+    """Where its answer is sent: one of 256 systems, so that requesters do not fill the topic table."""
+    return INBOXES + identity[:INBOX_LENGTH]
 
 
 def addressed(path: str, identity: str) -> str:
@@ -121,30 +136,20 @@ def marked(kind: str) -> str:
     return kind + MARK
 
 
-def awaited(receive: Callable[[], Event | None], identity: str) -> Event | None:
-    """The answer to one request, among what others are told.
-
-    Raises:
-        SegmentError: it cannot be read.
-    """
-    while True:
-        try:
-            answer = receive()
-        except SegmentError as error:
-            if error.details.get("path", identity) == identity:
-                raise
-        else:
-            if answer is None or answer.path == identity:
-                return answer
-
-
 def result_of(
-    answer: Event | None, bus: str, system: str, kind: str, path: str, timeout: float | None, closed: bool
+    answer: Event | SegmentError | None,
+    bus: str,
+    system: str,
+    kind: str,
+    path: str,
+    timeout: float | None,
+    closed: bool,
 ) -> Any:
     """The data of an answer.
 
     Raises:
         RemoteError: the answer is an error.
+        SegmentError: it cannot be read.
         UnavailableError, ClosedError: there is none.
     """
     asked = f"the request {system!r} {kind!r} {path!r}"
@@ -159,6 +164,8 @@ def result_of(
             path=path,
             timeout=timeout,
         )
+    if isinstance(answer, SegmentError):
+        raise answer
     if answer.kind != FAILURE:
         return answer.data
     raise RemoteError(

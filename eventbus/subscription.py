@@ -35,6 +35,7 @@ _fast.bind_receive(
     native.generation_word(),
     loads,
     Event,
+    Request,
     Headers,
 )
 
@@ -223,7 +224,7 @@ class Subscription(_fast.Receiver):
         return False
 
     def _opened(self, handle: SubscriptionHandle, rows: list[tuple[Any, ...]]) -> list[Event | Unreadable]:
-        """The events of a batch that is more than an array, from their fields; requests as such."""
+        """The events of a batch that is not what was sent, or may have requests, from their fields."""
         return [received(row, self._answer) for row in rows]
 
     def _refused(self, handle: SubscriptionHandle, unreadable: Unreadable) -> SegmentError:
@@ -258,10 +259,11 @@ class Subscription(_fast.Receiver):
         return status != native.CLOSED
 
     def _heard(self, system: str, kind: str) -> tuple[str, ...] | None:
-        """The names of a topic if it hears it; with a mark behind them, if it is one of requests."""
-        if not self._hears(system, kind.removesuffix(MARK)):
+        """The names of a topic if it hears it; of one of requests those that were asked, and the kind as it is sent."""
+        asked = kind.removesuffix(MARK)
+        if not self._hears(system, asked):
             return None
-        return (system, kind, MARK) if kind.endswith(MARK) else (system, kind)
+        return (system, kind) if asked == kind else (system, asked, kind)
 
 
 class Channel:

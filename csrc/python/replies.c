@@ -1,0 +1,246 @@
+/* Replies: the answers to all that a bus has asked come by one subscription. Of the threads that wait one receives, the leader;
+ * it gives each answer to whoever asked, and the lead to another one when it leaves, for whatever reason. All of this happens
+ * with the GIL, which is let go only to sleep: no lock is left taken, and no lead with nobody. */
+#include "fast.h"
+
+#include <string.h>
+
+static struct {
+    PyObject *fill, *misread; /* names of methods */
+} bound;
+
+/* --- who receives --- */
+
+/* By whoever has the lead. */
+static void pass_lead_on(replies_object *self)
+{
+    self->leader = self->first;
+    self->thread = 0;
+    if (self->leader != NULL) eb_ticket_wake(self->leader);
+}
+
+/* To whom it is for; what nobody waits for any more is dropped. False with an error. */
+static bool give(replies_object *self, PyObject *identity, PyObject *answer)
+{
+    PyObject *address = PyDict_GetItemWithError(self->waiting, identity);
+    if (address == NULL) return !PyErr_Occurred();
+    ticket_object *ticket = PyLong_AsVoidPtr(address);
+    Py_INCREF(ticket);
+    Py_INCREF(answer);
+    ticket->answer = answer;
+    eb_ticket_strike(ticket);
+    if (ticket->sleeps) eb_ticket_wake(ticket);
+    Py_DECREF(ticket);
+    return true;
+}
+
+/* All that is in hand; false with an error. */
+static bool give_all(replies_object *self)
+{
+    PyObject *answer;
+    while ((answer = PyIter_Next(self->subscription->ready)) != NULL) {
+        bool given = give(self, PyTuple_GetItem(answer, EB_EVENT_PATH), answer);
+        Py_DECREF(answer);
+        if (!given) return false;
+    }
+    return !PyErr_Occurred();
+}
+
+/* An answer that cannot be read is for whoever asked: that is an error of its own. Else there is an error as before. */
+static bool give_error(replies_object *self)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    PyObject *identity = PyObject_CallMethodObjArgs((PyObject *)self, bound.misread, error, NULL);
+    bool given = identity != NULL && identity != Py_None && give(self, identity, error);
+    Py_XDECREF(identity);
+    if (!given && !PyErr_Occurred()) {
+        PyErr_Restore(type, error, traceback);
+        return false;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return given;
+}
+
+/* 1 when something came, 0 when the time is up or the end has come, -1 with an error. */
+static int receive(replies_object *self, int64_t deadline)
+{
+    PyObject *until = PyLong_FromLongLong(deadline);
+    PyObject *filled = NULL;
+    if (until != NULL) filled = PyObject_CallMethodObjArgs((PyObject *)self->subscription, bound.fill, until, NULL);
+    Py_XDECREF(until);
+    if (filled == NULL) return give_error(self) ? 1 : -1;
+    int came = PyObject_IsTrue(filled);
+    Py_DECREF(filled);
+    return came <= 0 || give_all(self) ? came : -1;
+}
+
+/* Until it has its answer. As `follow`. A handler or a destructor that asks in the midst of it has the lead meanwhile. */
+static int lead(ticket_object *ticket)
+{
+    replies_object *self = ticket->replies;
+    ticket_object *before = self->leader == ticket ? NULL : self->leader;
+    int came = 1;
+    self->leader = ticket;
+    self->thread = PyThread_get_thread_ident();
+    while (came > 0 && ticket->answer == NULL)
+        came = receive(self, ticket->deadline);
+    if (eb_replies_inherited(self)) return came;
+    self->leader = before;
+    if (before == NULL) pass_lead_on(self);
+    return came;
+}
+
+static bool may_lead(const ticket_object *ticket)
+{
+    const replies_object *self = ticket->replies;
+    return self->leader == NULL || self->leader == ticket || eb_replies_inherited(self) ||
+           self->thread == PyThread_get_thread_ident();
+}
+
+/* --- who waits --- */
+
+/* Until it has its answer or the lead. 1 to go on, 0 when the time is up, -1 with an error. Before handlers run it has neither
+ * the lead nor a place among those who sleep: they may ask, too. */
+static int follow(ticket_object *ticket)
+{
+    replies_object *self = ticket->replies;
+    int status = eb_ticket_sleep(ticket);
+    if (eb_replies_inherited(self)) return 1;
+    bool woken = status == EB_OK || ticket->answer != NULL;
+    if (self->leader == ticket && (!woken || ticket->answer != NULL)) pass_lead_on(self);
+    if (woken) return 1;
+    return status != EB_INTERRUPTED ? 0 : PyErr_CheckSignals() == 0 ? 1 : -1;
+}
+
+/* What came in time, or None. */
+static PyObject *replies_wait(PyObject *object, PyObject *given)
+{
+    ticket_object *ticket = eb_ticket_of(given, (replies_object *)object);
+    int go_on = 1;
+    while (ticket != NULL && go_on > 0 && ticket->answer == NULL)
+        go_on = may_lead(ticket) ? lead(ticket) : follow(ticket);
+    if (ticket == NULL || go_on < 0) return NULL;
+    PyObject *answer = ticket->answer == NULL ? Py_None : ticket->answer;
+    Py_INCREF(answer);
+    return answer;
+}
+
+/* --- the type --- */
+
+static PyObject *replies_begin(PyObject *object, PyObject *given)
+{
+    replies_object *self = (replies_object *)object;
+    PyObject *receiver;
+    const char *prefix;
+    if (!PyArg_ParseTuple(given, "Os:_begin", &receiver, &prefix)) return NULL;
+    if (self->waiting != NULL || !eb_is_receiver(receiver) || !eb_is_whole((receiver_object *)receiver) ||
+        strlen(prefix) > EB_PREFIX_LIMIT) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "Replies begin once, with a Receiver and a prefix");
+        return NULL;
+    }
+    self->waiting = PyDict_New();
+    if (self->waiting == NULL) return NULL;
+    strcpy(self->prefix, prefix);
+    Py_INCREF(receiver);
+    self->subscription = (receiver_object *)receiver;
+    eb_replies_rest(self);
+    Py_RETURN_NONE;
+}
+
+/* A ticket for one request that is about to be sent, with the deadline of its answer. */
+static PyObject *replies_expect(PyObject *object, PyObject *until)
+{
+    replies_object *self = (replies_object *)object;
+    long long deadline = PyLong_AsLongLong(until);
+    if (PyErr_Occurred()) return NULL;
+    if (self->waiting == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "Replies need _begin(subscription, prefix)");
+        return NULL;
+    }
+    return (PyObject *)eb_ticket_new(self, deadline);
+}
+
+static PyObject *replies_usable(PyObject *object, void *unused)
+{
+    const replies_object *self = (replies_object *)object;
+    (void)unused;
+    bool whole = self->waiting != NULL && self->subscription->handle != NULL && self->subscription->handle != Py_None;
+    return PyBool_FromLong(whole && !eb_replies_inherited(self));
+}
+
+static PyObject *replies_under_way(PyObject *object, void *unused)
+{
+    const replies_object *self = (replies_object *)object;
+    (void)unused;
+    return PyLong_FromSsize_t(self->waiting == NULL ? 0 : PyDict_Size(self->waiting));
+}
+
+static int replies_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    replies_object *self = (replies_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT((PyObject *)self->subscription);
+    Py_VISIT(self->waiting);
+    return 0;
+}
+
+/* Tickets keep it: with the last of them it goes. */
+static void replies_dealloc(PyObject *object)
+{
+    replies_object *self = (replies_object *)object;
+    PyObject_GC_UnTrack(object);
+    Py_CLEAR(self->subscription);
+    Py_CLEAR(self->waiting);
+    eb_fast_free(object);
+}
+
+static PyMethodDef replies_methods[] = {
+    {"_begin", replies_begin, METH_VARARGS, NULL},
+    {"expect", replies_expect, METH_O,
+     "A Ticket for a request that is answered until then, as deadline_after makes it."},
+    {"wait", replies_wait, METH_O, "What the request of this ticket is answered in time, or None."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef replies_properties[] = {
+    {"usable", replies_usable, NULL, "Whether it is open, and this process's.", NULL},
+    {"under_way", replies_under_way, NULL, "How many requests are waited for.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(replies_doc, "Gives out the answers that come by one subscription.");
+
+static PyType_Slot replies_slots[] = {
+    {Py_tp_doc, (void *)replies_doc},         {Py_tp_traverse, (void *)replies_traverse},
+    {Py_tp_dealloc, (void *)replies_dealloc}, {Py_tp_methods, replies_methods},
+    {Py_tp_getset, replies_properties},       {0, NULL},
+};
+
+static PyType_Spec replies_spec = {
+    .name = "eventbus._fast.Replies",
+    .basicsize = sizeof(replies_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = replies_slots,
+};
+
+PyObject *eb_bind_replies(PyObject *module, PyObject *given)
+{
+    (void)module;
+    unsigned long long rest_at, attend_at;
+    if (!PyArg_ParseTuple(given, "KK:bind_replies", &rest_at, &attend_at)) return NULL;
+    eb_tickets_bind(rest_at, attend_at);
+    Py_RETURN_NONE;
+}
+
+int eb_replies_ready(PyObject *module)
+{
+    bound.fill = PyUnicode_InternFromString("_fill");
+    bound.misread = PyUnicode_InternFromString("_misread");
+    PyObject *type = PyType_FromSpec(&replies_spec);
+    if (bound.fill == NULL || bound.misread == NULL || type == NULL) return 0;
+    return PyModule_AddObject(module, "Replies", type) == 0;
+}

@@ -1,0 +1,130 @@
+"""The request flow: ask, wait for the answer, reply."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from eventbus.core import native
+from eventbus.core.attachment import Attachment, Route
+from eventbus.core.native import deadline_after
+from eventbus.event import Event
+from eventbus.policy import Guard
+from eventbus.replies import Replies, new_prefix
+from eventbus.request import INBOX_LENGTH, REPLY, REQUEST_TIMEOUT, addressed, deadline_of, marked, reply_system, result_of
+from eventbus.sending import Sender
+from eventbus.subscription import Subscription
+
+_making = threading.RLock()  # a signal handler or a destructor may ask in the midst of it
+os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
+
+
+class Asker(Sender):
+    """The asking half of a bus, and the answering one. ``_ask`` and ``_answer`` are in C and come here where a topic is
+    new, or something is wrong."""
+
+    _listen: Callable[[str], Subscription]
+
+    def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
+        super().__init__(name, handle, guard, send_timeout)
+        self._asked: dict[str, dict[str, Route]] = {}  # of topics that are allowed by the policy
+        self._answered: dict[str, dict[str, Route]] = {}
+        self._replies: Replies | None = None
+
+    def request(
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any = None,
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Sends an event to which a subscriber replies with ``event.reply(data)``, and waits for the first answer.
+
+        Whoever replies sees an ordinary event, with the ``deadline`` of the answer. All answers come by one lossless
+        subscription of the bus's, which takes a slot with the first request and holds nobody up between requests.
+
+        Args:
+            system, kind, path, data: as in ``send``; kind and path may be a little shorter.
+            timeout: seconds for the whole call; None for ever.
+            headers: as in ``send``.
+
+        Returns:
+            The data of the reply.
+
+        Raises:
+            RemoteError: the answer is an error, or what was asked cannot be read.
+            SegmentError: the answer cannot be read.
+            UnavailableError: no answer came in time.
+            As ``send`` and ``subscribe``.
+        """
+        deadline = deadline_after(timeout)
+        replies = self._replies
+        if replies is None or not replies.usable:
+            self._allow(system, kind, path)
+            replies = self._listening()
+        with replies.expect(deadline) as asked:
+            if headers is not None or not self._ask(system, kind, asked.identity, path, data):
+                self._ask_slow(system, kind, asked.identity, path, data, timeout, deadline, headers)
+            answer = replies.wait(asked)
+            if type(answer) is Event and answer.kind == REPLY:
+                return answer.data
+            ended = replies.closed
+        return result_of(answer, self._name, system, kind, path, timeout, ended)
+
+    def _listening(self) -> Replies:
+        """The one that there is, or a new one: at first, and in a forked child."""
+        with _making:
+            there = self._replies
+            if there is None or not there.usable:
+                prefix = new_prefix()
+                made = Replies(self._listen(reply_system(prefix)), prefix)
+                if self._replies is not there:  # a signal handler was faster
+                    made.close()
+                else:
+                    self._replies = made
+            assert self._replies is not None
+            return self._replies
+
+    def _ask_slow(
+        self,
+        system: str,
+        kind: str,
+        identity: str,
+        path: str,
+        data: Any,
+        timeout: float | None,
+        deadline: int,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        """With all checks, names and patience."""
+        self._allow(system, kind, path)
+        sent_as = marked(kind)
+        self._send_own(system, sent_as, addressed(path, identity), data, timeout, deadline, headers)
+        self._remember(self._asked, (system, kind), (system, sent_as))
+
+    def _answer_slow(self, identity: str, kind: str, data: Any, patient: bool = True) -> bool:
+        """As ``_ask_slow``; it waits for room no longer than somebody waits for the answer."""
+        seconds = self._send_timeout if patient else 0
+        until = deadline_of(identity)
+        if until is not None:
+            left = native.seconds_left(until)
+            seconds = left if seconds is None else min(seconds, left)
+        system = reply_system(identity)
+        self._send_own(system, kind, identity, data, seconds)
+        self._remember(self._answered, (identity[:INBOX_LENGTH], kind), (system, kind))
+        return True
+
+    def _remember(self, routes: dict[str, dict[str, Route]], keys: tuple[str, str], names: tuple[str, str]) -> None:
+        """From now on C finds the topic under these keys, unless it stands in each record itself."""
+        handle, topic = self._handle, self._own_topics.get(names)
+        if handle is not None and topic is not None:
+            routes.setdefault(keys[0], {})[keys[1]] = handle.route(topic, b"", b"")
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._asked, self._answered = {}, {}

@@ -1,0 +1,49 @@
+"""Replies: one subscription by which all answers come to what a bus asked here."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+from eventbus import _fast
+from eventbus.core import native
+from eventbus.errors import SegmentError
+from eventbus.subscription import Subscription
+
+_fast.bind_replies(native.address_of("eb_rest"), native.address_of("eb_attend"))
+
+
+def new_prefix() -> str:
+    """Of the identities of all that one bus asks in one process: 96 random bits."""
+    return os.urandom(12).hex()
+
+
+class Replies(_fast.Replies):
+    """Who waits for which answer. Any number of threads may; one of them receives for all."""
+
+    def __init__(self, subscription: Subscription, prefix: str) -> None:
+        self._subscription = subscription
+        self._begin(subscription, prefix)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will come any more."""
+        return self._subscription.closed
+
+    def close(self) -> None:
+        """Gives the slot back; whoever waits finds it closed."""
+        self._subscription.close()
+
+    def _unattended(self, status: int) -> NoReturn:
+        """Raises why no answer can be received."""
+        native.fail(status, self._subscription._subscription.bus.what)
+
+    def _misread(self, error: BaseException) -> str | None:
+        """The identity of the request whose answer cannot be read, if that is the error."""
+        path = error.details.get("path") if isinstance(error, SegmentError) else None
+        return path if isinstance(path, str) else None
+
+
+def no_request(identity: str, kind: str, data: object, patient: bool = True) -> bool:
+    """Answers are no requests: nobody replies to them."""
+    raise AssertionError(f"{identity!r} is an answer")
