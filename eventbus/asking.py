@@ -12,10 +12,9 @@ from eventbus.core.attachment import Attachment, Route
 from eventbus.core.native import deadline_after
 from eventbus.event import Event
 from eventbus.policy import Guard
-from eventbus.replies import Replies, new_prefix
+from eventbus.replies import Inbox, Replies, new_prefix
 from eventbus.request import INBOX_LENGTH, REPLY, REQUEST_TIMEOUT, addressed, deadline_of, marked, reply_system, result_of
 from eventbus.sending import Sender
-from eventbus.subscription import Subscription
 
 _making = threading.RLock()  # a signal handler or a destructor may ask in the midst of it
 os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
@@ -25,7 +24,7 @@ class Asker(Sender):
     """The asking half of a bus, and the answering one. ``_ask`` and ``_answer`` are in C and come here where a topic is
     new, or something is wrong."""
 
-    _listen: Callable[[str], Subscription]
+    _listen: Callable[[str], Inbox]
 
     def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
         super().__init__(name, handle, guard, send_timeout)

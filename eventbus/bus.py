@@ -31,13 +31,10 @@ from eventbus.letters import DEAD_KIND, DEAD_SYSTEM
 from eventbus.member import LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
-from eventbus.replies import no_request
-from eventbus.request import Answer
+from eventbus.replies import Inbox
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
 SEND_TIMEOUT = 5.0
-
-Hears = Callable[[str, str], bool]  # whether a system and a kind are heard
 
 _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
@@ -137,8 +134,9 @@ class Bus(Asker):
         if group is None:
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
-            terms = {"start": first, "spin": seconds, "blocking": overflow == "block"}
-            return self._alone(handle, texts, hears, self._answer, **terms)
+            alone = Subscription(handle, label, hears, self._answer)
+            self._join(alone, texts, start=first, spin=seconds, blocking=overflow == "block")
+            return alone
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
@@ -196,22 +194,19 @@ class Bus(Asker):
         seconds = LETTER_SECONDS if patient else 0
         self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, headers=letter.get("headers"))
 
-    def _listen(self, system: str) -> Subscription:
+    def _listen(self, system: str) -> Inbox:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
         texts = (system, "**", checked_name(None, "request"))
-        handle = SubscriptionHandle(self._live_handle())
-        terms = {"start": LATEST, "spin": None, "blocking": True}
-        return self._alone(handle, texts, lambda heard, _: heard == system, no_request, **terms)
+        made = Inbox(SubscriptionHandle(self._live_handle()), texts[2], system)
+        self._join(made, texts, start=LATEST, spin=None, blocking=True)
+        return made
 
-    def _alone(
-        self, handle: SubscriptionHandle, texts: tuple[str, str, str], hears: Hears, answer: Answer, **terms: Any
-    ) -> Subscription:
-        """A subscription that is no member of a group; ``texts`` are its patterns and its name."""
-        made = Subscription(handle, texts[2], hears, answer)
+    def _join(self, made: Subscription, texts: tuple[str, str, str], **terms: Any) -> None:
+        """Of one that is no member of a group; ``texts`` are its patterns and its name."""
+        handle = made._subscription
         with handle.joining():
             handle.join(*texts, **terms)
             self._subscriptions[id(made)] = made
-        return made
 
     def wait_for_subscribers(self, count: int, system: str | None = None, timeout: float | None = None) -> bool:
         """Waits until at least ``count`` live subscriptions would hear ``system`` (any, if None).

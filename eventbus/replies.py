@@ -7,7 +7,8 @@ from typing import NoReturn
 
 from eventbus import _fast
 from eventbus.core import native
-from eventbus.errors import SegmentError
+from eventbus.core.reader import SubscriptionHandle
+from eventbus.errors import InvalidError, SegmentError
 from eventbus.subscription import Subscription
 
 _fast.bind_replies(native.address_of("eb_rest"), native.address_of("eb_attend"))
@@ -18,10 +19,26 @@ def new_prefix() -> str:
     return os.urandom(12).hex()
 
 
+class Inbox(Subscription):
+    """The subscription by which answers come. They are no requests, so nobody replies to them."""
+
+    def __init__(self, handle: SubscriptionHandle, name: str, system: str) -> None:
+        super().__init__(handle, name, lambda heard, _: heard == system, _refuse)
+
+    def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
+        """Whoever fills it looks then whether it has its answer: a signal handler may have received it meanwhile."""
+        super()._settle(handle, status)
+        return False
+
+
+def _refuse(identity: str, *_: object) -> NoReturn:
+    raise InvalidError(f"{identity!r} is an answer, and no request")
+
+
 class Replies(_fast.Replies):
     """Who waits for which answer. Any number of threads may; one of them receives for all."""
 
-    def __init__(self, subscription: Subscription, prefix: str) -> None:
+    def __init__(self, subscription: Inbox, prefix: str) -> None:
         self._subscription = subscription
         self._begin(subscription, prefix)
 
@@ -42,8 +59,3 @@ class Replies(_fast.Replies):
         """The identity of the request whose answer cannot be read, if that is the error."""
         path = error.details.get("path") if isinstance(error, SegmentError) else None
         return path if isinstance(path, str) else None
-
-
-def no_request(identity: str, kind: str, data: object, patient: bool = True) -> bool:
-    """Answers are no requests: nobody replies to them."""
-    raise AssertionError(f"{identity!r} is an answer")

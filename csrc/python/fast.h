@@ -165,6 +165,7 @@ ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline); /* NULL
 ticket_object *eb_ticket_of(PyObject *object, const replies_object *replies);
 void eb_ticket_strike(ticket_object *ticket); /* from the list of what is waited for */
 void eb_ticket_wake(ticket_object *ticket);
+bool eb_ticket_is_late(const ticket_object *ticket);
 int eb_ticket_sleep(ticket_object *ticket); /* EB_OK when woken, EB_NOTHING when the time is up, EB_INTERRUPTED */
 void eb_replies_rest(replies_object *self);
 bool eb_replies_inherited(const replies_object *self);

@@ -65,33 +65,43 @@ static bool give_error(replies_object *self)
     return given;
 }
 
-/* 1 when something came, 0 when the time is up or the end has come, -1 with an error. */
-static int receive(replies_object *self, int64_t deadline)
+/* Whether nothing can come any more: the time is up, the end has come, or a batch is being taken beneath us. */
+static bool is_over(const ticket_object *ticket)
 {
-    PyObject *until = PyLong_FromLongLong(deadline);
+    const receiver_object *from = ticket->replies->subscription;
+    bool ended = from->ended || from->handle == NULL || from->handle == Py_None;
+    return ended || eb_hand_of(from)->busy || eb_ticket_is_late(ticket);
+}
+
+/* 1 to go on, 0 when nothing came and nothing can, -1 with an error. */
+static int receive(replies_object *self, const ticket_object *ticket)
+{
+    PyObject *until = PyLong_FromLongLong(ticket->deadline);
     PyObject *filled = NULL;
     if (until != NULL) filled = PyObject_CallMethodObjArgs((PyObject *)self->subscription, bound.fill, until, NULL);
     Py_XDECREF(until);
     if (filled == NULL) return give_error(self) ? 1 : -1;
     int came = PyObject_IsTrue(filled);
     Py_DECREF(filled);
-    return came <= 0 || give_all(self) ? came : -1;
+    if (came > 0 && !give_all(self)) came = -1;
+    return came != 0 ? came : !is_over(ticket);
 }
 
-/* Until it has its answer. As `follow`. A handler or a destructor that asks in the midst of it has the lead meanwhile. */
+/* Until it has its answer. As `follow`. A handler or a destructor that asks in the midst of it has the lead meanwhile, and may
+ * receive its answer, too. */
 static int lead(ticket_object *ticket)
 {
     replies_object *self = ticket->replies;
     ticket_object *before = self->leader == ticket ? NULL : self->leader;
-    int came = 1;
+    int go_on = 1;
     self->leader = ticket;
     self->thread = PyThread_get_thread_ident();
-    while (came > 0 && ticket->answer == NULL)
-        came = receive(self, ticket->deadline);
-    if (eb_replies_inherited(self)) return came;
+    while (go_on > 0 && ticket->answer == NULL)
+        go_on = receive(self, ticket);
+    if (eb_replies_inherited(self)) return go_on;
     self->leader = before;
     if (before == NULL) pass_lead_on(self);
-    return came;
+    return go_on;
 }
 
 static bool may_lead(const ticket_object *ticket)

@@ -15,6 +15,18 @@ static struct {
     PyObject *unattended; /* the name of a method */
 } bound;
 
+static int64_t now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec * NS_PER_SECOND + at.tv_nsec;
+}
+
+bool eb_ticket_is_late(const ticket_object *ticket)
+{
+    return ticket->deadline == EB_POLL || (ticket->deadline != EB_FOREVER && now() >= ticket->deadline);
+}
+
 bool eb_replies_inherited(const replies_object *self)
 {
     return eb_hand_is_inherited(eb_hand_of(self->subscription));
@@ -75,9 +87,7 @@ static bool expect(ticket_object *ticket)
 static PyObject *new_identity(replies_object *self, int64_t deadline)
 {
     char text[EB_PREFIX_LIMIT + 40];
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (deadline == EB_POLL) deadline = now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+    if (deadline == EB_POLL) deadline = now();
     int length = snprintf(text, sizeof text, "%s%llx", self->prefix, (unsigned long long)self->asked++);
     if (deadline != EB_FOREVER)
         length += snprintf(text + length, sizeof text - (size_t)length, "@%llx", (unsigned long long)deadline);
