@@ -13,7 +13,16 @@ from eventbus.core.native import deadline_after
 from eventbus.event import Event
 from eventbus.policy import Guard
 from eventbus.replies import Inbox, Replies, new_prefix
-from eventbus.request import INBOX_LENGTH, REPLY, REQUEST_TIMEOUT, addressed, deadline_of, marked, reply_system, result_of
+from eventbus.request import (
+    INBOX_LENGTH,
+    REPLY,
+    REQUEST_TIMEOUT,
+    addressed,
+    deadline_of,
+    marked,
+    reply_system,
+    result_of,
+)
 from eventbus.sending import Sender
 
 _making = threading.RLock()  # a signal handler or a destructor may ask in the midst of it

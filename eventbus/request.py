@@ -4,8 +4,8 @@ A request travels under its own kind with ``(request)`` behind it, which no patt
 path has the identity of the request before it. So whether an event is a request is decided once per topic, like every
 verdict, and costs other events nothing; subscribers see the kind and the path that were asked.
 
-An identity begins with the inbox that the answer goes to, and is the whole path of the answer. Behind an ``@`` it has the
-time until which the answer is waited for, in nanoseconds of the monotonic clock, as a hexadecimal number.
+An identity begins with the inbox that the answer goes to, and is the whole path of the answer. Behind an ``@`` it has
+the time until which the answer is waited for, in nanoseconds of the monotonic clock, as a hexadecimal number.
 """
 
 from __future__ import annotations

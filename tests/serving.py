@@ -1,13 +1,15 @@
-"""Whoever answers the requests of a test."""
+"""Whoever asks and answers the requests of a test."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from eventbus import Event, Request, Subscription
-from harness import DEADLINE
+import eventbus
+from eventbus import Bus, Event, Request, Subscription
+from harness import DEADLINE, Line
 
 Serve = Callable[[Request], object]
 
@@ -31,3 +33,26 @@ def serving(sub: Subscription, serve: Serve) -> Iterator[list[Event]]:
         sub.close()
         thread.join(DEADLINE)
     assert not thread.is_alive()
+
+
+def answer_all(line: Line, name: str) -> None:
+    """Answers until the end of the bus."""
+    with eventbus.open(name) as bus, bus.subscribe("rpc") as sub:
+        line.say("subscribed")
+        for event in sub:
+            event.reply(event.data)
+
+
+def ask(bus: Bus, number: Any = 0, timeout: float | None = DEADLINE) -> Any:
+    """The answer to a number."""
+    return bus.request("rpc", "ask", "/p", number, timeout=timeout)
+
+
+def waiting(bus: Bus) -> int:
+    """How many requests of a bus are waited for."""
+    return 0 if bus._replies is None else bus._replies.under_way
+
+
+def leader_is_there(bus: Bus) -> bool:
+    """Whether a thread sleeps until answers come."""
+    return any(one.sleeping for one in bus.stats().subscribers if one.system.startswith("eventbus.reply."))

@@ -22,6 +22,7 @@ from eventbus.member import Member
 from harness import DEADLINE, Fork, Line
 from serving import serving
 
+
 @pytest.mark.parametrize("data", [None, {"a": [1]}, "ä", b"raw \x00 bytes", b""])
 def test_the_answer_comes_back(bus: Bus, data: object) -> None:
     """Whatever may be sent may be asked and answered, and the one who answers sees just what was asked."""
