@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from eventbus.core.attachment import Route
@@ -17,7 +17,8 @@ class Sender:
     _routes: dict[str, dict[str, Route]]
     _asked: dict[str, dict[str, Route]]
     _answered: dict[str, dict[str, Route]]
-    def _ask(self, system: str, kind: str, identity: str, path: str, data: Any, /) -> bool: ...
+    def _ask_now(self, system: str, kind: str, identity: str, path: str, data: Any, /) -> bool: ...
+    def _answer_now(self, identity: str, kind: str, data: Any, /) -> bool: ...
     def _answer(self, identity: str, kind: str, data: Any, patient: bool = True, /) -> bool: ...
     def send(
         self,
@@ -29,6 +30,7 @@ class Sender:
         timeout: float | None = ...,
         headers: Mapping[str, str] | None = None,
     ) -> bool: ...
+    def _send_now(self, system: str, kind: str, path: str, data: Any = None) -> bool: ...
 
 class Hand(Iterator[Event]):
     unfinished: int
@@ -47,6 +49,9 @@ class Receiver:
     _limit: int
     _ended: bool
     _manual: bool
+    _asks: bool
+    _in_a_row: int
+    def __aiter__(self) -> AsyncIterator[Event]: ...
     def _begin(self, handle: SubscriptionHandle, /) -> None: ...
     def _unpack(self, handle: SubscriptionHandle, /) -> list[Event | Unreadable]: ...
     def _acknowledge(self, handle: SubscriptionHandle, /) -> None: ...

@@ -30,8 +30,8 @@ os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr
 
 
 class Asker(Sender):
-    """The asking half of a bus, and the answering one. ``_ask`` and ``_answer`` are in C and come here where a topic is
-    new, or something is wrong."""
+    """The asking half of a bus, and the answering one. ``_ask_now`` and ``_answer`` are in C; what they cannot do, as
+    where a topic is new or something is wrong, is done here."""
 
     _listen: Callable[[str], Inbox]
 
@@ -76,7 +76,7 @@ class Asker(Sender):
             self._allow(system, kind, path)
             replies = self._listening()
         with replies.expect(deadline) as asked:
-            if headers is not None or not self._ask(system, kind, asked.identity, path, data):
+            if headers is not None or not self._ask_now(system, kind, asked.identity, path, data):
                 self._ask_slow(system, kind, asked.identity, path, data, timeout, deadline, headers)
             answer = replies.wait(asked)
             if type(answer) is Event and answer.kind == REPLY:

@@ -17,28 +17,31 @@ LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
-    "eventbus._fast": {"core.attachment", "core.native", "core.reader", "replies", "sending", "subscription"},
+    "eventbus._fast": {
+        *("awaiting", "core.attachment", "core.native", "core.reader", "replies", "sending", "subscription"),
+    },
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},
 }
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
-FLOWS = {
-    *("bus", "sending", "subscription", "group", "member", "request", "replies", "asking", "letters", "audience"),
-    "hearing",
-}
+FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
+FLOWS |= {"audience", "hearing", "replies", "asking"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
+    {"core.bell"},
     {"core.reader", "core.schedule", "request", "letters", "hearing"},
-    {"core.stats", "core.full", "audience"},
+    {"core.stats", "core.full"},
     {"core.segment"},
-    {"sending"},
+    {"loop"},
+    {"sending", "awaiting", "audience"},
     {"subscription"},
     {"group", "replies"},
     {"asking"},
     {"member"},
+    {"attached"},
     {"bus"},
     {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
     {"workers.warden", "workers.ticks"},

@@ -1,118 +1,149 @@
-/* One event of a batch that is in hand, in a tuple of its type; a request in one of its own, which knows how it is answered. */
+/* Events: the asynchronous iterator of a Receiver. What is in hand is had without a coroutine; whoever must wait for more
+ * waits in the one that Python has for it. */
 #include "fast.h"
 
-static PyTypeObject *types[2]; /* of events, and of requests */
-static allocfunc allocate[2];
-static PyObject *once;                 /* 1 */
-static PyObject *identity, *answer_by; /* names of attributes */
+static PyTypeObject *events_type;
+static PyObject *awaited_next, *throw_name; /* names of methods */
 
-/* A place for one of the batch; making it may collect garbage. All that a request needs to be filled is made here. */
-PyObject *eb_event_empty(const hand_object *hand, bool asked)
+typedef struct {
+    PyObject base;
+    receiver_object *of;
+    PyObject *waits; /* the coroutine, where what was in hand had gone by the time that it was awaited; else NULL */
+} events_object;
+
+PyObject *eb_events_of(PyObject *receiver)
 {
-    PyObject *event = allocate[asked](types[asked], EB_EVENT_FIELDS);
-    if (event == NULL || !asked) return event;
-    PyObject *answer = hand->answer == NULL ? Py_None : hand->answer;
-    if (PyObject_SetAttr(event, identity, Py_None) != 0 || PyObject_SetAttr(event, answer_by, answer) != 0)
-        Py_CLEAR(event);
-    return event;
+    events_object *self = (events_object *)PyType_GenericAlloc(events_type, 0);
+    if (self == NULL) return NULL;
+    Py_INCREF(receiver);
+    self->of = (receiver_object *)receiver;
+    return (PyObject *)self;
 }
 
-bool eb_is_event(PyObject *object)
+static PyObject *wait_for_next(events_object *self)
 {
-    return PyObject_TypeCheck(object, types[0]);
+    return PyObject_CallMethodObjArgs((PyObject *)self->of, awaited_next, NULL);
 }
 
-bool eb_is_request(PyObject *object)
+/* Something to await: itself while there is something in hand, and others in the loop need not run first. Nothing is taken
+ * before it is awaited. */
+static PyObject *events_anext(PyObject *object)
 {
-    return PyObject_TypeCheck(object, types[1]);
+    events_object *self = (events_object *)object;
+    const receiver_object *of = self->of;
+    if (!eb_is_whole(of)) return NULL;
+    bool at_hand = !of->asks && self->waits == NULL && of->in_a_row < EB_BATCH_LIMIT;
+    if (!at_hand || eb_hand_left(eb_hand_of(of)) == 0) return wait_for_next(self);
+    Py_INCREF(object);
+    return object;
 }
 
-static PyObject *sender_of(hand_object *hand, uint32_t index)
+static PySendResult events_send(PyObject *object, PyObject *value, PyObject **result)
 {
-    const hand_row *row = &hand->rows[index];
-    if (hand->sender == NULL || hand->pid != row->sender) {
-        PyObject *sender = PyLong_FromUnsignedLong(row->sender);
-        if (sender == NULL) return NULL;
-        Py_XDECREF(hand->sender);
-        hand->sender = sender;
-        hand->pid = row->sender;
+    events_object *self = (events_object *)object;
+    if (self->waits == NULL) {
+        *result = PyIter_Next(self->of->ready);
+        if (*result != NULL) {
+            self->of->in_a_row++;
+            return PYGEN_RETURN;
+        }
+        if (PyErr_Occurred() || (self->waits = wait_for_next(self)) == NULL) return PYGEN_ERROR;
     }
-    return hand->sender;
+    PySendResult sent = PyIter_Send(self->waits, value, result);
+    if (sent != PYGEN_NEXT) Py_CLEAR(self->waits);
+    return sent;
 }
 
-static PyObject *deliveries_of(const hand_object *hand, uint32_t index)
+/* For those that await without sending: the value stands in the StopIteration. */
+static PyObject *events_iternext(PyObject *object)
 {
-    if (hand->batch->head.counted) return PyLong_FromUnsignedLong(hand->batch->deliveries[index]);
-    Py_INCREF(once);
-    return once;
-}
-
-/* Steals the value; false when there is none, or no place for it. */
-static bool put(PyObject *event, Py_ssize_t field, PyObject *value)
-{
-    return value != NULL && PyTuple_SetItem(event, field, value) == 0;
-}
-
-static bool put_borrowed(PyObject *event, Py_ssize_t field, PyObject *value)
-{
-    Py_XINCREF(value);
-    return put(event, field, value);
-}
-
-/* Where the path begins in that of a request: behind its identity and a space; -1 where there is none of the two. */
-static Py_ssize_t path_begins(PyObject *sent, Py_ssize_t length)
-{
-    Py_ssize_t space = PyUnicode_FindChar(sent, ' ', 0, length, 1);
-    return space > 0 && space + 1 < length ? space + 1 : -1;
-}
-
-bool eb_is_addressed(PyObject *sent)
-{
-    return path_begins(sent, PyUnicode_GetLength(sent)) > 0;
-}
-
-/* The path that was asked, and the identity before it into the request; false with an error. */
-bool eb_event_address(PyObject *request, PyObject *sent)
-{
-    Py_ssize_t length = PyUnicode_GetLength(sent), begins = path_begins(sent, length);
-    if (begins < 0) {
-        PyErr_SetString(PyExc_ValueError, "the path of a request without its identity");
-        return false;
+    PyObject *result = NULL;
+    PySendResult sent = events_send(object, Py_None, &result);
+    if (sent == PYGEN_NEXT) return result;
+    if (sent == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, result, NULL);
+        if (stop != NULL) PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_XDECREF(stop);
+        Py_DECREF(result);
     }
-    PyObject *whose = PyUnicode_Substring(sent, 0, begins - 1);
-    bool known = whose != NULL && PyObject_SetAttr(request, identity, whose) == 0;
-    Py_XDECREF(whose);
-    return known && put(request, EB_EVENT_PATH, PyUnicode_Substring(sent, begins, length));
+    return NULL;
 }
 
-bool eb_event_fill(hand_object *hand, uint32_t index, PyObject *event)
+/* An exception for whoever awaits it, as of a task that is cancelled. */
+static PyObject *events_throw(PyObject *object, PyObject *given)
 {
-    const hand_row *row = &hand->rows[index];
-    PyObject *path = PyList_GetItem(hand->values, 2 * (Py_ssize_t)index);
-    eb_extension none = eb_no_extension();
-    return (row->asked ? eb_event_address(event, path) : put_borrowed(event, EB_EVENT_PATH, path)) &&
-           put_borrowed(event, 0, row->system) && put_borrowed(event, 1, row->kind) &&
-           put_borrowed(event, 3, PyList_GetItem(hand->values, 2 * (Py_ssize_t)index + 1)) &&
-           put(event, 4, PyLong_FromUnsignedLongLong(row->sequence)) &&
-           put(event, 5, PyLong_FromUnsignedLongLong(row->time)) && put_borrowed(event, 6, sender_of(hand, index)) &&
-           put(event, 7, deliveries_of(hand, index)) && put_borrowed(event, 8, none.headers) &&
-           put_borrowed(event, 9, none.origin);
-}
-
-void eb_events_bind(PyTypeObject *event, PyTypeObject *request)
-{
-    types[0] = event;
-    types[1] = request;
-    for (int asked = 0; asked < 2; asked++) {
-        Py_INCREF(types[asked]);
-        allocate[asked] = (allocfunc)PyType_GetSlot(types[asked], Py_tp_alloc);
+    events_object *self = (events_object *)object;
+    PyObject *type, *error = NULL, *traceback = NULL;
+    if (self->waits != NULL) {
+        PyObject *method = PyObject_GetAttr(self->waits, throw_name);
+        PyObject *result = method == NULL ? NULL : PyObject_Call(method, given, NULL);
+        Py_XDECREF(method);
+        if (result == NULL) Py_CLEAR(self->waits);
+        return result;
     }
+    if (!PyArg_UnpackTuple(given, "throw", 1, 3, &type, &error, &traceback)) return NULL;
+    PyErr_SetObject(PyExceptionInstance_Check(type) ? (PyObject *)Py_TYPE(type) : type,
+                    PyExceptionInstance_Check(type) ? type : error);
+    return NULL;
 }
+
+static PyObject *events_self(PyObject *object)
+{
+    Py_INCREF(object);
+    return object;
+}
+
+static int events_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    events_object *self = (events_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT((PyObject *)self->of);
+    Py_VISIT(self->waits);
+    return 0;
+}
+
+static int events_clear(PyObject *object)
+{
+    events_object *self = (events_object *)object;
+    Py_CLEAR(self->waits);
+    return 0;
+}
+
+static void events_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    events_clear(object);
+    Py_XDECREF((PyObject *)((events_object *)object)->of);
+    eb_fast_free(object);
+}
+
+static PyMethodDef events_methods[] = {
+    {"throw", events_throw, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(events_doc, "The events of a subscription, one by one, until it ends.");
+
+static PyType_Slot events_slots[] = {
+    {Py_tp_doc, (void *)events_doc},         {Py_tp_traverse, (void *)events_traverse},
+    {Py_tp_clear, (void *)events_clear},     {Py_tp_dealloc, (void *)events_dealloc},
+    {Py_am_aiter, (void *)events_self},      {Py_am_anext, (void *)events_anext},
+    {Py_am_await, (void *)events_self},      {Py_am_send, (void *)events_send},
+    {Py_tp_iter, (void *)events_self},       {Py_tp_iternext, (void *)events_iternext},
+    {Py_tp_methods, (void *)events_methods}, {0, NULL},
+};
+
+static PyType_Spec events_spec = {
+    .name = "eventbus._fast.Events",
+    .basicsize = sizeof(events_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC,
+    .slots = events_slots,
+};
 
 int eb_events_ready(void)
 {
-    once = PyLong_FromLong(1);
-    identity = PyUnicode_InternFromString("_identity");
-    answer_by = PyUnicode_InternFromString("_answer");
-    return once != NULL && identity != NULL && answer_by != NULL;
+    awaited_next = PyUnicode_InternFromString("_awaited_next");
+    throw_name = PyUnicode_InternFromString("throw");
+    events_type = (PyTypeObject *)PyType_FromSpec(&events_spec);
+    return awaited_next != NULL && throw_name != NULL && events_type != NULL;
 }

@@ -3,12 +3,13 @@
  *
  *   object.c    how objects end
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
- *   events.c    one event of a batch, or one request, made of what was read
+ *   event.c     one event of a batch, or one request, made of what was read
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
  *   texts.c     whether texts may be decoded together
  *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
  *   finish.c    what was read is handed out, buried, or given back
+ *   events.c    Events: what is in hand for who awaits it
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   tickets.c   Ticket: one request that is waited for
@@ -89,15 +90,15 @@ Py_ssize_t eb_hand_left(const hand_object *hand);
 PyObject *eb_hand_all(hand_object *hand); /* a list of the events of the batch; nothing is handed out by that */
 PyObject *eb_hand_unreadable(const hand_object *hand); /* what comes next if that is no event, borrowed; else NULL */
 
-/* events.c */
+/* event.c */
 PyObject *eb_event_empty(const hand_object *hand, bool asked);
 bool eb_event_fill(hand_object *hand, uint32_t index, PyObject *event); /* an empty one; collects no garbage */
 bool eb_event_address(PyObject *request, PyObject *sent);
 bool eb_is_addressed(PyObject *sent); /* whether a path is that of a request */
 bool eb_is_event(PyObject *object);
 bool eb_is_request(PyObject *object);
-void eb_events_bind(PyTypeObject *event, PyTypeObject *request);
-int eb_events_ready(void);
+void eb_event_bind(PyTypeObject *event, PyTypeObject *request);
+int eb_event_ready(void);
 
 /* What its doc in receiver.c says. */
 typedef struct {
@@ -109,6 +110,8 @@ typedef struct {
     int limit;
     char ended;
     char manual; /* it says for itself which events are done */
+    char asks;   /* who asks for the next event says by that that those before are done */
+    int in_a_row;
 } receiver_object;
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
@@ -173,6 +176,10 @@ void eb_tickets_bind(unsigned long long rest, unsigned long long attend);
 int eb_tickets_ready(void);
 
 enum { EB_INBOX_LENGTH = 2 }; /* of an identity, its first characters: which inbox answers go to */
+
+/* events.c */
+int eb_events_ready(void);
+PyObject *eb_events_of(PyObject *receiver);
 
 /* receiver.c, sender.c and replies.c */
 int eb_receiver_ready(PyObject *module);

@@ -127,35 +127,46 @@ static bool is_path(PyObject *path)
     return Py_TYPE(path) == &PyUnicode_Type && PyUnicode_GetLength(path) > 0;
 }
 
-/* True once it is sent; False where the slow way is to be gone; NULL with an error. */
-static PyObject *is_sent(int status)
+/* Whether it was sent; or not, with an error or without. */
+static bool is_sent(int status)
 {
-    if (PyErr_Occurred() || PyErr_CheckSignals() != 0) return NULL;
-    return PyBool_FromLong(status == 0);
+    return !PyErr_Occurred() && PyErr_CheckSignals() == 0 && status == 0;
+}
+
+static bool send_now(PyObject *sender, const arguments *what)
+{
+    int status = 1;
+    if (what->headers == Py_None && is_plain(what->timeout) && is_path(what->path)) {
+        PyObject *route = route_of(sender, bound.routes, what->system, what->kind);
+        status = send_on(route, what->path, what->data);
+        Py_XDECREF(route);
+    }
+    return is_sent(status);
+}
+
+static PyObject *sender_send_now(PyObject *sender, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
+{
+    arguments what;
+    if (!parse(&what, given, count, keywords)) return NULL;
+    bool sent = send_now(sender, &what);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sent);
 }
 
 static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
 {
     arguments what;
     if (!parse(&what, given, count, keywords)) return NULL;
-    int status = 1;
-    if (what.headers == Py_None && is_plain(what.timeout) && is_path(what.path)) {
-        PyObject *route = route_of(sender, bound.routes, what.system, what.kind);
-        status = send_on(route, what.path, what.data);
-        Py_XDECREF(route);
-    }
-    PyObject *sent = is_sent(status);
-    if (sent == NULL || status == 0) return sent;
-    Py_DECREF(sent);
+    if (send_now(sender, &what)) Py_RETURN_TRUE;
+    if (PyErr_Occurred()) return NULL;
     return PyObject_CallMethodObjArgs(sender, bound.send_slow, what.system, what.kind, what.path, what.data,
                                       what.headers, what.timeout, NULL);
 }
 
-/* A request, from its system, kind, identity, path and data. */
-static PyObject *sender_ask(PyObject *sender, PyObject *const *given, Py_ssize_t count)
+/* A request, from its system, kind, identity, path and data: whether it was sent. */
+static PyObject *sender_ask_now(PyObject *sender, PyObject *const *given, Py_ssize_t count)
 {
     if (count != 5) {
-        PyErr_SetString(PyExc_TypeError, "_ask takes system, kind, identity, path and data");
+        PyErr_SetString(PyExc_TypeError, "_ask_now takes system, kind, identity, path and data");
         return NULL;
     }
     int status = 1;
@@ -166,24 +177,41 @@ static PyObject *sender_ask(PyObject *sender, PyObject *const *given, Py_ssize_t
         Py_XDECREF(path);
         Py_XDECREF(route);
     }
+    bool sent = is_sent(status);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sent);
+}
+
+/* Whether an answer was sent, as of `sender_ask_now`. */
+static bool answer_now(PyObject *sender, PyObject *identity, PyObject *kind, PyObject *data)
+{
+    PyObject *inbox = PyUnicode_Substring(identity, 0, EB_INBOX_LENGTH);
+    PyObject *route = inbox == NULL ? NULL : route_of(sender, bound.answered, inbox, kind);
+    int status = send_on(route, identity, data);
+    Py_XDECREF(route);
+    Py_XDECREF(inbox);
     return is_sent(status);
 }
 
-/* An answer, from the identity of what was asked, its kind, data, and whether it may wait for room. */
+/* From the identity of what was asked, its kind and data. */
+static PyObject *sender_answer_now(PyObject *sender, PyObject *const *given, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "_answer_now takes an identity, a kind and data");
+        return NULL;
+    }
+    bool sent = answer_now(sender, given[0], given[1], given[2]);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sent);
+}
+
+/* Likewise; the fourth is whether it may wait for room. */
 static PyObject *sender_answer(PyObject *sender, PyObject *const *given, Py_ssize_t count)
 {
     if (count != 3 && count != 4) {
         PyErr_SetString(PyExc_TypeError, "_answer takes an identity, a kind, data and whether it may wait");
         return NULL;
     }
-    PyObject *inbox = PyUnicode_Substring(given[0], 0, EB_INBOX_LENGTH);
-    PyObject *route = inbox == NULL ? NULL : route_of(sender, bound.answered, inbox, given[1]);
-    int status = send_on(route, given[0], given[2]);
-    Py_XDECREF(route);
-    Py_XDECREF(inbox);
-    PyObject *sent = is_sent(status);
-    if (sent == NULL || status == 0) return sent;
-    Py_DECREF(sent);
+    if (answer_now(sender, given[0], given[1], given[2])) Py_RETURN_TRUE;
+    if (PyErr_Occurred()) return NULL;
     return PyObject_CallMethodObjArgs(sender, bound.answer_slow, given[0], given[1], given[2],
                                       count == 4 ? given[3] : NULL, NULL);
 }
@@ -210,7 +238,10 @@ Raises:\n\
 
 static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)(void (*)(void))sender_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
-    {"_ask", (PyCFunction)(void (*)(void))sender_ask, METH_FASTCALL, NULL},
+    {"_send_now", (PyCFunction)(void (*)(void))sender_send_now, METH_FASTCALL | METH_KEYWORDS,
+     "As send, but False where the topic is new, there is no room at once, or something is wrong."},
+    {"_ask_now", (PyCFunction)(void (*)(void))sender_ask_now, METH_FASTCALL, NULL},
+    {"_answer_now", (PyCFunction)(void (*)(void))sender_answer_now, METH_FASTCALL, NULL},
     {"_answer", (PyCFunction)(void (*)(void))sender_answer, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
