@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventbus.core import native
-from eventbus.core.attachment import Attachment, Route
+from eventbus.core.attachment import Route
 from eventbus.core.native import deadline_after
 from eventbus.event import Event
 from eventbus.policy import Guard
@@ -35,8 +35,8 @@ class Asker(Sender):
 
     _listen: Callable[[str], Inbox]
 
-    def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
-        super().__init__(name, handle, guard, send_timeout)
+    def __init__(self, name: str, guard: Guard | None, send_timeout: float | None) -> None:
+        super().__init__(name, guard, send_timeout)
         self._asked: dict[str, dict[str, Route]] = {}  # of topics that are allowed by the policy
         self._answered: dict[str, dict[str, Route]] = {}
         self._replies: Replies | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from eventbus import audience
@@ -61,7 +63,7 @@ class Bus(Attached):
         self._own_policy = policy is not None
         guard = make_guard(policy, actor)
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
-        super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
+        super().__init__(name, partial(segment.open_bus, name, terms), guard, send_timeout)
 
     # --- subscribing ---
 
@@ -120,15 +122,13 @@ class Bus(Attached):
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
             alone = Subscription(handle, label, hears, self._answer)
-            self._join(alone, texts, start=first, spin=seconds, blocking=overflow == "block")
-            return alone
+            join = partial(handle.join, *texts, start=first, spin=seconds, blocking=overflow == "block")
+            return self._joined(alone, handle, join)
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
-        with handle.joining():
-            join_group(handle, group, texts, first, seconds, exclusive=bool(exclusive), manual=manual)
-            self._subscriptions[id(made)] = made
-        return made
+        terms = {"exclusive": bool(exclusive), "manual": manual}
+        return self._joined(made, handle, partial(join_group, handle, group, texts, first, seconds, **terms))
 
     def group(
         self,
@@ -182,16 +182,18 @@ class Bus(Attached):
     def _listen(self, system: str) -> Inbox:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
         texts = (system, "**", checked_name(None, "request"))
-        made = Inbox(SubscriptionHandle(self._live_handle()), texts[2], system)
-        self._join(made, texts, start=LATEST, spin=None, blocking=True)
+        handle = SubscriptionHandle(self._live_handle())
+        made = Inbox(handle, texts[2], system)
+        with handle.joining():
+            handle.join(*texts, start=LATEST, spin=None, blocking=True)
+            self._subscriptions[id(made)] = made
         return made
 
-    def _join(self, made: Subscription, texts: tuple[str, str, str], **terms: Any) -> None:
-        """Of one that is no member of a group; ``texts`` are its patterns and its name."""
-        handle = made._subscription
+    def _joined(self, made: Subscription, handle: SubscriptionHandle, join: Callable[[], object]) -> Subscription:
         with handle.joining():
-            handle.join(*texts, **terms)
             self._subscriptions[id(made)] = made
+            made.begin(join)
+        return made
 
     def wait_for_subscribers(self, count: int, system: str | None = None, timeout: float | None = None) -> bool:
         """Waits until at least ``count`` live subscriptions would hear ``system`` (any, if None).
