@@ -371,7 +371,8 @@ int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next); /* likewise from t
 /* EB_OK when the doorbell will be rung for the next event; `until` is when to look in any case. EB_NOTHING when there may be
  * something, EB_BUSY while another thread receives. The next eb_receive ends it. Apart, eb_fileno can be read then. */
 int eb_arm(eb_subscription *sub, int apart, int64_t *until);
-void eb_disarm(eb_subscription *sub); /* nobody waits any more */
-int eb_fileno(eb_subscription *sub);  /* the descriptor of this subscription alone */
-void eb_bells_remove(int roster_fd);  /* the files of all doorbells of a bus */
-int eb_bells_sweep(int counting);     /* those at which nobody answers, of any bus; counting, they stay. How many */
+void eb_disarm(eb_subscription *sub);     /* nobody waits any more */
+void eb_rouse_loop(eb_subscription *sub); /* the doorbell of the process is rung, by itself */
+int eb_fileno(eb_subscription *sub);      /* the descriptor of this subscription alone */
+void eb_bells_remove(int roster_fd);      /* the files of all doorbells of a bus */
+int eb_bells_sweep(int counting);         /* those at which nobody answers, of any bus; counting, they stay. How many */

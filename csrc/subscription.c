@@ -241,7 +241,9 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
 int eb_rest(eb_subscription *sub)
 {
     int status = begin(sub);
-    return status == EB_OK ? end(sub, eb_hold_gate(sub, false)) : status;
+    if (status != EB_OK) return status;
+    eb_rise(sub);
+    return end(sub, eb_hold_gate(sub, false));
 }
 
 int eb_attend(eb_subscription *sub)

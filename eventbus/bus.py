@@ -121,12 +121,12 @@ class Bus(Attached):
         if group is None:
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
-            alone = Subscription(handle, label, hears, self._answer)
+            alone = Subscription(handle, label, hears, self)
             join = partial(handle.join, *texts, start=first, spin=seconds, blocking=overflow == "block")
             return self._joined(alone, handle, join)
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
-        made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
+        made = Member(handle, label, hears, self, group, fetch, manual, post=self._send_dead)
         terms = {"exclusive": bool(exclusive), "manual": manual}
         return self._joined(made, handle, partial(join_group, handle, group, texts, first, seconds, **terms))
 
@@ -177,7 +177,8 @@ class Bus(Attached):
 
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
         seconds = LETTER_SECONDS if patient else 0
-        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, headers=letter.get("headers"))
+        headers = letter.get("headers")
+        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, deadline_after(seconds), headers)
 
     def _listen(self, system: str) -> Inbox:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""

@@ -81,6 +81,10 @@ class Event(NamedTuple):
         """
         raise InvalidError(f"the event {self.sequence} is no request: reply to what was sent with bus.request()")
 
+    async def areply(self, data: Any = None) -> bool:
+        """``reply`` in an event loop."""
+        return self.reply(data)
+
 
 class Unreadable(NamedTuple):
     """A record that is no event.

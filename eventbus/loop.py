@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
@@ -21,6 +22,17 @@ Loop = asyncio.AbstractEventLoop
 Waiter = asyncio.Future[None]
 
 
+class Desk(Protocol):
+    """What receives for many, in whichever loop hears that there is something."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has lain down."""
+
+    def rung(self, slots: list[int]) -> None:
+        """The bell was rung, for these."""
+
+
 class Doorbell:
     """Who waits in which event loop for which subscription of one bus; each of these loops watches the bell."""
 
@@ -29,6 +41,7 @@ class Doorbell:
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
         self._loops: dict[Loop, asyncio.TimerHandle | None] = {}  # and when each looks by itself
+        self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
 
     async def news(self, sub: SubscriptionHandle, deadline: int) -> bool:
         """Waits until there is something to look for, or the deadline; False when there may be something already.
@@ -47,7 +60,7 @@ class Doorbell:
             if until is not None:
                 self._look_by(loop, until)
                 if deadline != native.FOREVER:
-                    timer = loop.call_at(_by_clock_of(loop, deadline), _resolve, waiter)
+                    timer = loop.call_at(by_clock_of(loop, deadline), _resolve, waiter)
                 await waiter
             stays = True
             return until is not None
@@ -78,16 +91,31 @@ class Doorbell:
             if _tell(waiting.popleft()) and not all_of_them:
                 return
 
+    def add_desk(self, desk: Desk) -> None:
+        """It is told, too, whenever the bell is heard, and lies down by itself."""
+        self._desks.add(desk)
+
+    def lie_down(self, sub: SubscriptionHandle, loop: Loop) -> bool:
+        """From now on the bell tells of the next event, unless there may be one already."""
+        until = sub.arm()
+        if until is not None:
+            self._look_by(loop, until)
+        return until is not None
+
     # --- the loops ---
 
-    def _look_by(self, loop: Loop, until: int) -> None:
-        """From now on the loop watches the bell; it looks by itself then, if not before."""
+    def watch(self, loop: Loop) -> None:
+        """From now on the loop hears the bell."""
         if loop not in self._loops:
             for ended in [one for one in self._loops if one.is_closed()]:
                 del self._loops[ended]
             loop.add_reader(self._bell.fd, self._rung)
             self._loops[loop] = None
-        timer, when = self._loops[loop], _by_clock_of(loop, until)
+
+    def _look_by(self, loop: Loop, until: int) -> None:
+        """From now on the loop watches the bell; it looks by itself then, if not before."""
+        self.watch(loop)
+        timer, when = self._loops[loop], by_clock_of(loop, until)
         if timer is None or timer.when() > when:
             if timer is not None:
                 timer.cancel()
@@ -96,19 +124,24 @@ class Doorbell:
     def _rung(self) -> None:
         bus = self._bus()
         if bus is not None:
-            for slot in self._bell.answer(bus):
-                self._tell(slot)
+            self._told(self._bell.answer(bus))
+
+    def _told(self, slots: list[int]) -> None:
+        for slot in slots:
+            self._tell(slot)
+        for desk in list(self._desks):
+            desk.rung(slots)
 
     def _look(self, loop: Loop) -> None:
         bus = self._bus()
         if loop in self._loops:
             self._loops[loop] = None
-        if bus is None or not any(self._waiting.values()):
+        waits = any(self._waiting.values()) or any(desk.waits for desk in self._desks)
+        if bus is None or not waits:
             return
         slots, again = self._bell.look(bus)
         self._look_by(loop, again)
-        for slot in slots:
-            self._tell(slot)
+        self._told(slots)
 
     def close(self, _: object = None) -> None:
         """The bus was left: whoever waits is to see that, and the loops watch no longer."""
@@ -125,6 +158,8 @@ class Doorbell:
         if timer is not None:
             timer.cancel()
         loop.remove_reader(self._bell.fd)
+        for desk in list(self._desks):
+            desk.rung([])
 
 
 def _running() -> Loop | None:
@@ -149,7 +184,7 @@ def _tell(waiter: Waiter) -> bool:
     return loop.is_running()
 
 
-def _by_clock_of(loop: Loop, moment: int) -> float:
+def by_clock_of(loop: Loop, moment: int) -> float:
     """A moment in ns on the monotonic clock, by the clock of the loop."""
     return loop.time() + (moment - time.monotonic_ns()) / 1e9
 

@@ -8,10 +8,10 @@ from typing import NoReturn
 from eventbus import _fast
 from eventbus.core import native
 from eventbus.core.reader import SubscriptionHandle
-from eventbus.errors import InvalidError, SegmentError
+from eventbus.errors import SegmentError
 from eventbus.subscription import Subscription
 
-_fast.bind_replies(native.address_of("eb_rest"), native.address_of("eb_attend"))
+_fast.bind_replies(*map(native.address_of, ("eb_rest", "eb_attend", "eb_rouse_loop")))
 
 
 def new_prefix() -> str:
@@ -20,19 +20,15 @@ def new_prefix() -> str:
 
 
 class Inbox(Subscription):
-    """The subscription by which answers come. They are no requests, so nobody replies to them."""
+    """The subscription by which answers come. They are no requests: nobody replies to them."""
 
     def __init__(self, handle: SubscriptionHandle, name: str, system: str) -> None:
-        super().__init__(handle, name, lambda heard, _: heard == system, _refuse)
+        super().__init__(handle, name, lambda heard, _: heard == system, None)
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Whoever fills it looks then whether it has its answer: a signal handler may have received it meanwhile."""
         super()._settle(handle, status)
         return False
-
-
-def _refuse(identity: str, *_: object) -> NoReturn:
-    raise InvalidError(f"{identity!r} is an answer, and no request")
 
 
 class Replies(_fast.Replies):
@@ -41,6 +37,16 @@ class Replies(_fast.Replies):
     def __init__(self, subscription: Inbox, prefix: str) -> None:
         self._subscription = subscription
         self._begin(subscription, prefix)
+
+    @property
+    def handle(self) -> SubscriptionHandle:
+        """That of the subscription."""
+        return self._subscription._subscription
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be received."""
+        return self._subscription._is_over
 
     @property
     def closed(self) -> bool:
@@ -53,7 +59,7 @@ class Replies(_fast.Replies):
 
     def _unattended(self, status: int) -> NoReturn:
         """Raises why no answer can be received."""
-        native.fail(status, self._subscription._subscription.bus.what)
+        native.fail(status, self.handle.bus.what)
 
     def _misread(self, error: BaseException) -> str | None:
         """The identity of the request whose answer cannot be read, if that is the error."""

@@ -10,8 +10,7 @@ the time until which the answer is waited for, in nanoseconds of the monotonic c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from eventbus.errors import ClosedError, InvalidError, RemoteError, SegmentError, UnavailableError
 from eventbus.event import NO_HEADERS, Event, Unreadable, check_path, decode, split
@@ -23,7 +22,13 @@ REQUEST_TIMEOUT = 5.0
 INBOXES = "eventbus.reply."
 INBOX_LENGTH = 2  # as fast.h has it
 
-Answer = Callable[..., bool]  # of an identity, a kind (REPLY or FAILURE), data, and whether it may wait for room
+
+class Answering(Protocol):
+    """The bus that a request came by: of an identity, a kind (REPLY or FAILURE), and data."""
+
+    def _answer(self, identity: str, kind: str, data: Any, patient: bool = True, /) -> bool: ...
+
+    async def _aanswer(self, identity: str, kind: str, data: Any) -> bool: ...
 
 
 class Request(Event):
@@ -35,7 +40,7 @@ class Request(Event):
 
     answered = False
     _identity: str
-    _answer: Answer
+    _bus: Answering
 
     @property
     def deadline(self) -> float | None:
@@ -52,12 +57,17 @@ class Request(Event):
         Raises:
             As ``Bus.send``.
         """
-        self.answered = self._answer(self._identity, REPLY, data)
+        self.answered = self._bus._answer(self._identity, REPLY, data)
+        return self.answered
+
+    async def areply(self, data: Any = None) -> bool:
+        """``reply`` in an event loop, which goes on while there is no room."""
+        self.answered = await self._bus._aanswer(self._identity, REPLY, data)
         return self.answered
 
     def fail(self, kind: str, message: str, patient: bool = True) -> bool:
         """Answers with an error: a ``RemoteError`` is raised where the request was made."""
-        self.answered = self._answer(self._identity, FAILURE, {"type": kind, "message": message}, patient)
+        self.answered = self._bus._answer(self._identity, FAILURE, {"type": kind, "message": message}, patient)
         return self.answered
 
     def _replace(self, **changes: Any) -> Request:
@@ -75,7 +85,7 @@ def deadline_of(identity: str) -> int | None:
         return None
 
 
-def opened(event: Event, answer: Answer) -> Event:
+def opened(event: Event, bus: Any) -> Event:
     """The event as it was asked, if it is one of a marked kind."""
     if not event.kind.endswith(MARK):
         return event
@@ -83,11 +93,11 @@ def opened(event: Event, answer: Answer) -> Event:
     if not identity or not path:
         raise SegmentError(f"a request has the path {event.path!r}, which is none that was sent")
     request = Request._make(event._replace(kind=event.kind.removesuffix(MARK), path=path))
-    request._identity, request._answer = identity, answer
+    request._identity, request._bus = identity, bus
     return request
 
 
-def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
+def received(fields: tuple[Any, ...], bus: Any) -> Event | Unreadable:
     """The event that has these fields, as it was asked. With None as its path, all of its text stands for its data."""
     event = Event._make(fields)
     try:
@@ -98,12 +108,12 @@ def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
         if event.path is None:
             path, data = decode(event.data)
             event = event._replace(path=path, data=data)
-        return opened(event, answer)
+        return opened(event, bus)
     except (ValueError, SegmentError) as error:
-        return Unreadable(_known(event, answer), str(error))
+        return Unreadable(_known(event, bus), str(error))
 
 
-def _known(event: Event, answer: Answer) -> Event:
+def _known(event: Event, bus: Any) -> Event:
     path, data = split(event.data) if event.path is None else (event.path, event.data)
     system, kind, path = (
         name.decode(errors="replace") if isinstance(name, bytes) else name for name in (event.system, event.kind, path)
@@ -111,7 +121,7 @@ def _known(event: Event, answer: Answer) -> Event:
     headers = NO_HEADERS if event.headers is None else event.headers
     known = event._replace(system=system, kind=kind, path=path or "?", data=data, headers=headers)
     try:
-        return opened(known, answer)
+        return opened(known, bus)
     except SegmentError:
         return known
 

@@ -25,7 +25,7 @@ from eventbus.core.reader import (
 )
 from eventbus.errors import EventBusError, InvalidError, SegmentError, UnavailableError
 from eventbus.event import Event, Headers, Unreadable, loads
-from eventbus.request import MARK, Answer, Request, received
+from eventbus.request import MARK, Answering, Request, received
 
 _fast.bind_receive(
     native.address_of("eb_receive"),
@@ -53,7 +53,7 @@ class Subscription(Awaiting):
     """
 
     def __init__(
-        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], answer: Answer
+        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], bus: Answering | None
     ) -> None:
         self._begin(handle)
         self._subscription = handle
@@ -62,7 +62,7 @@ class Subscription(Awaiting):
         self._limit = BATCH_LIMIT
         self._receiving = threading.RLock()
         self._names = {}
-        self._answer = answer
+        self._bus = bus
         self._channel: Channel | None = None
 
     @property
@@ -260,7 +260,7 @@ class Subscription(Awaiting):
 
     def _opened(self, handle: SubscriptionHandle, rows: list[tuple[Any, ...]]) -> list[Event | Unreadable]:
         """The events of a batch that is not what was sent, or may have requests, from their fields."""
-        return [received(row, self._answer) for row in rows]
+        return [received(row, self._bus) for row in rows]
 
     def _refused(self, handle: SubscriptionHandle, unreadable: Unreadable) -> SegmentError:
         """What is raised in place of what cannot be read; whoever asked it is told."""

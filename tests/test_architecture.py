@@ -18,7 +18,7 @@ PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {
-        *("awaiting", "core.attachment", "core.native", "core.reader", "replies", "sending", "subscription"),
+        *("awaiting", "core.attachment", "core.native", "core.reader", "desk", "replies", "sending", "subscription"),
     },
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},
@@ -26,7 +26,7 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing", "replies", "asking"}
+FLOWS |= {"audience", "hearing", "replies", "asking", "messages", "desk"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
@@ -37,8 +37,9 @@ ROWS = (
     {"core.segment"},
     {"loop"},
     {"sending", "awaiting", "audience"},
-    {"subscription"},
+    {"subscription", "messages"},
     {"group", "replies"},
+    {"desk"},
     {"asking"},
     {"member"},
     {"attached"},

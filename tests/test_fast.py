@@ -188,7 +188,7 @@ def test_receiving_inside_of_a_receive(bus: Bus, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(eventbus.Subscription, "_opened", receive_and_open)
     with bus.subscribe("**") as sub:
         for path in ("1 /a", "2 /a", "3 /a", "without"):
-            bus._send_own(TOPIC[0], f"{TOPIC[1]}(request)", path, path[0], 0)
+            bus._send_own(TOPIC[0], f"{TOPIC[1]}(request)", path, path[0], 0, 0)
         assert [take(sub).data for _ in range(3)] == ["1", "2", "3"]
         with pytest.raises(SegmentError, match="'without'"):
             sub.receive(0)

@@ -3,17 +3,16 @@
 
 static PyTypeObject *types[2]; /* of events, and of requests */
 static allocfunc allocate[2];
-static PyObject *once;                 /* 1 */
-static PyObject *identity, *answer_by; /* names of attributes */
+static PyObject *once;           /* 1 */
+static PyObject *identity, *bus; /* names of attributes */
 
 /* A place for one of the batch; making it may collect garbage. All that a request needs to be filled is made here. */
 PyObject *eb_event_empty(const hand_object *hand, bool asked)
 {
     PyObject *event = allocate[asked](types[asked], EB_EVENT_FIELDS);
     if (event == NULL || !asked) return event;
-    PyObject *answer = hand->answer == NULL ? Py_None : hand->answer;
-    if (PyObject_SetAttr(event, identity, Py_None) != 0 || PyObject_SetAttr(event, answer_by, answer) != 0)
-        Py_CLEAR(event);
+    PyObject *asker = hand->bus == NULL ? Py_None : hand->bus;
+    if (PyObject_SetAttr(event, identity, Py_None) != 0 || PyObject_SetAttr(event, bus, asker) != 0) Py_CLEAR(event);
     return event;
 }
 
@@ -113,6 +112,6 @@ int eb_event_ready(void)
 {
     once = PyLong_FromLong(1);
     identity = PyUnicode_InternFromString("_identity");
-    answer_by = PyUnicode_InternFromString("_answer");
-    return once != NULL && identity != NULL && answer_by != NULL;
+    bus = PyUnicode_InternFromString("_bus");
+    return once != NULL && identity != NULL && bus != NULL;
 }

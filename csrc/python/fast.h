@@ -13,6 +13,7 @@
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   tickets.c   Ticket: one request that is waited for
+ *   distant.c   who waits in an event loop
  *   replies.c   Replies: who of those that wait receives for all
  *   module.c    the module
  *
@@ -68,7 +69,7 @@ typedef struct {
     PyObject *values; /* path, data, path, data ... of the batch, or NULL */
     PyObject *made;   /* or a list of its events, all made already; what cannot be read is something else */
     PyObject *sender; /* of the event before, as an int, which is `pid` */
-    PyObject *answer; /* what requests are answered with, or NULL before there was one */
+    PyObject *bus;    /* by which requests are answered, or NULL before there was one */
     uint32_t pid;
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
@@ -150,30 +151,44 @@ typedef struct {
     ticket_object *leader;            /* who receives for all, or is about to; or NULL */
     unsigned long thread;             /* the leader's; 0 before it leads */
     ticket_object *first, *last;      /* who sleeps until it has its answer, or the lead */
+    Py_ssize_t distant;               /* how many wait in event loops */
+    ticket_object *owed, *last_owed;  /* those of them who are to be told */
+    char armed;                       /* whether a doorbell tells of the next answer */
 } replies_object;
 
 struct ticket_object {
     PyObject base;
     replies_object *replies;
     PyObject *identity;
-    PyObject *answer; /* or NULL */
+    PyObject *answer;        /* or NULL */
+    PyObject *loop, *future; /* of who waits in an event loop, or NULL */
     int64_t deadline;
     bool known; /* its identity is among those that are waited for */
     bool sleeps;
     sem_t news;
-    ticket_object *previous, *next; /* of those who sleep */
+    ticket_object *previous, *next; /* of those who sleep, or are to be told */
 };
 
-ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline); /* NULL with an error, like the next */
+/* NULL with an error, like the next. Who waits in a thread has neither loop nor future. */
+ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline, PyObject *loop, PyObject *future);
 ticket_object *eb_ticket_of(PyObject *object, const replies_object *replies);
 void eb_ticket_strike(ticket_object *ticket); /* from the list of what is waited for */
 void eb_ticket_wake(ticket_object *ticket);
 bool eb_ticket_is_late(const ticket_object *ticket);
+int64_t eb_ticket_now(void);
 int eb_ticket_sleep(ticket_object *ticket); /* EB_OK when woken, EB_NOTHING when the time is up, EB_INTERRUPTED */
 void eb_replies_rest(replies_object *self);
 bool eb_replies_inherited(const replies_object *self);
-void eb_tickets_bind(unsigned long long rest, unsigned long long attend);
+void eb_replies_hail(const replies_object *self); /* the loops */
+void eb_tickets_bind(unsigned long long rest, unsigned long long attend, unsigned long long hail);
 int eb_tickets_ready(void);
+
+/* distant.c */
+void eb_distant_owe(ticket_object *ticket);
+PyObject *eb_distant_tell(PyObject *replies, PyObject *const *given, Py_ssize_t count);
+PyObject *eb_distant_expire(PyObject *replies, PyObject *loop);
+PyObject *eb_distant_release(PyObject *replies, PyObject *error);
+int eb_distant_ready(void);
 
 enum { EB_INBOX_LENGTH = 2 }; /* of an identity, its first characters: which inbox answers go to */
 

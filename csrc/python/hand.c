@@ -280,14 +280,14 @@ static int hand_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(hand->front);
     Py_VISIT(hand->values);
     Py_VISIT(hand->made);
-    Py_VISIT(hand->answer);
+    Py_VISIT(hand->bus);
     return 0;
 }
 
 static int hand_clear(PyObject *object)
 {
     eb_hand_drop((hand_object *)object);
-    Py_CLEAR(((hand_object *)object)->answer);
+    Py_CLEAR(((hand_object *)object)->bus);
     return 0;
 }
 
@@ -296,7 +296,7 @@ static void hand_dealloc(PyObject *object)
     hand_object *hand = (hand_object *)object;
     PyObject_GC_UnTrack(object);
     eb_hand_drop(hand);
-    Py_CLEAR(hand->answer);
+    Py_CLEAR(hand->bus);
     Py_XDECREF(hand->sender);
     Py_XDECREF(hand->owner);
     eb_fast_free(object);

@@ -17,6 +17,7 @@ static void pass_lead_on(replies_object *self)
     self->leader = self->first;
     self->thread = 0;
     if (self->leader != NULL) eb_ticket_wake(self->leader);
+    else if (self->distant > 0 || self->owed != NULL) eb_replies_hail(self);
 }
 
 /* To whom it is for; what nobody waits for any more is dropped. False with an error. */
@@ -30,6 +31,7 @@ static bool give(replies_object *self, PyObject *identity, PyObject *answer)
     ticket->answer = answer;
     eb_ticket_strike(ticket);
     if (ticket->sleeps) eb_ticket_wake(ticket);
+    if (ticket->future != NULL) eb_distant_owe(ticket);
     Py_DECREF(ticket);
     return true;
 }
@@ -65,26 +67,33 @@ static bool give_error(replies_object *self)
     return given;
 }
 
-/* Whether nothing can come any more: the time is up, the end has come, or a batch is being taken beneath us. */
-static bool is_over(const ticket_object *ticket)
+/* Whether the end has come, or a batch is being taken beneath us. */
+static bool is_over(const replies_object *self)
 {
-    const receiver_object *from = ticket->replies->subscription;
-    bool ended = from->ended || from->handle == NULL || from->handle == Py_None;
-    return ended || eb_hand_of(from)->busy || eb_ticket_is_late(ticket);
+    const receiver_object *from = self->subscription;
+    return from->ended || from->handle == NULL || from->handle == Py_None || eb_hand_of(from)->busy;
 }
 
-/* 1 to go on, 0 when nothing came and nothing can, -1 with an error. */
-static int receive(replies_object *self, const ticket_object *ticket)
+/* 1 when something came, 0 when nothing did, -1 with an error. */
+static int receive(replies_object *self, int64_t deadline)
 {
-    PyObject *until = PyLong_FromLongLong(ticket->deadline);
+    PyObject *until = PyLong_FromLongLong(deadline);
     PyObject *filled = NULL;
+    self->armed = 0;
     if (until != NULL) filled = PyObject_CallMethodObjArgs((PyObject *)self->subscription, bound.fill, until, NULL);
     Py_XDECREF(until);
     if (filled == NULL) return give_error(self) ? 1 : -1;
     int came = PyObject_IsTrue(filled);
     Py_DECREF(filled);
-    if (came > 0 && !give_all(self)) came = -1;
-    return came != 0 ? came : !is_over(ticket);
+    return came <= 0 || give_all(self) ? came : -1;
+}
+
+/* For one who waits: 1 to go on, 0 when nothing came and nothing can, -1 with an error. */
+static int receive_for(replies_object *self, const ticket_object *ticket)
+{
+    int came = receive(self, ticket->deadline);
+    if (self->owed != NULL) eb_replies_hail(self);
+    return came != 0 ? came : !is_over(self) && !eb_ticket_is_late(ticket);
 }
 
 /* Until it has its answer. As `follow`. A handler or a destructor that asks in the midst of it has the lead meanwhile, and may
@@ -97,18 +106,32 @@ static int lead(ticket_object *ticket)
     self->leader = ticket;
     self->thread = PyThread_get_thread_ident();
     while (go_on > 0 && ticket->answer == NULL)
-        go_on = receive(self, ticket);
+        go_on = receive_for(self, ticket);
     if (eb_replies_inherited(self)) return go_on;
     self->leader = before;
     if (before == NULL) pass_lead_on(self);
     return go_on;
 }
 
+/* Whether another thread receives. */
+static bool is_led(const replies_object *self)
+{
+    return self->leader != NULL && self->thread != PyThread_get_thread_ident();
+}
+
 static bool may_lead(const ticket_object *ticket)
 {
     const replies_object *self = ticket->replies;
-    return self->leader == NULL || self->leader == ticket || eb_replies_inherited(self) ||
-           self->thread == PyThread_get_thread_ident();
+    return !is_led(self) || self->leader == ticket || eb_replies_inherited(self);
+}
+
+/* From a loop: gives out what there is at once, unless a thread does; whether there was something. */
+static PyObject *replies_poll(PyObject *object, PyObject *unused)
+{
+    replies_object *self = (replies_object *)object;
+    (void)unused;
+    int came = is_led(self) ? 0 : receive(self, EB_BRIEF);
+    return came < 0 ? NULL : PyBool_FromLong(came);
 }
 
 /* --- who waits --- */
@@ -161,17 +184,18 @@ static PyObject *replies_begin(PyObject *object, PyObject *given)
     Py_RETURN_NONE;
 }
 
-/* A ticket for one request that is about to be sent, with the deadline of its answer. */
-static PyObject *replies_expect(PyObject *object, PyObject *until)
+/* A ticket for one request that is about to be sent, from the deadline of its answer; and from loop and future, if its answer
+ * is waited for in one. */
+static PyObject *replies_expect(PyObject *object, PyObject *const *given, Py_ssize_t count)
 {
     replies_object *self = (replies_object *)object;
-    long long deadline = PyLong_AsLongLong(until);
-    if (PyErr_Occurred()) return NULL;
-    if (self->waiting == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "Replies need _begin(subscription, prefix)");
+    if (self->waiting == NULL || (count != 1 && count != 3)) {
+        PyErr_SetString(PyExc_TypeError, "expect takes a deadline, or deadline, loop and future, after _begin");
         return NULL;
     }
-    return (PyObject *)eb_ticket_new(self, deadline);
+    long long deadline = PyLong_AsLongLong(given[0]);
+    if (PyErr_Occurred()) return NULL;
+    return (PyObject *)eb_ticket_new(self, deadline, count == 3 ? given[1] : NULL, count == 3 ? given[2] : NULL);
 }
 
 static PyObject *replies_usable(PyObject *object, void *unused)
@@ -187,6 +211,20 @@ static PyObject *replies_under_way(PyObject *object, void *unused)
     const replies_object *self = (replies_object *)object;
     (void)unused;
     return PyLong_FromSsize_t(self->waiting == NULL ? 0 : PyDict_Size(self->waiting));
+}
+
+/* Whether somebody waits in a loop, and nobody sees to it that the next answer is received. */
+static PyObject *replies_unattended(PyObject *object, void *unused)
+{
+    const replies_object *self = (replies_object *)object;
+    (void)unused;
+    return PyBool_FromLong(self->distant > 0 && !self->armed && !is_led(self));
+}
+
+static PyObject *replies_owes(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((replies_object *)object)->owed != NULL);
 }
 
 static int replies_traverse(PyObject *object, visitproc visit, void *arg)
@@ -210,14 +248,30 @@ static void replies_dealloc(PyObject *object)
 
 static PyMethodDef replies_methods[] = {
     {"_begin", replies_begin, METH_VARARGS, NULL},
-    {"expect", replies_expect, METH_O,
+    {"expect", (PyCFunction)(void (*)(void))replies_expect, METH_FASTCALL,
      "A Ticket for a request that is answered until then, as deadline_after makes it."},
+    {"poll", replies_poll, METH_NOARGS,
+     "Gives out what there is at once, unless a thread does; whether something was."},
+    {"tell", (PyCFunction)(void (*)(void))eb_distant_tell, METH_FASTCALL,
+     "Tells those who wait in the running loop; whether others are to be told in theirs. True behind a loop that is\n"
+     "closed forgets them."},
+    {"expire", eb_distant_expire, METH_O,
+     "Those who wait in the loop and have no time left are to be told; the next deadline of the others there, or "
+     "FOREVER."},
+    {"release", eb_distant_release, METH_O, "All who wait in loops have this error for an answer; None is for none."},
     {"wait", replies_wait, METH_O, "What the request of this ticket is answered in time, or None."},
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef replies_members[] = {
+    {"armed", T_BOOL, offsetof(replies_object, armed), 0, "Whether a doorbell tells of the next answer."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyGetSetDef replies_properties[] = {
     {"usable", replies_usable, NULL, "Whether it is open, and this process's.", NULL},
+    {"unattended", replies_unattended, NULL, "Whether some wait in loops, and nobody sees to the next answer.", NULL},
+    {"owes", replies_owes, NULL, "Whether some are to be told in their loops.", NULL},
     {"under_way", replies_under_way, NULL, "How many requests are waited for.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -225,9 +279,13 @@ static PyGetSetDef replies_properties[] = {
 PyDoc_STRVAR(replies_doc, "Gives out the answers that come by one subscription.");
 
 static PyType_Slot replies_slots[] = {
-    {Py_tp_doc, (void *)replies_doc},         {Py_tp_traverse, (void *)replies_traverse},
-    {Py_tp_dealloc, (void *)replies_dealloc}, {Py_tp_methods, replies_methods},
-    {Py_tp_getset, replies_properties},       {0, NULL},
+    {Py_tp_doc, (void *)replies_doc},
+    {Py_tp_traverse, (void *)replies_traverse},
+    {Py_tp_dealloc, (void *)replies_dealloc},
+    {Py_tp_methods, replies_methods},
+    {Py_tp_getset, replies_properties},
+    {Py_tp_members, replies_members},
+    {0, NULL},
 };
 
 static PyType_Spec replies_spec = {
@@ -240,9 +298,9 @@ static PyType_Spec replies_spec = {
 PyObject *eb_bind_replies(PyObject *module, PyObject *given)
 {
     (void)module;
-    unsigned long long rest_at, attend_at;
-    if (!PyArg_ParseTuple(given, "KK:bind_replies", &rest_at, &attend_at)) return NULL;
-    eb_tickets_bind(rest_at, attend_at);
+    unsigned long long rest, attend, hail;
+    if (!PyArg_ParseTuple(given, "KKK:bind_replies", &rest, &attend, &hail)) return NULL;
+    eb_tickets_bind(rest, attend, hail);
     Py_RETURN_NONE;
 }
 

@@ -11,11 +11,12 @@
 static struct {
     int (*rest)(eb_subscription *sub);
     int (*attend)(eb_subscription *sub);
+    void (*hail)(eb_subscription *sub);
     PyTypeObject *type;
     PyObject *unattended; /* the name of a method */
 } bound;
 
-static int64_t now(void)
+int64_t eb_ticket_now(void)
 {
     struct timespec at;
     clock_gettime(CLOCK_MONOTONIC, &at);
@@ -24,7 +25,7 @@ static int64_t now(void)
 
 bool eb_ticket_is_late(const ticket_object *ticket)
 {
-    return ticket->deadline == EB_POLL || (ticket->deadline != EB_FOREVER && now() >= ticket->deadline);
+    return ticket->deadline == EB_POLL || (ticket->deadline != EB_FOREVER && eb_ticket_now() >= ticket->deadline);
 }
 
 bool eb_replies_inherited(const replies_object *self)
@@ -34,20 +35,32 @@ bool eb_replies_inherited(const replies_object *self)
 
 /* --- who waits --- */
 
+/* NULL once it is closed. */
+static eb_subscription *subscription_of(const replies_object *self)
+{
+    PyObject *handle = self->subscription->handle;
+    return handle == NULL || handle == Py_None ? NULL : eb_subscription_of(handle);
+}
+
 /* Only who waits for something holds publishers up. Where that cannot be changed the subscription has ended: whoever asks next
  * is told. */
 void eb_replies_rest(replies_object *self)
 {
-    PyObject *handle = self->subscription->handle;
-    eb_subscription *sub = handle == NULL || handle == Py_None ? NULL : eb_subscription_of(handle);
+    eb_subscription *sub = subscription_of(self);
+    self->armed = 0;
     if (sub != NULL) bound.rest(sub);
+}
+
+void eb_replies_hail(const replies_object *self)
+{
+    eb_subscription *sub = subscription_of(self);
+    if (sub != NULL) bound.hail(sub);
 }
 
 /* False with an error. */
 static bool attend(replies_object *self)
 {
-    PyObject *handle = self->subscription->handle;
-    eb_subscription *sub = handle == NULL || handle == Py_None ? NULL : eb_subscription_of(handle);
+    eb_subscription *sub = subscription_of(self);
     int status = sub == NULL ? EB_CLOSED : bound.attend(sub);
     if (status == EB_OK || PyErr_Occurred()) return status == EB_OK;
     PyObject *number = PyLong_FromLong(status);
@@ -66,6 +79,7 @@ void eb_ticket_strike(ticket_object *ticket)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     ticket->known = false;
+    self->distant -= ticket->future != NULL;
     if (PyDict_DelItem(self->waiting, ticket->identity) != 0) PyErr_Clear();
     if (PyDict_Size(self->waiting) == 0 && !eb_replies_inherited(self)) eb_replies_rest(self);
     PyErr_Restore(type, error, traceback);
@@ -79,6 +93,7 @@ static bool expect(ticket_object *ticket)
     PyObject *address = PyLong_FromVoidPtr(ticket);
     ticket->known = address != NULL && PyDict_SetItem(self->waiting, ticket->identity, address) == 0;
     Py_XDECREF(address);
+    self->distant += ticket->known && ticket->future != NULL;
     if (!ticket->known && PyDict_Size(self->waiting) == 0) eb_replies_rest(self);
     return ticket->known;
 }
@@ -87,7 +102,7 @@ static bool expect(ticket_object *ticket)
 static PyObject *new_identity(replies_object *self, int64_t deadline)
 {
     char text[EB_PREFIX_LIMIT + 40];
-    if (deadline == EB_POLL) deadline = now();
+    if (deadline == EB_POLL) deadline = eb_ticket_now();
     int length = snprintf(text, sizeof text, "%s%llx", self->prefix, (unsigned long long)self->asked++);
     if (deadline != EB_FOREVER)
         length += snprintf(text + length, sizeof text - (size_t)length, "@%llx", (unsigned long long)deadline);
@@ -161,6 +176,8 @@ static int ticket_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(object));
     Py_VISIT((PyObject *)ticket->replies);
     Py_VISIT(ticket->answer);
+    Py_VISIT(ticket->loop);
+    Py_VISIT(ticket->future);
     return 0;
 }
 
@@ -169,6 +186,8 @@ static int ticket_clear(PyObject *object)
     ticket_object *ticket = (ticket_object *)object;
     if (ticket->replies != NULL) eb_ticket_strike(ticket);
     Py_CLEAR(ticket->answer);
+    Py_CLEAR(ticket->loop);
+    Py_CLEAR(ticket->future);
     return 0;
 }
 
@@ -191,6 +210,10 @@ static PyMethodDef ticket_methods[] = {
 
 static PyMemberDef ticket_members[] = {
     {"identity", T_OBJECT_EX, offsetof(ticket_object, identity), READONLY, NULL},
+    {"answer", T_OBJECT, offsetof(ticket_object, answer), READONLY, NULL},
+    {"deadline", T_LONGLONG, offsetof(ticket_object, deadline), READONLY, NULL},
+    {"loop", T_OBJECT, offsetof(ticket_object, loop), READONLY, NULL},
+    {"future", T_OBJECT, offsetof(ticket_object, future), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -211,13 +234,17 @@ static PyType_Spec ticket_spec = {
     .slots = ticket_slots,
 };
 
-ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline)
+ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline, PyObject *loop, PyObject *future)
 {
     ticket_object *ticket = (ticket_object *)PyType_GenericAlloc(bound.type, 0);
     if (ticket == NULL) return NULL;
     Py_INCREF((PyObject *)replies);
     ticket->replies = replies;
     ticket->deadline = deadline;
+    Py_XINCREF(loop);
+    ticket->loop = loop;
+    Py_XINCREF(future);
+    ticket->future = future;
     sem_init(&ticket->news, 0, 0);
     ticket->identity = new_identity(replies, deadline);
     if (ticket->identity != NULL && expect(ticket)) return ticket;
@@ -234,8 +261,9 @@ ticket_object *eb_ticket_of(PyObject *object, const replies_object *replies)
     return NULL;
 }
 
-void eb_tickets_bind(unsigned long long rest_at, unsigned long long attend_at)
+void eb_tickets_bind(unsigned long long rest_at, unsigned long long attend_at, unsigned long long hail_at)
 {
+    bound.hail = (void (*)(eb_subscription *))(uintptr_t)hail_at;
     bound.rest = (int (*)(eb_subscription *))(uintptr_t)rest_at;
     bound.attend = (int (*)(eb_subscription *))(uintptr_t)attend_at;
 }

@@ -5,7 +5,7 @@
 #define BUFFER_READ 0x100 /* PyBUF_READ, which the headers of the limited API have from 3.11 on */
 
 static PyObject *loads;
-static PyObject *opened, *answer; /* the names of a method and of an attribute */
+static PyObject *opened, *bus; /* the names of a method and of an attribute */
 
 /* What orjson makes of all texts at once; NULL with an error, or without one if it refuses them. */
 static PyObject *decode_all(const eb_batch *batch)
@@ -85,15 +85,15 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
     return unclear;
 }
 
-/* What requests are answered with, if there are any; false with an error. */
-static bool find_answer(receiver_object *self, hand_object *hand)
+/* By what requests are answered, if there are any; false with an error. */
+static bool find_bus(receiver_object *self, hand_object *hand)
 {
     bool asked = false;
     for (uint32_t i = 0; i < hand->count && !asked; i++)
         asked = hand->rows[i].asked;
-    if (!asked || hand->answer != NULL) return true;
-    hand->answer = PyObject_GetAttr((PyObject *)self, answer);
-    return hand->answer != NULL;
+    if (!asked || hand->bus != NULL) return true;
+    hand->bus = PyObject_GetAttr((PyObject *)self, bus);
+    return hand->bus != NULL;
 }
 
 /* --- batches that are more than an array --- */
@@ -242,7 +242,7 @@ bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand)
     uint32_t count = head->status > 0 ? (uint32_t)head->status : 1;
     bool whole = decode(hand);
     int unclear = whole || !PyErr_Occurred() ? write_rows(hand, self->names, count) : -1;
-    if (unclear < 0 || !find_answer(self, hand)) return false;
+    if (unclear < 0 || !find_bus(self, hand)) return false;
     return (whole && !unclear && head->beside_count == 0) || make_all(self, handle, hand, unclear > 0);
 }
 
@@ -255,6 +255,6 @@ void eb_unpack_bind(PyObject *given)
 int eb_unpack_ready(void)
 {
     opened = PyUnicode_InternFromString("_opened");
-    answer = PyUnicode_InternFromString("_answer");
-    return opened != NULL && answer != NULL;
+    bus = PyUnicode_InternFromString("_bus");
+    return opened != NULL && bus != NULL;
 }
