@@ -195,3 +195,7 @@ class Asker(Messenger):
             return seconds
         left = native.seconds_left(until)
         return left if seconds is None else min(seconds, left)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._desk = self._replies = None

@@ -82,8 +82,9 @@ class Desk:
         return self.replies.armed
 
     def rung(self, slots: list[int]) -> None:
-        """The doorbell was rung, for these."""
-        if self._slot in slots or self.replies.unattended or self.replies.owes:
+        """The doorbell was rung for these, or the bus was left."""
+        replies = self.replies
+        if self._slot in slots or replies.unattended or replies.owes or replies.ended:
             loop = asyncio.get_running_loop()
             self._look(loop, self._seats.setdefault(loop, Seat()))
 
