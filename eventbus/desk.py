@@ -90,19 +90,20 @@ class Desk:
 
     def _look(self, loop: Loop, seat: Seat) -> None:
         """Gives out what there is, and sees to it that somebody does so with the next."""
-        seat.looks = came = False
+        seat.looks = False
         try:
-            came = self.replies.poll()
+            came = self.replies.attend(self._lie_down, loop)
             if not came and self.replies.ended:
                 self.replies.release(None)
-            if not came and self.replies.unattended:
-                self.replies.armed = self._doorbell.lie_down(self.replies.handle, loop)
         except (EventBusError, OSError) as error:
             self.replies.release(error)
         finally:
             if self.replies.unattended:
                 self._look_soon(loop, seat)
             self._tell(loop)
+
+    def _lie_down(self, loop: Loop) -> bool:
+        return self._doorbell.lie_down(self.replies.handle, loop)
 
     def _tell(self, loop: Loop) -> None:
         if self.replies.tell(loop):

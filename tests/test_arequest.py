@@ -395,6 +395,7 @@ def test_all_who_wait_see_the_end(name: str, end: Callable[[Bus], Coroutine[Any,
 
 def test_a_full_ring_holds_up_no_loop(name: str) -> None:
     """Whoever asks or answers waits for room while others in the loop run."""
+    ticks = 0
 
     async def tick() -> None:
         nonlocal ticks
@@ -432,7 +433,6 @@ def test_a_full_ring_holds_up_no_loop(name: str) -> None:
             assert await answer == "y" * 1000
         ticking.cancel()
 
-    ticks = 0
     with eventbus.open(name, capacity=8192) as bus:
         run(main())
 

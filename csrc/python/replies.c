@@ -125,12 +125,33 @@ static bool may_lead(const ticket_object *ticket)
     return !is_led(self) || self->leader == ticket || eb_replies_inherited(self);
 }
 
-/* From a loop: gives out what there is at once, unless a thread does; whether there was something. */
-static PyObject *replies_poll(PyObject *object, PyObject *unused)
+/* From now on the doorbell tells of the next answer, unless there may be one already, or a thread receives from now on: then
+ * that one says so. False with an error. */
+static bool lie_down(replies_object *self, PyObject *call, PyObject *loop)
+{
+    self->armed = 1;
+    PyObject *lies = PyObject_CallFunctionObjArgs(call, loop, NULL);
+    int down = lies == NULL ? -1 : PyObject_IsTrue(lies);
+    Py_XDECREF(lies);
+    if (down <= 0) self->armed = 0;
+    return down >= 0;
+}
+
+/* In a loop: gives out what there is at once, else lies down, for which a call is given; unless a thread receives, or another
+ * loop is at it. Whether something was given out. */
+static PyObject *replies_attend(PyObject *object, PyObject *const *given, Py_ssize_t count)
 {
     replies_object *self = (replies_object *)object;
-    (void)unused;
-    int came = is_led(self) ? 0 : receive(self, EB_BRIEF);
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "attend takes a call and a loop");
+        return NULL;
+    }
+    if (is_led(self) || self->attended) return PyBool_FromLong(0);
+    self->attended = 1;
+    int came = receive(self, EB_BRIEF);
+    bool goes_on = came == 0 && self->distant > 0 && !is_led(self) && !is_over(self);
+    if (goes_on && !lie_down(self, given[0], given[1])) came = -1;
+    self->attended = 0;
     return came < 0 ? NULL : PyBool_FromLong(came);
 }
 
@@ -250,8 +271,8 @@ static PyMethodDef replies_methods[] = {
     {"_begin", replies_begin, METH_VARARGS, NULL},
     {"expect", (PyCFunction)(void (*)(void))replies_expect, METH_FASTCALL,
      "A Ticket for a request that is answered until then, as deadline_after makes it."},
-    {"poll", replies_poll, METH_NOARGS,
-     "Gives out what there is at once, unless a thread does; whether something was."},
+    {"attend", (PyCFunction)(void (*)(void))replies_attend, METH_FASTCALL,
+     "Gives out what there is at once, or has the doorbell tell of the next; whether something was given out."},
     {"tell", (PyCFunction)(void (*)(void))eb_distant_tell, METH_FASTCALL,
      "Tells those who wait in the running loop; whether others are to be told in theirs. True behind a loop that is\n"
      "closed forgets them."},
