@@ -26,7 +26,7 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing", "replies", "asking", "messages", "desk"}
+FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
@@ -44,6 +44,7 @@ ROWS = (
     {"member"},
     {"attached"},
     {"bus"},
+    {"fanout"},
     {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
     {"workers.warden", "workers.ticks"},
     {"workers.handling"},
