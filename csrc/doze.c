@@ -51,7 +51,6 @@ static bool lie_down_as_member(eb_subscription *sub, uint64_t bell, int64_t *unt
 void eb_rise(eb_subscription *sub)
 {
     int dozed = atomic_load(&sub->dozes);
-    mark(sub->bus->told, sub->index, false);
     if (dozed == AWAKE) return;
     atomic_store(&sub->dozes, AWAKE);
     mark(sub->bus->dozing, sub->index, false);
@@ -101,6 +100,7 @@ int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
     uint64_t id = atomic_load(&sub->bus->roster.header->mute) != 0 ? 0 : bell->id;
     if (!eb_file_ours(&sub->file) || !eb_bell_whole(bell)) return EB_ROBBED;
     eb_rise(sub);
+    atomic_store(&sub->called, false);
     *until = eb_now() + EB_SLICE_NS;
     if (bell == sub->bus->bell) mark(sub->bus->dozing, sub->index, true);
     int status = lie_down(sub, id, until);
@@ -116,22 +116,10 @@ static bool is_raised(const eb_bus *bus, uint32_t slot)
     return (atomic_load(&bus->roster.header->waiters[slot / 64].bits) >> (slot % 64)) & 1;
 }
 
-static bool is_told_here(const eb_bus *bus, uint32_t slot)
-{
-    return (atomic_load(&bus->told[slot / 64]) >> (slot % 64)) & 1;
-}
-
-/* Whether its own process has told it. */
-bool eb_told_here(const eb_subscription *sub)
-{
-    return is_told_here(sub->bus, sub->index);
-}
-
 /* Of one that dozes: whether its flag, or that of its group, was lowered, or something was said to its group. */
 static bool is_told(const eb_bus *bus, uint32_t slot)
 {
     uint32_t group = atomic_load(&bus->roster.header->slots[slot].group) - 1;
-    if (is_told_here(bus, slot)) return true;
     if (group >= EB_GROUPS) return !is_raised(bus, slot);
     uint32_t gate = eb_group_slot(&bus->roster.header->groups[group], &bus->roster);
     return !is_raised(bus, gate) || atomic_load(&bus->roster.header->slots[gate].semaphore) != 0;
@@ -144,12 +132,14 @@ int eb_bell_answer(eb_bus *bus, uint16_t *told)
     int count = 0;
     if (!bus->bell) return 0;
     eb_bell_drain(bus->bell);
-    for (uint32_t base = 0; base < eb_roster_used(&bus->roster); base += 64)
-        for (uint64_t bits = atomic_load(&bus->dozing[base / 64]) | atomic_load(&bus->told[base / 64]); bits != 0;
-             bits &= bits - 1) {
+    for (uint32_t base = 0; base < eb_roster_used(&bus->roster); base += 64) {
+        uint64_t said = atomic_exchange(&bus->told[base / 64], 0);
+        for (uint64_t bits = said | atomic_load(&bus->dozing[base / 64]); bits != 0; bits &= bits - 1) {
             uint32_t slot = base + (uint32_t)__builtin_ctzll(bits);
-            if (slot < bus->roster.max_subscribers && is_told(bus, slot)) told[count++] = (uint16_t)slot;
+            bool is_said = (said >> (slot % 64)) & 1;
+            if (slot < bus->roster.max_subscribers && (is_said || is_told(bus, slot))) told[count++] = (uint16_t)slot;
         }
+    }
     return count;
 }
 

@@ -172,6 +172,7 @@ struct eb_subscription {
     eb_file file;             /* carries the lock on its slot's byte */
     uint64_t doorbell;        /* what its slot says */
     _Atomic int dozes;        /* how, as in doze.c */
+    _Atomic bool called;      /* by its own process, since then */
     _Atomic int64_t until;    /* and when it is to look */
     _Atomic int64_t promised; /* to look, as the keeper; 0: nothing */
     bool watches;             /* whether the others of its group live */
