@@ -267,4 +267,5 @@ int eb_bells_sweep(int counting)
 void eb_bells_remove(int roster_fd)
 {
     eb_bells_clear(eb_roster_identity(roster_fd), true);
+    EB_TEST_POINT(bells_unlinked);
 }

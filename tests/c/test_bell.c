@@ -138,6 +138,19 @@ static uint64_t doorbell_at(const scene *it, uint32_t slot)
     return atomic_load(&it->bus->roster.header->slots[slot].doorbell);
 }
 
+static void whoever_takes_the_slot_of_a_dead_one_removes_its_bell(void)
+{
+    scene it = scene_small();
+    char path[BELL_PATH];
+    die_at(EB_POINT_waiter_raised, 1, doze_in_child, &it);
+    path_of(&(eb_bell){.bus = it.bus->identity, .id = doorbell_at(&it, 0)}, path);
+    CHECK("a file that nobody answers at", is_there(path));
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    CHECK("whoever takes the slot removes it", eb_slot(sub) == 0 && !is_there(path));
+    leave(sub);
+    scene_end(&it);
+}
+
 static void of_the_dead_nothing_is_left(void)
 {
     scene it = scene_small();
@@ -293,6 +306,7 @@ int main(void)
     RUN(whoever_does_not_listen_keeps_nobody_from_being_rung);
     RUN(what_is_left_is_swept_and_nothing_else);
     RUN(a_bell_goes_with_its_bus);
+    RUN(whoever_takes_the_slot_of_a_dead_one_removes_its_bell);
     RUN(of_the_dead_nothing_is_left);
     RUN(a_child_has_a_bell_of_its_own);
     RUN(whoever_gets_the_number_of_a_bell_is_left_alone);
