@@ -35,6 +35,7 @@ ROWS = (
     {"core.reader", "core.schedule", "request", "letters", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
+    {"core.leftovers"},
     {"loop"},
     {"sending", "awaiting", "audience"},
     {"subscription", "messages"},
