@@ -47,7 +47,7 @@ def sweep(dry_run: bool, only: Collection[str] = ()) -> Leftovers:
 
 
 def _remove_abandoned(name: str) -> bool:
-    """Behind the door, where nobody makes it anew meanwhile; of a bus without a roster a roster is made for its door."""
+    """Behind the door, where nobody makes it anew meanwhile; without a roster, one is made for its door."""
     attachment = Attachment(name)
     with attachment.opening():
         if open_or_create(name, attachment) is None:
