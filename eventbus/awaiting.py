@@ -93,7 +93,7 @@ class Awaiting(_fast.Receiver):
             self._in_a_row = events
             await Turn()
 
-    async def _joined(self) -> None:
+    async def joined(self) -> None:
         """Once it has joined: the lock that this takes is waited for in a thread."""
         if self._join is not None:
             from eventbus.loop import in_thread  # takes longer to import than all of eventbus
@@ -106,7 +106,7 @@ class Awaiting(_fast.Receiver):
     async def _more(self, deadline: int) -> bool:
         """``_fill``, which waits in the event loop."""
         pauses = None
-        await self._joined()
+        await self.joined()
         while not (filled := self._polled()) and not self._is_over and not native.is_over(deadline):
             if self._doorbell is None or pauses is None:
                 from eventbus.loop import Pauses, doorbell_of  # takes longer to import than all of eventbus

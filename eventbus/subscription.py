@@ -199,7 +199,7 @@ class Subscription(Awaiting):
         self.leave(handled)
 
     async def __aenter__(self) -> Subscription:
-        await self._joined()
+        await self.joined()
         return self
 
     async def __aexit__(self, error: object, *_: object) -> None:

@@ -142,7 +142,7 @@ class _Flow:
         label = f"{handling.name}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
         ticks = Ticks(handling.bus, handling.group, handling.schedule, self._way) if handling.schedule else None
         try:
-            member = await ticks.join(label, self._told) if ticks else self._join(label)
+            member = await ticks.join(label, self._told) if ticks else await self._join(label)
         except ClosedError:  # while it started, or stood by
             return DONE
         if member is None:
@@ -156,13 +156,14 @@ class _Flow:
                 await self._way.finish()
         return RETIRED if self._outgrown or self._taken == handling.limits.events else DONE
 
-    def _join(self, label: str) -> Member:
+    async def _join(self, label: str) -> Member:
         handling = self._handling
         prefetch = max(handling.prefetch, self._way.concurrency)
-        joined = handling.bus.subscribe(
+        member = handling.bus.subscribe(
             handling.system, handling.kind, group=handling.group, prefetch=prefetch, ack=self._way.ack, name=label
         )
-        return cast("Member", joined)
+        await member.joined()
+        return cast("Member", member)
 
     async def _handle_all(self, take: Callable[[int], Awaitable[Sequence[Event]]]) -> None:
         """Until the end has come, or the limit; what cannot be read is a dead letter by the time that this is known."""
