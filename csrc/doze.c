@@ -79,7 +79,7 @@ static int keep_vigil(eb_subscription *sub)
 static int lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
     bool member = sub->group != NULL;
-    if (member && has_full_hands(sub)) return lie_down_full(sub, until) ? EB_OK : EB_NOTHING;
+    if (member && sub->manual && has_full_hands(sub)) return lie_down_full(sub, until) ? EB_OK : EB_NOTHING;
     int64_t nap = eb_nap_ns(sub);
     if (nap > 0) {
         atomic_store(&sub->dozes, NAPPING);

@@ -84,7 +84,10 @@ class Sender(_fast.Sender):
         headers: Mapping[str, str] | None = None,
     ) -> bool:
         """``send`` in an event loop, which goes on while there is no room. Cancelled meanwhile, it has sent nothing."""
-        if headers is not None or not self._send_now(system, kind, path, data):
+        if timeout is not _DEFAULT:
+            deadline_after(timeout)
+        waits = headers is not None or (self._turns is not None and self._turns.taken)
+        if waits or not self._send_now(system, kind, path, data):
             check_headers(headers)
             await self._apublish([(system, kind, path, data, headers)], timeout)
         return True

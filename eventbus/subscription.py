@@ -162,8 +162,9 @@ class Subscription(Awaiting):
         self._subscription.leave()
         self._handle = None
         self._ready.drop()
-        if self._doorbell is not None:
-            self._doorbell.next(self._subscription, last=True)
+        if (doorbell := self._doorbell) is not None:
+            self._doorbell = None  # its descriptor stays as long as somebody has it
+            doorbell.next(self._subscription, last=True)
         _fast.check_signals()
 
     def leave(self, handled: bool) -> None:

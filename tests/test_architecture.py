@@ -24,7 +24,7 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing"}
+FLOWS |= {"audience", "hearing", "fanout"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
@@ -40,6 +40,7 @@ ROWS = (
     {"member"},
     {"attached"},
     {"bus"},
+    {"fanout"},
     {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
     {"workers.warden", "workers.ways", "workers.handler"},
     {"workers.ticks", "workers.outcomes", "workers.abreast"},
