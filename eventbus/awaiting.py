@@ -93,7 +93,7 @@ class Awaiting(_fast.Receiver):
             self._in_a_row = events
             await Turn()
 
-    async def joined(self) -> None:
+    async def _joined(self) -> None:
         """Once it has joined: the lock that this takes is waited for in a thread."""
         if self._join is not None:
             from eventbus.loop import in_thread  # takes longer to import than all of eventbus
@@ -106,7 +106,7 @@ class Awaiting(_fast.Receiver):
     async def _more(self, deadline: int) -> bool:
         """``_fill``, which waits in the event loop. A poll ends the wait of all who wait for the subscription: this one
         waits on for them, too, or sees to it that the next of them does."""
-        await self.joined()
+        await self._joined()
         try:
             while not (filled := self._fill(native.BRIEF)) and not self._is_over and not native.is_over(deadline):
                 await self._news(deadline)

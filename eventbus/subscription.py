@@ -200,7 +200,7 @@ class Subscription(Awaiting):
         self.leave(handled)
 
     async def __aenter__(self) -> Subscription:
-        await self.joined()
+        await self._joined()
         return self
 
     async def __aexit__(self, error: object, *_: object) -> None:

@@ -162,7 +162,7 @@ class _Flow:
         member = handling.bus.subscribe(
             handling.system, handling.kind, group=handling.group, prefetch=prefetch, ack=self._way.ack, name=label
         )
-        await member.joined()
+        await member._joined()
         return cast("Member", member)
 
     async def _handle_all(self, take: Callable[[int], Awaitable[Sequence[Event]]]) -> None:

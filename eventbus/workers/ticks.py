@@ -63,7 +63,7 @@ class Ticks:
                 member = self._bus.subscribe(
                     TICK_SYSTEM, self._group, group=self._group, name=label, exclusive=True, ack=self._way.ack
                 )
-                await member.joined()
+                await member._joined()
             except SubscribersFullError:
                 raise
             except UnavailableError as error:
