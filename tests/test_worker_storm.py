@@ -134,7 +134,12 @@ def test_a_storm(fork: Fork, bus: Bus, ledger: Ledger, log: Path) -> None:
 def pids(bus: Bus) -> list[int]:
     """Those of the processes that there are, once there are any."""
     found: list[int] = []
-    until(lambda: found.extend(one.pid for one in bus.stats().groups[0].members) or found, "a process")
+
+    def look() -> list[int]:
+        found[:] = [one.pid for one in bus.stats().groups[0].members]
+        return found
+
+    until(look, "a process")
     return found
 
 

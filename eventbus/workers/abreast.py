@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Literal
 
 from eventbus.errors import UnavailableError
@@ -68,7 +68,7 @@ class InLoop:
         while len(self._under_way) >= self.concurrency and not self._stopped:
             await self._until_one_ends()
 
-    async def take(self, limit: int, timeout: float | None = None) -> Sequence[Event]:
+    async def take(self, limit: int, timeout: float | None = None) -> Iterable[Event]:
         """The next events, as many as may begin.
 
         On a bus that was shut down nothing comes while something is in hand here, and what is given back of that is to
@@ -87,7 +87,7 @@ class InLoop:
             self._member.resume()
         return ()
 
-    async def _received(self, limit: int, timeout: float | None) -> Sequence[Event]:
+    async def _received(self, limit: int, timeout: float | None) -> list[Event]:
         while True:
             try:
                 return await self._member.areceive_many(limit, timeout)

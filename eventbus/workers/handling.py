@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, NoReturn, cast
 
@@ -129,6 +129,7 @@ class _Flow:
         self._function = handling.function
         self._memory = handling.limits.memory
         self._way = way
+        self._manual = way.ack == "manual"
         self._told = told
         self._watcher = watcher
         self._taken = 0
@@ -165,24 +166,23 @@ class _Flow:
         await member._joined()
         return cast("Member", member)
 
-    async def _handle_all(self, take: Callable[[int], Awaitable[Sequence[Event]]]) -> None:
+    async def _handle_all(self, take: Callable[[int], Awaitable[Iterable[Event]]]) -> None:
         """Until the end has come, or the limit; what cannot be read is a dead letter by the time that this is known."""
-        limit = self._handling.limits.events or sys.maxsize
-        while (room := limit - self._taken) > 0:
+        run, handle = self._way.run, self._handle
+        limit, taken = self._handling.limits.events or sys.maxsize, -1
+        while taken < self._taken < limit:
+            taken = self._taken
             try:
-                events = await take(room)
+                for event in await take(limit - taken):
+                    if self._taken == 0:
+                        self._watcher.began()
+                    self._taken += 1
+                    await run(handle, event)
             except SegmentError as error:
                 if "sequence" not in error.details:
                     raise
                 _log.error("%s: %s", self._handling.name, error.message)
-                continue
-            if not events:
-                return
-            if self._taken == 0:
-                self._watcher.began()
-            self._taken += len(events)
-            for event in events:
-                await self._way.run(self._handle, event)
+                taken = -1
 
     async def _handle(self, event: Event) -> None:
         begun = time.monotonic()
@@ -202,7 +202,7 @@ class _Flow:
                 _end_child(SystemExit())
             if isinstance(event, Request) and not event.answered:
                 await self._handling.outcomes.answered(event, result, self._way)
-            if self._way.ack == "manual":
+            if self._manual:
                 self._member.ack(event)
         if self._memory is not None:
             self._look_at_memory(self._memory)

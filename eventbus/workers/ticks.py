@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol, cast
 
 from eventbus import patterns
@@ -86,7 +86,7 @@ class Ticks:
         (last,) = _TIME.unpack(noted)
         return min(following, max(now, self._schedule(last))) if last <= now else following
 
-    async def next(self, limit: int = 1) -> Sequence[Event]:
+    async def next(self, limit: int = 1) -> Iterable[Event]:
         """The next event: one that is there already, else that of the next time. None once the end has come."""
         await self._way.wait_for_turn()
         while not self._member.closed:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
 from eventbus.event import Event
@@ -49,8 +50,11 @@ class Way(Protocol):
     async def wait_for_turn(self) -> None:
         """Waits until another event may begin."""
 
-    async def take(self, limit: int, timeout: float | None = None) -> Sequence[Event]:
-        """Waits for that, and for the next events; none when the time is up, or the end has come."""
+    async def take(self, limit: int, timeout: float | None = None) -> Iterable[Event]:
+        """Waits for that, and for the next events; none when the time is up, or the end has come.
+
+        Who asks them for another one has begun with those before.
+        """
 
     def run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> Awaitable[None]:
         """Handles the event, or sees to it that it is handled."""
@@ -101,8 +105,10 @@ class InCalls:
     async def wait_for_turn(self) -> None:
         """None is under way."""
 
-    async def take(self, limit: int, timeout: float | None = None) -> Sequence[Event]:
-        """The next event; the one before is done."""
+    async def take(self, limit: int, timeout: float | None = None) -> Iterable[Event]:
+        """The next event; without a timeout all that come, each received when the one before is done."""
+        if timeout is None:
+            return islice(self._member, limit)
         event = self._member.receive(timeout)
         return () if event is None else (event,)
 
