@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
@@ -20,6 +20,17 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
 
 Loop = asyncio.AbstractEventLoop
 Waiter = asyncio.Future[None]
+
+
+class Desk(Protocol):
+    """What receives for many, in whichever loop hears that there is something."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has lain down."""
+
+    def rung(self, slots: list[int]) -> None:
+        """The bell was rung, for these."""
 
 
 class Look(NamedTuple):
@@ -45,6 +56,7 @@ class Doorbell:
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
         self._loops: dict[Loop, Look] = {}
+        self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
         self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
     async def news(self, sub: SubscriptionHandle, deadline: int) -> None:
@@ -62,7 +74,7 @@ class Doorbell:
             if (until := sub.arm()) is not None:
                 self._pauses.pop(sub.slot, None)
                 if deadline != native.FOREVER:
-                    timer = loop.call_at(_by_clock_of(loop, deadline), _resolve, waiter)
+                    timer = loop.call_at(by_clock_of(loop, deadline), _resolve, waiter)
                 self._look_by(loop, until)
                 await waiter
         except BaseException:
@@ -88,16 +100,31 @@ class Doorbell:
             if _tell(waiting.popleft()) and not all_of_them:
                 return
 
+    def add_desk(self, desk: Desk) -> None:
+        """It is told, too, whenever the bell is heard, and lies down by itself."""
+        self._desks.add(desk)
+
+    def lie_down(self, sub: SubscriptionHandle, loop: Loop) -> bool:
+        """From now on the bell tells of the next event, unless there may be one already."""
+        until = sub.arm()
+        if until is not None:
+            self._look_by(loop, until)
+        return until is not None
+
     # --- the loops ---
 
-    def _look_by(self, loop: Loop, until: int) -> None:
-        """From now on the loop watches the bell; it looks by itself then, if not before."""
+    def watch(self, loop: Loop) -> None:
+        """From now on the loop hears the bell."""
         if loop not in self._loops:
             for ended in [one for one in self._loops if one.is_closed()]:
                 del self._loops[ended]
             loop.add_reader(self._bell.fd, self._rung)
             self._loops[loop] = NO_LOOK
-        look, when = self._loops[loop], _by_clock_of(loop, until)
+
+    def _look_by(self, loop: Loop, until: int) -> None:
+        """From now on the loop hears the bell; it looks by itself then, if not before."""
+        self.watch(loop)
+        look, when = self._loops[loop], by_clock_of(loop, until)
         if look.when > when:
             look.cancel()
             self._loops[loop] = Look(when, loop.call_at(when, self._look, loop))
@@ -105,19 +132,24 @@ class Doorbell:
     def _rung(self) -> None:
         bus = self._bus()
         if bus is not None:
-            for slot in self._bell.answer(bus):
-                self._tell(slot)
+            self._told(self._bell.answer(bus))
+
+    def _told(self, slots: list[int]) -> None:
+        for slot in slots:
+            self._tell(slot)
+        for desk in list(self._desks):
+            desk.rung(slots)
 
     def _look(self, loop: Loop) -> None:
         bus = self._bus()
         if loop in self._loops:
             self._loops[loop] = NO_LOOK
-        if bus is None or not any(self._waiting.values()):
+        waits = any(self._waiting.values()) or any(desk.waits for desk in self._desks)
+        if bus is None or not waits:
             return
         slots, again = self._bell.look(bus)
         self._look_by(loop, again)
-        for slot in slots:
-            self._tell(slot)
+        self._told(slots)
 
     def close(self, _: object = None) -> None:
         """The bus was left: whoever waits is to see that, and the loops watch no longer."""
@@ -134,6 +166,8 @@ class Doorbell:
     def _unwatch(self, loop: Loop, look: Look) -> None:
         look.cancel()
         loop.remove_reader(self._bell.fd)
+        for desk in list(self._desks):
+            desk.rung([])
 
 
 def _nothing() -> None:
@@ -162,7 +196,7 @@ def _tell(waiter: Waiter) -> bool:
     return loop.is_running()
 
 
-def _by_clock_of(loop: Loop, moment: int) -> float:
+def by_clock_of(loop: Loop, moment: int) -> float:
     """A moment in ns on the monotonic clock, by the clock of the loop."""
     return loop.time() + (moment - time.monotonic_ns()) / 1e9
 
