@@ -18,7 +18,7 @@
  *   4 bytes given back         nothing
  */
 #define _GNU_SOURCE
-#include "internal.h"
+#include "bell.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ eb_bus *eb_bus_new(const char *name)
     snprintf(bus->name, sizeof bus->name, "%s", name);
     bus->pid = (uint32_t)getpid();
     bus->kept.generation = eb_generation();
-    bus->roster.file.fd = bus->ring_file.fd = bus->child.file.fd = -1;
+    bus->roster.file.fd = bus->ring_file.fd = bus->ringer.fd = bus->child.file.fd = -1;
     atomic_store(&bus->holders, 1);
     atomic_store(&bus->ended, EB_CLOSED); /* until it is attached */
     pthread_mutex_init(&bus->roster_mutex, NULL);
@@ -127,6 +127,7 @@ int eb_bus_attach(eb_bus *bus, int writable)
     int status = eb_bus_map(bus, writable != 0);
     if (status == EB_OK) status = eb_attachment_draw(&bus->roster.file, &bus->byte);
     if (status == EB_OK && writable) status = eb_publisher_draw(&bus->roster.file, &bus->token);
+    if (status == EB_OK) eb_porch_open(bus);
     if (status == EB_OK) atomic_store(&bus->ended, EB_OK);
     return status;
 }
@@ -150,9 +151,11 @@ static void close_files(eb_bus *bus)
 static void let_go(eb_bus *bus)
 {
     if (!eb_is_ours(&bus->kept)) {
+        eb_porch_forget(bus);
         close_files(bus);
         return;
     }
+    eb_porch_leave(bus);
     eb_guard_enter();
     unlock_bytes(&bus->roster.file, bus->byte, bus->sending ? 0 : bus->token);
     bus->byte = 0;
@@ -160,6 +163,7 @@ static void let_go(eb_bus *bus)
     bus->inside = false;
     if (!bus->sending) {
         close_files(bus);
+        eb_file_close(&bus->ringer);
         eb_keep_no_more(&bus->kept);
     }
     eb_guard_leave();
@@ -324,6 +328,8 @@ static void forget_subscriptions(eb_bus *bus)
     for (eb_subscription *sub = bus->subscriptions, *next; sub; sub = next) {
         next = sub->next;
         eb_file_close(&sub->file);
+        eb_apart_close(sub->apart, false);
+        sub->apart = NULL;
         sub->next = NULL;
     }
     bus->subscriptions = NULL;
@@ -336,6 +342,7 @@ static bool in_child(eb_kept *kept, bool python)
     bool attached = python && bus->child.file.fd >= 0;
     forget_subscriptions(bus);
     close_files(bus);
+    eb_porch_forget(bus);
     pthread_mutex_init(&bus->roster_mutex, NULL);
     bus->inside = bus->sending = bus->created = bus->leaving = bus->late = bus->unowned = false;
     bus->pid = (uint32_t)getpid();
@@ -371,8 +378,11 @@ static void number_taken(eb_kept *kept, int fd)
         bus->roster.file.fd = -1;
         if (atomic_load(&bus->ended) == EB_OK) atomic_store(&bus->ended, EB_ROBBED);
     }
-    for (eb_subscription *sub = bus->subscriptions; sub; sub = sub->next)
+    eb_porch_number_taken(bus, fd);
+    for (eb_subscription *sub = bus->subscriptions; sub; sub = sub->next) {
         if (sub->file.fd == fd) sub->file.fd = -1;
+        eb_apart_number_taken(sub->apart, fd);
+    }
 }
 
 static const eb_keeping keeping = {before_fork, in_parent, in_child, hold, at_exit, number_taken};

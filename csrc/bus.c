@@ -15,7 +15,7 @@
 #define LOCK_TRIES 200
 #define LOCK_SLICE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for nanoseconds */
 #define LOCK_LOOK_NS (10 * EB_MILLISECOND)  /* how often who waits for the lock looks whether its owner lives */
-#define REAP_WAIT_NS (20 * EB_MILLISECOND)
+#define REAP_WAIT_NS (3 * EB_MILLISECOND)
 
 static struct timespec to_timespec(int64_t ns)
 {
@@ -57,6 +57,7 @@ int eb_bus_map(eb_bus *bus, bool writable)
     if (bus->ring.header) return EB_OK;
     int status = eb_file_reopen(bus->roster.file.fd, &apart);
     if (status == EB_OK) status = map_both(bus, bus->ring_file.fd, apart.fd, writable);
+    if (status == EB_OK) bus->identity = bus->roster.header->signature.identity[0];
     int error = errno;
     eb_file_close(&apart);
     errno = error;
@@ -89,6 +90,7 @@ static int repair_alone(eb_bus *bus)
     atomic_store(&header->kept, 0);
     EB_TEST_POINT(alone_locked);
     eb_roster_clear(&bus->roster);
+    eb_bells_clear(bus->roster.header->signature.identity[0], false);
     eb_claims_drop_all(&bus->roster);
     atomic_store(&header->gate, atomic_load(&header->oldest));
     EB_TEST_POINT(alone_gated);
@@ -245,6 +247,8 @@ int eb_bus_remove(const eb_bus *bus)
 {
     char path[EB_PATH_BYTES];
     if (bus->name[0] == 0) return EB_OK;
+    eb_bells_remove(bus->roster.file.fd);
+    EB_TEST_POINT(bells_unlinked);
     path_of(bus, "ring", path);
     int status = shm_unlink(path) == 0 || errno == ENOENT ? EB_OK : EB_SYSTEM;
     EB_TEST_POINT(ring_unlinked);
@@ -344,7 +348,8 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
         if (!mine) eb_pause();
     }
     if (!mine) {
-        int64_t end = eb_sooner(deadline == EB_POLL ? EB_FOREVER : deadline, LOCK_SLICE_NS);
+        int64_t slice = deadline == EB_BRIEF ? EB_BRIEFLY : LOCK_SLICE_NS;
+        int64_t end = eb_sooner(EB_IS_POLL(deadline) ? EB_FOREVER : deadline, slice);
         int status = await_publish_lock(bus, end);
         if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
         if (status != EB_OK) return status;

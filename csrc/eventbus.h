@@ -2,7 +2,8 @@
  * declaration.
  *
  * Results: zero or more is success, a negative number is one of the codes below. Deadlines are absolute nanoseconds on
- * CLOCK_MONOTONIC; EB_POLL does not wait at all, EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
+ * CLOCK_MONOTONIC; EB_POLL does not wait at all but for locks, which are held for moments, EB_BRIEF hardly for these,
+ * EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
  * when a signal came or a slice of the wait ended: run the signal handlers and call again with the same deadline. */
 #ifndef EVENTBUS_H
 #define EVENTBUS_H
@@ -38,6 +39,7 @@ enum {
 
 enum {
     EB_POLL = 0,
+    EB_BRIEF = 1, /* a moment that has passed, as any deadline */
     EB_FOREVER = -1,
     EB_LATEST = -1, /* eb_terms.start: what is sent from now on */
     EB_OLDEST = 0,  /* eb_terms.start: from the oldest event kept */
@@ -69,6 +71,7 @@ enum {
 
 typedef struct eb_bus eb_bus;
 typedef struct eb_subscription eb_subscription;
+typedef struct eb_bell eb_bell;
 
 /* Where the events of one topic go. Python keeps it as bytes, which are handed over as they are; to check and convert a
  * pointer and a number would take half as long as all that a send does in C. */
@@ -351,3 +354,18 @@ int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);
 uint64_t eb_lost(const eb_subscription *sub);
 uint32_t eb_slot(const eb_subscription *sub);
+
+/* Event loops. The doorbell of a process and a bus is there from the first eb_bell_hold on; what holds it keeps its descriptor
+ * open, also once the bus was left. `silent`: one that needs no socket, but a thread for each who waits. */
+eb_bell *eb_bell_hold(eb_bus *bus, int silent);
+void eb_bell_release(eb_bell *bell);
+int eb_bell_fd(const eb_bell *bell);             /* can be read once it was rung */
+int eb_bell_answer(eb_bus *bus, uint16_t *told); /* then: how many are to receive, and the slots of these */
+int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next); /* likewise from time to time, and when to look again */
+/* EB_OK when the doorbell will be rung for the next event; `until` is when to look in any case. EB_NOTHING when there may be
+ * something, EB_BUSY while another thread receives. The next eb_receive ends it. Apart, eb_fileno can be read then. */
+int eb_arm(eb_subscription *sub, int apart, int64_t *until);
+void eb_disarm(eb_subscription *sub); /* nobody waits any more */
+int eb_fileno(eb_subscription *sub);  /* the descriptor of this subscription alone */
+void eb_bells_remove(int roster_fd);  /* the files of all doorbells of a bus */
+int eb_bells_sweep(int counting);     /* those at which nobody answers, of any bus; counting, they stay. How many */

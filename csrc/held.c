@@ -83,7 +83,7 @@ static void begin(eb_subscription *sub)
 static void end(eb_subscription *sub)
 {
     pthread_mutex_unlock(&sub->at_hand);
-    if (atomic_load(&sub->full)) eb_semaphore_post(&sub->slot->semaphore);
+    if (atomic_load(&sub->full)) eb_rouse_self(sub);
 }
 
 int eb_finish_first(eb_subscription *sub)
@@ -276,7 +276,7 @@ int eb_await_hand(eb_subscription *sub, uint32_t limit, int64_t deadline)
     pthread_mutex_lock(&sub->at_hand);
     bool full = eb_hand_room(sub, limit) == 0;
     pthread_mutex_unlock(&sub->at_hand);
-    if (full && !eb_ended(sub)) status = eb_sleep_or_keep(sub, &sub->slot->semaphore, FULL_NS, deadline);
+    if (full && !eb_ended(sub)) status = eb_sleep_or_keep(sub, &sub->slot->semaphore, eb_now() + FULL_NS, deadline);
     atomic_store(&sub->full, false);
     return status == EB_NOTHING && eb_over(deadline) ? EB_NOTHING : status == EB_ROBBED ? status : EB_INTERRUPTED;
 }

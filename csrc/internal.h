@@ -13,6 +13,8 @@
 #define EB_SLICE_NS 4000000000ll     /* how long a sleeper sleeps before it looks again by itself */
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
+#define EB_IS_POLL(deadline) ((deadline) == EB_POLL || (deadline) == EB_BRIEF)
+#define EB_BRIEFLY (2 * EB_MILLISECOND) /* for a lock, in an event loop */
 #define EB_LOOK_RECORDS 4096u            /* that are looked over, unheard, before signals, deadlines and closing are */
 #define EB_LONGEST (1ull << 31)          /* bytes of any record: they are counted with 32 bits */
 #define EB_POLL_NS (10 * EB_MILLISECOND) /* how long a poll may look over them */
@@ -91,8 +93,14 @@ struct eb_bus {
     uint32_t look_ups;    /* left in this pass over the bystanders */
     uint64_t *parked;     /* a bit for each block of the parking, NULL before the first time */
     eb_file ring_file;    /* while it is being opened */
-    int64_t byte;         /* of its attachment; 0 for none */
-    struct {              /* of the child that is about to be forked */
+    eb_file ringer;       /* the socket that others' doorbells are rung with */
+    uint64_t identity;    /* which their files are named after */
+    eb_bell *bell;        /* our own, NULL before somebody waits in an event loop */
+    bool silent;          /* it is to be one that needs no socket */
+    eb_u64 dozing[EB_WAITER_WORDS]; /* who waits for it, by their slots, and */
+    eb_u64 told[EB_WAITER_WORDS];   /* has something to look at in this process */
+    int64_t byte;                   /* of its attachment; 0 for none */
+    struct {                        /* of the child that is about to be forked */
         eb_file file;
         int64_t byte;
         uint64_t token;
@@ -113,6 +121,8 @@ struct eb_bus {
 enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
 
 typedef struct eb_names eb_names;
+typedef struct eb_apart eb_apart;
+typedef struct eb_vigil eb_vigil;
 
 /* What linger.c knows of the stream. */
 typedef struct {
@@ -159,7 +169,15 @@ struct eb_subscription {
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
     uint32_t index;
-    eb_file file; /* carries the lock on its slot's byte */
+    eb_file file;          /* carries the lock on its slot's byte */
+    uint64_t doorbell;     /* what its slot says */
+    _Atomic int dozes;     /* how, as in doze.c */
+    _Atomic int64_t until; /* and when it is to look */
+    int64_t promised;      /* to look, as the keeper; 0: nothing */
+    bool watches;          /* whether the others of its group live */
+    uint32_t most;         /* events that it asked for last */
+    eb_apart *apart;       /* for a loop that watches it by itself, or NULL */
+    eb_vigil *vigil;       /* where there is no doorbell, or NULL */
     bool gated;
     _Atomic bool drains; /* it has joined, and is lossless or a member: what it takes makes room */
     bool local;          /* does not hear what has an origin */
@@ -189,6 +207,7 @@ int eb_damaged(const char *what);
 int eb_mismatch(const char *what);
 
 /* segment.c */
+uint64_t eb_roster_identity(int fd);
 int eb_ring_map(eb_ring *ring, int fd, bool writable);
 void eb_ring_unmap(eb_ring *ring);
 int eb_roster_map(eb_roster *roster, int fd);
@@ -322,8 +341,8 @@ int64_t eb_sooner(int64_t deadline, int64_t slice);
 bool eb_over(int64_t deadline);
 void eb_pause(void);
 int eb_nap(int64_t until);
-void eb_semaphore_post(eb_u32 *semaphore);
-void eb_semaphore_post_once(eb_u32 *semaphore);
+bool eb_semaphore_post(eb_u32 *semaphore);
+bool eb_semaphore_post_once(eb_u32 *semaphore);
 void eb_semaphore_post_all(eb_u32 *semaphore);
 int eb_semaphore_wait(eb_u32 *semaphore, int64_t until);
 uint32_t eb_event_prepare(eb_event_count *count);
@@ -349,26 +368,6 @@ bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
 int eb_look_on(int64_t deadline, int64_t *begun);
-
-/* linger.c */
-void eb_took(eb_pace *pace, uint32_t events, uint64_t bytes);
-int eb_gather(eb_subscription *sub, int64_t deadline);
-int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline);
-int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
-
-/* publish.c */
-uint64_t eb_published(void);
-
-/* relay.c */
-void eb_relay_wake(eb_subscription *sub, bool all);
-void eb_relay_pass_on(eb_subscription *sub);
-int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline);
-
-/* single.c */
-int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
-
-/* member.c */
-int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
 
 /* bus.c */
 int eb_bus_map(eb_bus *bus, bool writable);

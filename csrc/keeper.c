@@ -14,17 +14,31 @@ static bool promise(eb_u64 *kept, int64_t look, int64_t now)
     return false;
 }
 
-/* As eb_sleep. */
-int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
+/* Of one who looks by itself at `until`, or promises to look before: then that is when. */
+void eb_promise(eb_subscription *sub, int64_t *until)
 {
-    eb_u64 *kept = &sub->bus->ring.header->kept;
-    int64_t look = eb_look_at(sub->bus), now;
-    bool soon = look != EB_NEVER && look - (now = eb_now()) < slice; /* else it looks by itself before */
-    if (!soon || !promise(kept, look, now)) return eb_sleep(sub, semaphore, slice, deadline);
+    int64_t look = eb_look_at(sub->bus);
+    if (look == EB_NEVER || look >= *until || !promise(&sub->bus->ring.header->kept, look, eb_now())) return;
     EB_TEST_POINT(keeper_set);
-    int status = eb_sleep(sub, semaphore, look > now ? look - now : 0, deadline);
-    uint64_t mine = eb_kept_until(look);
-    atomic_compare_exchange_strong(kept, &mine, 0); /* or another one has taken over. [keeper] */
+    sub->promised = look;
+    *until = look;
+}
+
+/* Kept, or another one has taken over. [keeper] */
+void eb_promise_over(eb_subscription *sub)
+{
+    if (sub->promised == 0) return;
+    uint64_t mine = eb_kept_until(sub->promised);
+    sub->promised = 0;
+    atomic_compare_exchange_strong(&sub->bus->ring.header->kept, &mine, 0);
     EB_TEST_POINT(keeper_cleared);
+}
+
+/* As eb_sleep, but until `until`. */
+int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int64_t deadline)
+{
+    eb_promise(sub, &until);
+    int status = eb_sleep(sub, semaphore, until, deadline);
+    eb_promise_over(sub);
     return status;
 }

@@ -111,12 +111,23 @@
  *   Who looks: each publisher after its own event, whoever finds nothing to receive, and of those asleep one, the keeper,
  *   who has stored in `kept` until when it is to be taken for alive. Others look when that is over, within EB_SLICE_NS.
  *
+ * DOORBELL
+ *   Who waits in an event loop has a doorbell: a socket of its process, which stands beside the segments. Its slot says which,
+ *   before it raises its flag; whoever lowers the flag rings there instead of posting the semaphore.
+ *
+ *   step                          killed right after it, the others see
+ *   1 socket bound to its file    a file that nobody answers at, and no slot names: the last one out removes it
+ *   2 slot's doorbell stored      the same, and whoever reaps the slot removes it
+ *   3 flag raised, looked again   as of any sleeper; one that is dead is rung in vain
+ *   Of a group, whose semaphore wakes nobody, the first one asleep that answers is rung.
+ *
  * LABELS of the ordered operations, each named on both sides; tests/models/ checks their protocols by the same names:
  *   [commit]  release of record words and sequence  / acquire by readers
  *   [cursor]  release of a cursor after the copy     / acquire by the gate: the copy is over before it is overwritten
  *   [lap]     record words stored with release after `oldest` / loaded with acquire before `oldest` is loaded again;
  *             release of the sequence at `oldest` by `oldest` / acquire by who goes on from there
- *   [wake]    seq_cst: bit raised, then committed loaded / committed stored, then bits loaded: one of the two sees it
+ *   [wake]    seq_cst: bit raised, then committed loaded / committed stored, then bits loaded: one of the two sees it;
+ *             doorbell stored, then the bit raised / bit lowered, then the doorbell loaded
  *   [gate]    seq_cst: cursor stored, then committed found unchanged / committed stored, then cursors loaded;
  *             cursor moved by a publisher, then what it passed overwritten / record read, then the cursor loaded
  *   [space]   seq_cst: waiters counted, then cursors loaded / cursor stored, then waiters loaded
@@ -142,10 +153,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "eventbus.h"
+#include "record.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 5u
+#define EB_FORMAT 6u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -276,6 +287,7 @@ typedef struct {
     eb_u64 lost;
 
     _Alignas(EB_LINE) eb_u32 semaphore; /* 0 or 1; woken through futex(2) */
+    eb_u64 doorbell;                    /* which one is rung instead; 0: none */
 
     _Alignas(EB_LINE) eb_u64 deaf[EB_TOPICS / 64];
 
@@ -344,6 +356,7 @@ typedef struct {
 typedef struct {
     eb_signature signature;
     _Alignas(EB_LINE) eb_u32 persist;
+    eb_u32 mute;                            /* somebody attached cannot ring */
     eb_event_count changed;                 /* a subscription came or went */
     _Alignas(EB_LINE) eb_event_count space; /* publishers that wait for room */
     _Alignas(EB_LINE) eb_u32 used_slots;    /* slots at and past it were never taken */
@@ -352,18 +365,6 @@ typedef struct {
     _Alignas(4096) eb_page pages[EB_PAGES];
     _Alignas(4096) eb_slot_t slots[];
 } eb_roster_header;
-
-/* The words of a record's header. */
-enum { EB_WORD_SEQUENCE = 0, EB_WORD_TIME = 1, EB_WORD_TOPIC = 2, EB_WORD_SENDER = 3, EB_HEADER_WORDS = 4 };
-/* EB_WORD_TOPIC: body_length | topic << 32 | system_length of an inline topic << 56
- * EB_WORD_SENDER: sender | extension_length << 24 | path_length of raw data << 38 | five bits of nothing |
- *                 kind_length of an inline topic << 56 */
-#define EB_SENDER_BITS 24 /* Linux has no pid past 22 bits */
-#define EB_EXTENSION_BITS 14
-#define EB_PATH_BITS 13
-#define EB_HEADER_BYTES (EB_HEADER_WORDS * 8)
-
-#define EB_RECORD_BYTES(body) ((uint64_t)EB_HEADER_BYTES + (((uint64_t)(body) + 7) & ~(uint64_t)7))
 
 static_assert(sizeof(eb_signature) == EB_LINE, "one line, compared as a whole");
 static_assert(offsetof(eb_ring_header, publish_lock) == 128, "the lock shares no line with what readers poll");

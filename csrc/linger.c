@@ -83,7 +83,7 @@ int eb_gather(eb_subscription *sub, int64_t deadline)
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
     uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
     uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->pace.spacing;
-    if (sub->pace.taken < NAP_STREAM || waiting >= enough || deadline == EB_POLL) return EB_OK;
+    if (sub->pace.taken < NAP_STREAM || waiting >= enough || EB_IS_POLL(deadline)) return EB_OK;
     int64_t nap = nap_ns(sub);
     return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
 }
@@ -161,12 +161,13 @@ int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
 
 /* Woken soon, the next wait begins with looking. Whoever had its descriptor closed underneath has lost its slot, or will:
  * nobody would wake it. */
-int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline)
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int64_t deadline)
 {
     if (!eb_file_ours(&sub->file)) return EB_ROBBED;
     eb_pace *pace = &sub->pace;
     int64_t before = eb_now();
-    int status = eb_semaphore_wait(semaphore, eb_sooner(deadline, slice));
+    if (deadline != EB_FOREVER && deadline < until) until = deadline;
+    int status = eb_semaphore_wait(semaphore, until);
     int64_t now = eb_now();
     if (status == EB_OK && now - before < SPIN_SLEPT_NS && now > pace->loaded_until) pace->budget = SPIN_MAX_NS;
     return status;

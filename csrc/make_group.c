@@ -1,4 +1,5 @@
 /* Makes a group, or finds the one of its name; changes it; removes it. */
+#include "bell.h"
 #include "claims.h"
 
 static eb_group *group_at(const eb_bus *bus, uint32_t group)
@@ -107,7 +108,7 @@ static void dissolve(eb_bus *bus, eb_group *group)
     atomic_exchange(&group->open, next);                              /* [removal] */
     EB_TEST_POINT(group_removed);
     eb_slot_withdraw(&bus->roster, slot);
-    eb_semaphore_post_all(&bus->roster.header->slots[slot].semaphore);
+    eb_rouse_all(bus, group);
     EB_TEST_POINT(members_woken);
 }
 

@@ -33,10 +33,11 @@ static int lock_group(eb_subscription *sub, int64_t deadline)
             sub->refused = 0;
             return EB_OK;
         }
-        int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, LOCK_SLICE_NS));
+        int64_t slice = deadline == EB_BRIEF ? EB_BRIEFLY : LOCK_SLICE_NS;
+        int status = eb_event_wait(&group->unlocked, epoch, eb_sooner(EB_FOREVER, slice));
         if (status == EB_INTERRUPTED) return status;
         int64_t now = eb_now();
-        if (grace == 0) grace = now + LOCK_GRACE_NS;
+        if (grace == 0) grace = now + (deadline == EB_BRIEF ? 0 : LOCK_GRACE_NS);
         if (sub->refused == 0) sub->refused = now;
         if (eb_ended(sub)) return EB_CLOSED;
         if (status != EB_NOTHING || !eb_over(grace)) continue;

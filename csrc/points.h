@@ -31,6 +31,7 @@
     POINT(publish_unlocked)                                                                                            \
     POINT(wake_lowered)                                                                                                \
     POINT(semaphore_raised)                                                                                            \
+    POINT(bell_rung)                                                                                                   \
     POINT(wake_posted)                                                                                                 \
     POINT(semaphore_taken)                                                                                             \
     POINT(event_flagged)                                                                                               \
@@ -77,6 +78,7 @@
     POINT(receive_copied)                                                                                              \
     POINT(receive_counted)                                                                                             \
     POINT(receive_advanced)                                                                                            \
+    POINT(doorbell_stored)                                                                                             \
     POINT(waiter_raised)                                                                                               \
     POINT(waiter_woken)                                                                                                \
     POINT(group_written)                                                                                               \
@@ -126,11 +128,15 @@
     POINT(door_entered)                                                                                                \
     POINT(door_left)                                                                                                   \
     POINT(attached)                                                                                                    \
+    POINT(mute_stored)                                                                                                 \
+    POINT(bell_bound)                                                                                                  \
+    POINT(bell_taken_down)                                                                                             \
     POINT(publisher_entered)                                                                                           \
     POINT(detached)                                                                                                    \
     POINT(publisher_left)                                                                                              \
     POINT(looked_up_again)                                                                                             \
     POINT(sending_stopped)                                                                                             \
+    POINT(bells_unlinked)                                                                                              \
     POINT(ring_unlinked)                                                                                               \
     POINT(roster_unlinked)                                                                                             \
     POINT(child_attached)                                                                                              \

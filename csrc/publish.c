@@ -123,7 +123,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
     bool others = atomic_load(&bus->ring.header->queued) > 1 || eb_timetable_overdue(&bus->ring) > 0;
     if (room && !others) return; /* [space] */
     eb_wake(bus, eb_lags, NULL, 0);
-    if (slowest >= 0) eb_semaphore_post(&bus->roster.header->slots[slowest].semaphore);
+    if (slowest >= 0) eb_rouse(bus, (uint32_t)slowest, &(eb_rung){.count = 0});
     if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;
     if (!room) eb_bus_reap(bus);
 }
@@ -160,7 +160,7 @@ static int publish_one(eb_bus *bus, const eb_outgoing *event, const char *head, 
     eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
     if (event->topic >= EB_TOPICS && event->topic != EB_INLINE)
         return eb_damaged("a topic number that the table has not");
-    return publish(bus, &what, EB_POLL);
+    return publish(bus, &what, EB_BRIEF); /* then there is the caller's patience */
 }
 
 /* Whether the path, with which the text begins, has at most EB_PATH_LIMIT bytes as it is written there: then it has

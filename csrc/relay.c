@@ -9,7 +9,7 @@ static uint32_t gate_index(const eb_subscription *sub)
     return eb_group_slot(sub->group, &sub->bus->roster);
 }
 
-static eb_u32 *shared_semaphore(const eb_subscription *sub)
+eb_u32 *eb_relay_semaphore(const eb_subscription *sub)
 {
     return &sub->bus->roster.header->slots[gate_index(sub)].semaphore;
 }
@@ -18,8 +18,8 @@ static eb_u32 *shared_semaphore(const eb_subscription *sub)
 
 void eb_relay_wake(eb_subscription *sub, bool all)
 {
-    if (all) eb_semaphore_post_all(shared_semaphore(sub));
-    else eb_semaphore_post_once(shared_semaphore(sub));
+    if (all) eb_rouse_all(sub->bus, sub->group);
+    else eb_rouse_one(sub->bus, sub->group);
 }
 
 static bool more(const eb_subscription *sub)
@@ -66,20 +66,38 @@ static bool idle(const eb_subscription *sub, uint64_t seen, bool closed)
            (!closed || eb_claims_of_others(roster, sub->group, sub->token));
 }
 
-/* While others hold claims, one of those who sleep watches whether they live; it also wakes when what was given back for
- * later is due. The others sleep undisturbed. */
-static int sleep_or_watch(eb_subscription *sub, int64_t deadline)
+/* Among those asleep, the group's flag raised: whether there is nothing to do for whoever saw `seen` committed. */
+bool eb_relay_lie_down(eb_subscription *sub, uint64_t seen, bool closed, uint64_t bell)
 {
-    eb_group *group = sub->group;
+    eb_roused_by(sub, bell);
+    eb_asleep_set(sub->group, sub->index, true);
+    EB_TEST_POINT(asleep_set);
+    eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
+    EB_TEST_POINT(waiter_raised);
+    return idle(sub, seen, closed);
+}
+
+/* When it is to look by itself. While others hold claims, one of those who sleep watches whether they live; it also wakes when
+ * what was given back for later is due. The others sleep undisturbed. */
+int64_t eb_relay_look(eb_subscription *sub)
+{
     int64_t now = eb_now(), look = look_at(sub, sub->token, now);
-    bool watches = unwatched(sub, now, look);
-    if (watches) atomic_store(&group->watched, (uint64_t)(look + WATCH_NS));
-    if (watches) EB_TEST_POINT(watch_set);
-    int status = eb_sleep_or_keep(sub, shared_semaphore(sub), watches ? look - now : ASLEEP_NS, deadline);
-    if (!watches) return status;
-    atomic_store(&group->watched, 0);
-    EB_TEST_POINT(watch_cleared);
-    return status;
+    sub->watches = unwatched(sub, now, look);
+    if (!sub->watches) return now + ASLEEP_NS;
+    atomic_store(&sub->group->watched, (uint64_t)(look + WATCH_NS));
+    EB_TEST_POINT(watch_set);
+    return look;
+}
+
+void eb_relay_rise(eb_subscription *sub)
+{
+    if (sub->watches) {
+        sub->watches = false;
+        atomic_store(&sub->group->watched, 0);
+        EB_TEST_POINT(watch_cleared);
+    }
+    eb_asleep_set(sub->group, sub->index, false);
+    EB_TEST_POINT(waiter_woken);
 }
 
 /* As a subscription waits, on the group's flag and semaphore. */
@@ -87,12 +105,9 @@ int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t dea
 {
     int status = closed ? EB_NOTHING : eb_linger(sub, seen, deadline);
     if (status != EB_NOTHING) return status;
-    eb_asleep_set(sub->group, sub->index, true);
-    EB_TEST_POINT(asleep_set);
-    eb_waiter_raise(&sub->bus->roster, gate_index(sub)); /* [wake] */
-    EB_TEST_POINT(waiter_raised);
-    status = idle(sub, seen, closed) ? sleep_or_watch(sub, deadline) : EB_OK;
-    eb_asleep_set(sub->group, sub->index, false);
-    EB_TEST_POINT(waiter_woken);
+    status = EB_OK;
+    if (eb_relay_lie_down(sub, seen, closed, 0))
+        status = eb_sleep_or_keep(sub, eb_relay_semaphore(sub), eb_relay_look(sub), deadline);
+    eb_relay_rise(sub);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }

@@ -1,6 +1,6 @@
 /* Subscriber slots, cursors, the gate, liveness, reaping. Everything read here may be scribbled over by any attached
  * process and is bounded before use. */
-#include "internal.h"
+#include "bell.h"
 
 #define GENERATION (1ull << 8)
 
@@ -140,6 +140,7 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, int g
     eb_slot_t *mine = slot_at(roster, slot);
     eb_waiter_lower(roster, slot);
     atomic_store(&mine->semaphore, 0);
+    atomic_store(&mine->doorbell, 0);
     for (size_t i = 0; i < EB_TOPICS / 64; i++)
         atomic_store_explicit(&mine->deaf[i], 0, memory_order_relaxed);
     atomic_store(&mine->pid, pid);
@@ -200,6 +201,7 @@ int eb_roster_reap(eb_roster *roster)
         unsigned state = state_of(owner_of(roster, i));
         if (!eb_slot_is_left(roster, i)) continue;
         EB_TEST_POINT(reap_found);
+        eb_bell_bury(roster->header->signature.identity[0], atomic_load(&slot_at(roster, i)->doorbell));
         if (members_keep(roster, i)) {
             eb_slot_withdraw(roster, i);
             reaped += state == EB_SLOT_GROUP;

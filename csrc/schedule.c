@@ -139,7 +139,7 @@ bool eb_fire_due(eb_bus *bus)
     eb_outgoing sent[AT_ONCE];
     int64_t look = eb_look_at(bus);
     if (look == EB_NEVER || look > eb_now()) return false;
-    if (eb_bus_check(bus) != EB_OK || eb_bus_lock_publish(bus, EB_POLL) != EB_OK) return false;
+    if (eb_bus_check(bus) != EB_OK || eb_bus_lock_publish(bus, EB_BRIEF) != EB_OK) return false;
     uint32_t count = atomic_load(&bus->ring.header->closed) ? 0 : send_due(bus, sent);
     eb_bus_unlock_publish(bus);
     EB_TEST_POINT(schedule_told);

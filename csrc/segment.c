@@ -156,6 +156,15 @@ int eb_signed(int roster_fd)
     return status == EB_OK ? 1 : status;
 }
 
+/* What the doorbells of the bus are named after; 0 of one that is not whole. */
+uint64_t eb_roster_identity(int fd)
+{
+    eb_signature signature = {.version = 0};
+    bool whole = pread(fd, &signature, sizeof signature, 0) == sizeof signature &&
+                 check_signature(&signature, EB_ROSTER_MAGIC) == EB_OK;
+    return whole ? signature.identity[0] : 0;
+}
+
 int eb_persists(int roster_fd)
 {
     eb_u32 persist = 0;

@@ -1,7 +1,8 @@
-/* Sending, now and later: timetable.c, room.c, wake.c, schedule.c, keeper.c. */
+/* Sending, now and later, and waiting for it: timetable.c, room.c, wake.c, schedule.c, keeper.c, and the flows of receiving. */
 #ifndef EVENTBUS_SENDING_H
 #define EVENTBUS_SENDING_H
 
+#include "bell.h"
 #include "claims.h"
 
 /* What is to be sent later, as its entry of the timetable says, checked against the parking. */
@@ -50,6 +51,33 @@ void eb_pass_wake(eb_subscription *sub);
 bool eb_fire_due(eb_bus *bus);
 
 /* keeper.c */
-int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t slice, int64_t deadline);
+void eb_promise(eb_subscription *sub, int64_t *until);
+void eb_promise_over(eb_subscription *sub);
+int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int64_t deadline);
+
+/* linger.c */
+void eb_took(eb_pace *pace, uint32_t events, uint64_t bytes);
+int eb_gather(eb_subscription *sub, int64_t deadline);
+int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline);
+int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int64_t deadline);
+
+/* publish.c */
+uint64_t eb_published(void);
+
+/* single.c */
+bool eb_single_lie_down(eb_subscription *sub, uint64_t seen, uint64_t bell);
+int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
+
+/* relay.c */
+eb_u32 *eb_relay_semaphore(const eb_subscription *sub);
+void eb_relay_wake(eb_subscription *sub, bool all);
+void eb_relay_pass_on(eb_subscription *sub);
+bool eb_relay_lie_down(eb_subscription *sub, uint64_t seen, bool closed, uint64_t bell);
+int64_t eb_relay_look(eb_subscription *sub);
+void eb_relay_rise(eb_subscription *sub);
+int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t deadline);
+
+/* member.c */
+int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
 
 #endif

@@ -123,19 +123,26 @@ static int scan(eb_subscription *sub, uint32_t limit)
     return (int)count;
 }
 
-/* Raise the flag, look again, sleep. A slice that ends without news is an interruption, not the end of the wait: the
- * flag is raised anew, in case a publisher died between lowering it and waking us. */
+/* Raises the flag, and looks again: whether there is nothing to do for whoever saw `seen` committed. */
+bool eb_single_lie_down(eb_subscription *sub, uint64_t seen, uint64_t bell)
+{
+    eb_pass_wake(sub);
+    eb_roused_by(sub, bell);
+    eb_waiter_raise(&sub->bus->roster, sub->index); /* [wake] */
+    EB_TEST_POINT(waiter_raised);
+    return !eb_moved(sub, seen);
+}
+
+/* A slice that ends without news is an interruption, not the end of the wait: the flag is raised anew, in case a publisher
+ * died between lowering it and waking us. */
 static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
 {
     int lingered = eb_linger(sub, seen, deadline);
     if (lingered != EB_NOTHING) return lingered;
-    eb_roster *roster = &sub->bus->roster;
     int status = EB_OK;
-    eb_pass_wake(sub);
-    eb_waiter_raise(roster, sub->index); /* [wake] */
-    EB_TEST_POINT(waiter_raised);
-    if (!eb_moved(sub, seen)) status = eb_sleep_or_keep(sub, &sub->slot->semaphore, EB_SLICE_NS, deadline);
-    eb_waiter_lower(roster, sub->index);
+    if (eb_single_lie_down(sub, seen, 0))
+        status = eb_sleep_or_keep(sub, &sub->slot->semaphore, eb_now() + EB_SLICE_NS, deadline);
+    eb_waiter_lower(&sub->bus->roster, sub->index);
     EB_TEST_POINT(waiter_woken);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
@@ -160,7 +167,7 @@ int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
         }
         if (closed) return EB_CLOSED;
         if (!woken && eb_fire_due(sub->bus)) continue; /* it may hear what it has sent */
-        if (deadline == EB_POLL) return EB_NOTHING;
+        if (EB_IS_POLL(deadline)) return EB_NOTHING;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, position, deadline);
         if (status != EB_OK) return status;

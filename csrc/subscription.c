@@ -155,9 +155,28 @@ static int give_back(eb_subscription *sub, uint64_t due)
     return EB_OK;
 }
 
+/* Of a member, what it was told is passed on: another one may take it. */
+static void stop_dozing(eb_subscription *sub)
+{
+    if (!atomic_load(&sub->dozes)) return;
+    eb_rise(sub);
+    if (sub->group && !eb_group_gone(sub)) eb_relay_pass_on(sub);
+}
+
+static void close_apart(eb_subscription *sub)
+{
+    eb_guard_enter();
+    eb_apart *apart = sub->apart;
+    sub->apart = NULL;
+    eb_guard_leave();
+    eb_apart_close(apart, true);
+}
+
 /* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. */
 static void leave(eb_subscription *sub)
 {
+    stop_dozing(sub);
+    eb_vigil_end(sub);
     give_back(sub, 0);
     if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
     sub->present = false;
@@ -174,6 +193,7 @@ int eb_unsubscribe(eb_subscription *sub)
     pthread_mutex_lock(&sub->turn);
     bool was_there = sub->present;
     if (was_there) leave(sub);
+    close_apart(sub);
     eb_bus_disown(sub->bus, sub);
     pthread_mutex_unlock(&sub->turn);
     if (!was_there) return EB_OK;
@@ -194,7 +214,7 @@ void eb_interrupt(eb_subscription *sub)
 {
     atomic_store(&sub->interrupted, true);
     if (!sub->slot || usable(sub) != EB_OK) return;
-    eb_semaphore_post(&sub->slot->semaphore);
+    eb_rouse_self(sub);
     if (sub->group) eb_relay_wake(sub, true);
 }
 
@@ -231,7 +251,11 @@ static int end(eb_subscription *sub, int status)
 static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     eb_batch_head *head = &sub->batch.head;
+    bool dozed = atomic_load(&sub->dozes) != 0;
+    sub->most = most;
+    eb_rise(sub);
     int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
+    if (dozed && deadline != EB_BRIEF) eb_rouse_loop(sub); /* others wait in a loop still, and have to lie down anew */
     eb_see_kept(sub->bus, sub);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
@@ -310,4 +334,53 @@ int eb_bury(eb_subscription *sub, uint64_t sequence)
     atomic_fetch_add(&sub->group->dead, 1);
     EB_TEST_POINT(dead_counted);
     return EB_OK;
+}
+
+/* --- event loops --- */
+
+/* Without waiting for a thread that receives, and may sleep. */
+static int try_begin(eb_subscription *sub)
+{
+    int status = usable(sub);
+    if (status != EB_OK) return status;
+    if (pthread_mutex_trylock(&sub->turn) != 0) return EB_BUSY;
+    if (sub->present) return EB_OK;
+    pthread_mutex_unlock(&sub->turn);
+    return EB_CLOSED;
+}
+
+static int arm_apart(eb_subscription *sub, int64_t *until)
+{
+    int status = eb_apart_make(sub);
+    if (status != EB_OK) return status;
+    eb_apart_until(sub->apart, eb_now() + EB_SLICE_NS, true);
+    status = eb_doze(sub, sub->apart->bell, until);
+    eb_apart_until(sub->apart, *until, false);
+    if (status == EB_OK && eb_is_told(sub->bus, sub->index))
+        eb_apart_tell(sub->apart); /* which was set off meanwhile */
+    return status;
+}
+
+int eb_arm(eb_subscription *sub, int apart, int64_t *until)
+{
+    int status = try_begin(sub);
+    if (status != EB_OK) return status;
+    if (apart) return end(sub, arm_apart(sub, until));
+    return end(sub, sub->bus->bell ? eb_doze(sub, sub->bus->bell, until) : EB_CLOSED);
+}
+
+void eb_disarm(eb_subscription *sub)
+{
+    if (try_begin(sub) != EB_OK) return; /* then whoever receives looks, or there is nothing left */
+    stop_dozing(sub);
+    eb_see_kept(sub->bus, sub);
+    end(sub, EB_OK);
+}
+
+int eb_fileno(eb_subscription *sub)
+{
+    int status = try_begin(sub);
+    if (status != EB_OK) return status;
+    status = eb_apart_make(sub);
+    return end(sub, status == EB_OK ? sub->apart->watch : status);
 }

@@ -36,7 +36,7 @@ int64_t eb_sooner(int64_t deadline, int64_t slice)
 
 bool eb_over(int64_t deadline)
 {
-    return deadline != EB_FOREVER && (deadline == EB_POLL || eb_now() >= deadline);
+    return deadline != EB_FOREVER && (EB_IS_POLL(deadline) || eb_now() >= deadline);
 }
 
 void eb_pause(void)
@@ -64,26 +64,27 @@ static int futex_wait(eb_u32 *word, uint32_t expected, int64_t until)
     return errno == EINTR ? EB_INTERRUPTED : EB_OK;
 }
 
-static void futex_wake(eb_u32 *word, int count)
+/* How many were asleep there. */
+static int futex_wake(eb_u32 *word, int count)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+    return (int)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-/* Also where the word is up already: whoever raised it may have died before it woke anybody. */
-void eb_semaphore_post(eb_u32 *semaphore)
+/* Also where the word is up already: whoever raised it may have died before it woke anybody. Whether it woke one. */
+bool eb_semaphore_post(eb_u32 *semaphore)
 {
     atomic_store(semaphore, 1);
     EB_TEST_POINT(semaphore_raised);
-    futex_wake(semaphore, 1);
+    return futex_wake(semaphore, 1) > 0;
 }
 
 /* Of a word that several sleep on, and look by themselves soon enough: one wake-up for as many posts as come before the
- * one that is woken runs. */
-void eb_semaphore_post_once(eb_u32 *semaphore)
+ * one that is woken runs. Whether one was woken, or is about to run. */
+bool eb_semaphore_post_once(eb_u32 *semaphore)
 {
-    if (atomic_exchange(semaphore, 1) != 0) return;
+    if (atomic_exchange(semaphore, 1) != 0) return true;
     EB_TEST_POINT(semaphore_raised);
-    futex_wake(semaphore, 1);
+    return futex_wake(semaphore, 1) > 0;
 }
 
 /* Whoever wakes all leaves one of them the 1; the others return all the same: a wake-up only ever means "look again".

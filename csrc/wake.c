@@ -36,6 +36,8 @@ bool eb_anybody(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int
 void eb_wake(eb_bus *bus, eb_wakes chosen, const eb_outgoing *events, int count)
 {
     uint32_t used = eb_roster_used(&bus->roster);
+    eb_rung rung;
+    rung.count = 0;
     for (uint32_t base = 0; base < used; base += 64) {
         uint64_t bits = atomic_load(&bus->roster.header->waiters[base / 64].bits); /* [wake] */
         for (; bits != 0; bits &= bits - 1) {
@@ -43,7 +45,7 @@ void eb_wake(eb_bus *bus, eb_wakes chosen, const eb_outgoing *events, int count)
             if (slot >= used || !chosen(bus, slot, events, count)) continue;
             if (!eb_waiter_lower(&bus->roster, slot)) continue;
             EB_TEST_POINT(wake_lowered);
-            eb_semaphore_post(&bus->roster.header->slots[slot].semaphore);
+            eb_rouse(bus, slot, &rung);
             EB_TEST_POINT(wake_posted);
         }
     }
@@ -70,17 +72,17 @@ static bool any_asleep(const eb_bus *bus, const eb_group *group, const eb_subscr
 static void wake_keeper(eb_bus *bus, const eb_subscription *but)
 {
     uint32_t used = eb_roster_used(&bus->roster);
-    eb_slot_t *slots = bus->roster.header->slots;
+    eb_rung rung = {.count = 0};
     for (uint32_t slot = 0; slot < used; slot++) {
         bool raised = (atomic_load(&bus->roster.header->waiters[slot / 64].bits) >> (slot % 64)) & 1; /* [keeper] */
         if (!raised || (but && slot == but->index) || !may_keep(bus, slot)) continue;
-        eb_semaphore_post(&slots[slot].semaphore);
+        eb_rouse(bus, slot, &rung);
         return;
     }
     for (uint32_t i = 0; i < EB_GROUPS; i++) {
         const eb_group *group = &bus->roster.header->groups[i];
         if (!eb_group_is_open(group) || !any_asleep(bus, group, but)) continue;
-        eb_semaphore_post(&slots[eb_group_slot(group, &bus->roster)].semaphore);
+        eb_rouse(bus, eb_group_slot(group, &bus->roster), &rung);
         return;
     }
 }

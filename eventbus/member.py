@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from eventbus.awaiting import check_limit
 from eventbus.core import native
 from eventbus.core.reader import BATCH_LIMIT, EXHAUSTED, SubscriptionHandle
 from eventbus.delays import checked_delay
@@ -32,6 +33,8 @@ class Member(Subscription):
     exception, or by the end of the process, it gives back what it has in hand. An event that cannot be read is sent as
     ``eventbus.dead`` / ``exhausted`` before its error is raised, and is done with: no other member could read it.
     """
+
+    _asks = True
 
     def __init__(
         self,
@@ -81,9 +84,7 @@ class Member(Subscription):
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline. An event is taken and in hand in one step that no signal can part."""
-        self._retry_letters()
-        if self._ended:
-            self._live_handle()
+        if not self._begins():
             return None
         while self._fill(deadline):
             for event in self._ready:  # which is in hand from the moment on in which it is made
@@ -95,16 +96,19 @@ class Member(Subscription):
 
         They are in hand together.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
+        check_limit(limit)
         deadline = native.deadline_after(timeout)
-        self._retry_letters()
-        while not self._ended and self._fill(deadline):
+        while self._begins() and self._fill(deadline):
             for events in map(self._ready.take, (limit,), ([],)):
                 if events:
                     return events
-        self._live_handle()
         return []
+
+    def _begins(self) -> bool:
+        self._retry_letters()
+        if self._ended:
+            self._live_handle()
+        return not self._ended
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         if status == native.BUSY:
@@ -264,6 +268,14 @@ class Member(Subscription):
         finally:
             super().close()
             self._send_letters(patient=True)
+
+    async def _aleave(self, handled: bool) -> None:
+        if self._letters:  # for which it waits
+            from eventbus.loop import in_thread
+
+            await in_thread(self.leave, handled)
+        else:
+            self.leave(handled)
 
     def process_ends(self) -> None:
         """What is in hand is given back, where it stands in the way of letters that are still to be sent."""

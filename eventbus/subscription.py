@@ -12,6 +12,7 @@ from operator import length_hint
 from typing import Any, NoReturn
 
 from eventbus import _fast
+from eventbus.awaiting import Awaiting, check_limit
 from eventbus.core import native
 from eventbus.core.reader import (
     BATCH_LIMIT,
@@ -43,7 +44,7 @@ _log = logging.getLogger("eventbus")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
 
-class Subscription(_fast.Receiver):
+class Subscription(Awaiting):
     """What one subscriber hears, in the order of ``sequence``. Made by ``Bus.subscribe``.
 
     A context manager and an iterator, which ends when the subscription or the bus closes. Several threads may receive
@@ -111,8 +112,7 @@ class Subscription(_fast.Receiver):
 
         What comes before an event that cannot be read is returned; the next call raises.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)
+        check_limit(limit)
         events: list[Event] = []
         deadline = native.deadline_after(timeout)
         try:
@@ -161,6 +161,8 @@ class Subscription(_fast.Receiver):
         self._subscription.leave()
         self._handle = None
         self._ready.drop()
+        if self._doorbell is not None:
+            self._doorbell.next(self._subscription, last=True)
         _fast.check_signals()
 
     def leave(self, handled: bool) -> None:
@@ -187,6 +189,19 @@ class Subscription(_fast.Receiver):
 
     def __exit__(self, error: object, *_: object) -> None:
         self.leave(error is None)
+
+    async def aclose(self) -> None:
+        """``close`` in an event loop."""
+        await self._aleave(True)
+
+    async def _aleave(self, handled: bool) -> None:
+        self.leave(handled)
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(self, error: object, *_: object) -> None:
+        await self._aleave(error is None)
 
     def __repr__(self) -> str:
         return f"<Subscription {self._name!r}{' closed' if self._handle is None else ''}>"
@@ -280,6 +295,11 @@ class Channel:
             As ``Subscription.receive``.
         """
         event = self._subscription.receive(timeout)
+        return event, event is not None or not self._subscription.closed
+
+    async def areceive(self, timeout: float | None = None) -> tuple[Event | None, bool]:
+        """``receive`` in an event loop."""
+        event = await self._subscription.areceive(timeout)
         return event, event is not None or not self._subscription.closed
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ from eventbus._eventbus import lib as lib
 SUBSCRIBERS_LIMIT: int = lib.EB_SUBSCRIBERS_LIMIT
 INLINE: int = lib.EB_INLINE
 POLL: int = lib.EB_POLL
+BRIEF: int = lib.EB_BRIEF
 FOREVER: int = lib.EB_FOREVER
 
 NOTHING: int = lib.EB_NOTHING
@@ -86,6 +87,11 @@ def deadline_after(timeout: float | None) -> int:
     if timeout == 0:
         return POLL
     return FOREVER if timeout > LONGEST else time.monotonic_ns() + int(timeout * 1e9)
+
+
+def is_over(deadline: int) -> bool:
+    """Whether there is nothing left of it."""
+    return deadline != FOREVER and time.monotonic_ns() >= deadline
 
 
 def seconds_left(deadline: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from eventbus import _fast
@@ -22,6 +23,7 @@ EXHAUSTED: int = lib.EB_EXHAUSTED
 
 _NOT_ADMITTED = (native.NOTHING, native.CONFLICT, native.EXCLUDED)
 _SUBSCRIBED = native.address_of("eb_subscribed")
+BUSY_NS = 20_000_000  # how soon to look again while another thread receives
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
 
 
@@ -33,6 +35,7 @@ class SubscriptionHandle:
         self._local = local  # does not hear what a bridge brought
         self.pointer = native.owned(lib.eb_subscription_new, bus.pointer, lib.eb_subscription_free)
         self.batch = lib.eb_batch_of(self.pointer)
+        self._until = ffi.new("int64_t *")
         self.address, self.batch_address = (int(ffi.cast("uintptr_t", it)) for it in (self.pointer, self.batch))
 
     def joining(self) -> _fast.Scope:
@@ -162,6 +165,31 @@ class SubscriptionHandle:
     def slot(self) -> int:
         """The number of its slot."""
         return int(lib.eb_slot(self.pointer))
+
+    def arm(self, apart: bool = False) -> int | None:
+        """The next event is told by the doorbell of the process, or by ``fileno``: ns on the monotonic clock, when to
+        receive in any case. None when there may be something already.
+
+        Raises:
+            OSError: no descriptor is left, or no thread can be made where one is needed.
+        """
+        status = lib.eb_arm(self.pointer, apart, self._until)
+        return int(self._until[0]) if status == 0 else self._not_armed(status)
+
+    def _not_armed(self, status: int) -> int | None:
+        if status == native.BUSY:  # another thread receives, and tells nobody when it is done
+            return time.monotonic_ns() + BUSY_NS
+        if status not in (native.NOTHING, native.CLOSED):
+            self.checked(status)
+        return None
+
+    def disarm(self) -> None:
+        """Nobody waits any more."""
+        lib.eb_disarm(self.pointer)
+
+    def fileno(self) -> int:
+        """A descriptor for this subscription alone."""
+        return self.checked(int(lib.eb_fileno(self.pointer)))
 
     def interrupt(self) -> None:
         """Whoever waits in it returns at once, now and later."""

@@ -1,0 +1,144 @@
+"""The receive flow in an event loop: the same steps as in a call, which wait for the doorbell in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from operator import length_hint
+from typing import TYPE_CHECKING
+
+from eventbus import _fast
+from eventbus.core import native
+from eventbus.core.reader import BATCH_LIMIT, SubscriptionHandle
+from eventbus.errors import InvalidError
+from eventbus.event import Event
+
+if TYPE_CHECKING:
+    from eventbus.loop import Doorbell
+
+
+class Awaiting(_fast.Receiver):
+    """What of a subscription is awaited. Nothing is in hand of whoever waits: cancelled, it has taken nothing.
+
+    Any number of tasks may wait for one subscription, and share its events.
+    """
+
+    _subscription: SubscriptionHandle
+    _doorbell: Doorbell | None = None
+    _asks = False  # whether to ask for the next event says that those before are done
+    _in_a_row = 0  # events that were had without waiting since others in the loop could run
+
+    async def areceive(self, timeout: float | None = None) -> Event | None:
+        """``receive`` in the running event loop."""
+        return await self._awaited(native.FOREVER if timeout is None else native.deadline_after(timeout))
+
+    async def areceive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
+        """``receive_many`` in the running event loop."""
+        check_limit(limit)
+        deadline = native.deadline_after(timeout)
+        await self._let_others_run(min(limit, BATCH_LIMIT))
+        if not self._begins():
+            return []
+        if (self._asks or not length_hint(self._ready)) and not await self._more(deadline):
+            return []
+        return self.receive_many(limit, 0)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return Events(self)
+
+    def fileno(self) -> int:
+        """A descriptor for ``select`` and for loops of any kind: it can be read when there may be something.
+
+        It is this subscription's alone and is closed with it. It tells only what was asked for with ``arm``.
+
+        Raises:
+            ClosedError: the subscription is closed, or another process's.
+            OSError: no descriptor is left.
+        """
+        return self._subscription.fileno()
+
+    def arm(self) -> bool:
+        """Whether ``fileno`` will be readable for the next event; False when ``receive(0)`` is to be called first."""
+        if not self._begins() or (not self._asks and length_hint(self._ready)):
+            return False
+        return self._subscription.arm(apart=True) is not None
+
+    def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
+        """In a call; see the subscription."""
+        raise NotImplementedError
+
+    def _begins(self) -> bool:
+        """What whoever asks for an event does first; False when none will come."""
+        return True
+
+    async def _awaited(self, deadline: int) -> Event | None:
+        """The next event, None when the deadline is over or the end has come."""
+        await self._let_others_run(1)
+        if not self._begins():
+            return None
+        if not self._asks:
+            for event in self._ready:
+                return event
+        while await self._more(deadline):
+            for event in self._ready:  # empty where another thread was faster
+                return event
+        return None
+
+    async def _let_others_run(self, events: int) -> None:
+        """Before so many are taken, after BATCH_LIMIT that did not have to be waited for."""
+        self._in_a_row += events
+        if self._in_a_row > BATCH_LIMIT:
+            self._in_a_row = events
+            await Turn()
+
+    async def _more(self, deadline: int) -> bool:
+        """``_fill``, which waits in the event loop."""
+        pauses = None
+        while not (filled := self._polled()) and not self._is_over and not native.is_over(deadline):
+            if self._doorbell is None or pauses is None:
+                from eventbus.loop import Pauses, doorbell_of  # takes longer to import than all of eventbus
+
+                self._doorbell, pauses = doorbell_of(self._subscription.bus), Pauses(deadline)
+            self._in_a_row = 0
+            if await self._doorbell.news(self._subscription, deadline):
+                pauses = Pauses(deadline)
+            else:
+                await pauses.pause()
+        return filled
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended or self._handle is None
+
+    def _polled(self) -> bool:
+        """Whether there are events in hand now. Whoever else waits looks next, as this poll has ended its wait too."""
+        try:
+            return self._fill(native.BRIEF)
+        finally:
+            if self._doorbell is not None:
+                self._doorbell.next(self._subscription, last=self._is_over)
+
+
+class Events(AsyncIterator[Event]):
+    """The events of a subscription, until it ends. One that cannot be read is an error of its own, and ends nothing."""
+
+    def __init__(self, of: Awaiting) -> None:
+        self._of = of
+
+    async def __anext__(self) -> Event:
+        event = await self._of._awaited(native.FOREVER)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class Turn:
+    """Awaited, it lets run what else is ready in the loop; for asyncio, and what is made like it, a bare yield says so."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+def check_limit(limit: object) -> None:
+    """Raises InvalidError unless it can be the number of events at most."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidError(f"limit must be an int of at least 1, not {limit!r}", limit=limit)

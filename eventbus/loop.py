@@ -1,0 +1,213 @@
+"""How a flow waits in an event loop: for a subscription by the doorbell of its bus, or for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from eventbus.core import native
+from eventbus.core.attachment import Attachment
+from eventbus.core.bell import Bell
+from eventbus.core.reader import SubscriptionHandle
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
+"""Seconds between two tries of what no doorbell tells: that a lock is free, or that there is room in a full ring."""
+
+Loop = asyncio.AbstractEventLoop
+Waiter = asyncio.Future[None]
+
+
+class Doorbell:
+    """Who waits in which event loop for which subscription of one bus; each of these loops watches the bell."""
+
+    def __init__(self, bus: Attachment) -> None:
+        self._bus = weakref.ref(bus, self.close)
+        self._bell = Bell(bus)
+        self._waiting: dict[int, deque[Waiter]] = {}  # by slots
+        self._loops: dict[Loop, asyncio.TimerHandle | None] = {}  # and when each looks by itself
+
+    async def news(self, sub: SubscriptionHandle, deadline: int) -> bool:
+        """Waits until there is something to look for, or the deadline; False when there may be something already.
+
+        Whoever has received then calls ``next``: others may wait for the same subscription. Nothing is in hand in here:
+        who is cancelled loses no event, and passes on what it was told.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        waiting = self._waiting.setdefault(sub.slot, deque())
+        waiting.append(waiter)
+        timer = None
+        stays = False
+        try:
+            until = sub.arm()
+            if until is not None:
+                self._look_by(loop, until)
+                if deadline != native.FOREVER:
+                    timer = loop.call_at(_by_clock_of(loop, deadline), _resolve, waiter)
+                await waiter
+            stays = True
+            return until is not None
+        finally:
+            if timer is not None:
+                timer.cancel()
+            told = waiter not in waiting
+            if not told:
+                waiting.remove(waiter)
+            if not stays:
+                self._gave_up(sub, told)
+
+    def _gave_up(self, sub: SubscriptionHandle, told: bool) -> None:
+        """Cancelled, it does not look, also where it was told to."""
+        if not self._waiting[sub.slot]:
+            sub.disarm()
+        elif told:
+            self.next(sub)
+
+    def next(self, sub: SubscriptionHandle, last: bool = False) -> None:
+        """Somebody has received, and nobody lies down any more: the one who has waited longest looks next; all of them
+        if it was the end."""
+        self._tell(sub.slot, last)
+
+    def _tell(self, slot: int, all_of_them: bool = False) -> None:
+        waiting = self._waiting.get(slot)
+        while waiting:
+            if _tell(waiting.popleft()) and not all_of_them:
+                return
+
+    # --- the loops ---
+
+    def _look_by(self, loop: Loop, until: int) -> None:
+        """From now on the loop watches the bell; it looks by itself then, if not before."""
+        if loop not in self._loops:
+            for ended in [one for one in self._loops if one.is_closed()]:
+                del self._loops[ended]
+            loop.add_reader(self._bell.fd, self._rung)
+            self._loops[loop] = None
+        timer, when = self._loops[loop], _by_clock_of(loop, until)
+        if timer is None or timer.when() > when:
+            if timer is not None:
+                timer.cancel()
+            self._loops[loop] = loop.call_at(when, self._look, loop)
+
+    def _rung(self) -> None:
+        bus = self._bus()
+        if bus is not None:
+            for slot in self._bell.answer(bus):
+                self._tell(slot)
+
+    def _look(self, loop: Loop) -> None:
+        bus = self._bus()
+        if loop in self._loops:
+            self._loops[loop] = None
+        if bus is None or not any(self._waiting.values()):
+            return
+        slots, again = self._bell.look(bus)
+        self._look_by(loop, again)
+        for slot in slots:
+            self._tell(slot)
+
+    def close(self, _: object = None) -> None:
+        """The bus was left: whoever waits is to see that, and the loops watch no longer."""
+        for slot in list(self._waiting):
+            self._tell(slot, all_of_them=True)
+        while self._loops:
+            loop, timer = self._loops.popitem()
+            if loop is _running():
+                self._unwatch(loop, timer)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(self._unwatch, loop, timer)
+
+    def _unwatch(self, loop: Loop, timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()
+        loop.remove_reader(self._bell.fd)
+
+
+def _running() -> Loop | None:
+    """The loop that runs in this thread."""
+    return asyncio._get_running_loop()
+
+
+def _resolve(waiter: Waiter) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _tell(waiter: Waiter) -> bool:
+    """Whether it will look: its loop runs, and it was neither told before nor cancelled."""
+    loop = waiter.get_loop()
+    if waiter.done() or loop.is_closed():
+        return False
+    if loop is _running():
+        waiter.set_result(None)
+        return True
+    loop.call_soon_threadsafe(_resolve, waiter)
+    return loop.is_running()
+
+
+def _by_clock_of(loop: Loop, moment: int) -> float:
+    """A moment in ns on the monotonic clock, by the clock of the loop."""
+    return loop.time() + (moment - time.monotonic_ns()) / 1e9
+
+
+# --- one for each bus ---
+
+_doorbells: weakref.WeakKeyDictionary[Attachment, Doorbell] = weakref.WeakKeyDictionary()
+os.register_at_fork(after_in_child=_doorbells.clear)  # a child makes its own
+
+
+def doorbell_of(bus: Attachment) -> Doorbell:
+    """That of this process for the bus.
+
+    Raises:
+        ClosedError: the bus is closed here.
+        OSError: no descriptor is left for it.
+    """
+    found = _doorbells.get(bus)
+    if found is None:
+        found = _doorbells.setdefault(bus, Doorbell(bus))
+    return found
+
+
+def leave(bus: Attachment) -> None:
+    """Whoever waits on the bus finds it left."""
+    doorbell = _doorbells.pop(bus, None)
+    if doorbell is not None:
+        doorbell.close()
+
+
+# --- the flows' ways to wait ---
+
+
+class Pauses:
+    """Pauses between tries, each twice as long as the one before."""
+
+    def __init__(self, deadline: int) -> None:
+        self._deadline = deadline
+        self._next = 0.0  # others in the loop run first
+
+    async def pause(self) -> bool:
+        """False when the deadline is over: then the try was the last one."""
+        if native.is_over(self._deadline):
+            return False
+        left = self._next if self._deadline == native.FOREVER else native.seconds_left(self._deadline)
+        await asyncio.sleep(min(self._next, left))
+        self._next = min(max(2 * self._next, FIRST_PAUSE), LONGEST_PAUSE)
+        return True
+
+
+async def in_thread(call: Callable[..., object], *arguments: object) -> None:
+    """What waits for other processes, and cannot be parted."""
+    await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+
+
+async def through(attempt: Callable[[], int], deadline: int) -> int:
+    """The status of what is tried again while there is no room, or somebody keeps a lock, until the deadline."""
+    pauses = Pauses(deadline)
+    while (status := attempt()) in (native.FULL, native.BUSY, native.INTERRUPTED) and await pauses.pause():
+        pass
+    return status
