@@ -9,9 +9,20 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
-LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c", "apart.c"]
-LEAVES += ["group.c", "timetable.c", "roster.c", "pages.c", "claims.c", "matching.c", "batch.c", "verdicts.c", "news.c"]
-FLOWS = ["bus.c", "porch.c", "rouse.c", "vigil.c", "hearing.c", "bystanders.c", "parking.c", "queue.c", "late.c", "wake.c", "room.c", "share.c"]
+LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
+LEAVES += [
+    "apart.c",
+    "group.c",
+    "timetable.c",
+    "roster.c",
+    "pages.c",
+    "claims.c",
+    "matching.c",
+    "batch.c",
+    "verdicts.c",
+]
+FLOWS = ["news.c", "bus.c", "porch.c", "rouse.c", "vigil.c", "hearing.c", "bystanders.c", "parking.c", "queue.c"]
+FLOWS += ["late.c", "wake.c", "room.c", "share.c"]
 FLOWS += ["attachment.c", "schedule.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c", "keeper.c"]
 FLOWS += ["single.c", "held.c", "relay.c", "member.c", "doze.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"

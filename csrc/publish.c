@@ -16,6 +16,7 @@ typedef struct {
     const char *head;
     const char *body;
     const eb_note *note; /* or NULL */
+    bool returns;        /* whoever publishes it waits for room outside, and keeps its turn meanwhile */
     uint64_t bytes;      /* of all records */
 } eb_publication;
 
@@ -95,7 +96,8 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     if (status == EB_OK) status = eb_bus_lock_publish(bus, deadline);
     if (status != EB_OK) return status;
     status = publish_locked(bus, what, time, share);
-    bool waits = status == EB_INTERRUPTED || (status == EB_FULL && !eb_over(deadline)), gave_up = false;
+    bool patient = what->returns || !eb_over(deadline), gave_up = false;
+    bool waits = status == EB_INTERRUPTED || (status == EB_FULL && patient);
     if (status == EB_FULL && waits) eb_queue_up(bus, what->bytes + 8);
     if (!waits) gave_up = eb_queue_leave(bus) && status != EB_OK;
     eb_bus_unlock_publish(bus);
@@ -108,9 +110,22 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     return EB_OK;
 }
 
+static int slowest_of(const eb_bus *bus)
+{
+    int slowest;
+    eb_roster_gate(&bus->roster, atomic_load(&bus->ring.header->committed), bus->ring.capacity, &slowest);
+    return slowest;
+}
+
+/* Sleepers that lag look, and the slowest whatever its flag says: a publisher may have died between lowering it and waking. */
+static void press(eb_bus *bus, int slowest)
+{
+    eb_wake(bus, eb_lags, NULL, 0);
+    if (slowest >= 0) eb_rouse(bus, (uint32_t)slowest, &(eb_rung){.count = 0});
+}
+
 /* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. Sleepers are
- * woken after the look: a deaf one may lag by just what others sent a moment before it. The slowest is woken whatever its
- * flag says: a publisher may have died between lowering it and waking. */
+ * woken after the look: a deaf one may lag by just what others sent a moment before it. */
 static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t share)
 {
     eb_event_count *space = &bus->roster.header->space;
@@ -122,8 +137,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
     /* Whose turn comes first: the room is not for us yet. */
     bool others = atomic_load(&bus->ring.header->queued) > 1 || eb_timetable_overdue(&bus->ring) > 0;
     if (room && !others) return; /* [space] */
-    eb_wake(bus, eb_lags, NULL, 0);
-    if (slowest >= 0) eb_rouse(bus, (uint32_t)slowest, &(eb_rung){.count = 0});
+    press(bus, slowest);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;
     if (!room) eb_bus_reap(bus);
 }
@@ -132,8 +146,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
  * look at one lock. */
 static bool reap(eb_bus *bus)
 {
-    int slowest;
-    eb_roster_gate(&bus->roster, atomic_load(&bus->ring.header->committed), bus->ring.capacity, &slowest);
+    int slowest = slowest_of(bus);
     return slowest >= 0 && eb_slot_is_left(&bus->roster, (uint32_t)slowest) && eb_bus_reap(bus) > 0;
 }
 
@@ -150,6 +163,7 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;
     if (!eb_bus_named(bus)) return EB_REMOVED;
+    if (what->returns) press(bus, slowest_of(bus));
     if (eb_over(deadline)) return reap(bus) ? try_publish(bus, what, deadline, share) : EB_FULL;
     await_room(bus, what->bytes + 8, deadline, share);
     return EB_INTERRUPTED;
@@ -211,10 +225,11 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
     return publish_one(to.bus, &event, head, data);
 }
 
-int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
-                  size_t length, int64_t deadline)
+static int send_all(eb_bus *bus, eb_publication what, size_t length, int64_t deadline)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note};
+    const eb_outgoing *events = what.events;
+    const eb_note *note = what.note;
+    int count = what.count;
     bool noted = note && note->name_length - 1 < EB_NOTE_NAME_LIMIT && note->length <= EB_NOTE_LIMIT;
     if (note && !noted) return EB_TOO_LARGE;
     uint64_t sum = 0;
@@ -224,6 +239,19 @@ int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, i
         sum += eb_head_bytes(&events[i]) + events[i].body_length;
     }
     return sum != length ? EB_TOO_LARGE : publish(bus, &what, deadline);
+}
+
+int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                  size_t length, int64_t deadline)
+{
+    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note};
+    return send_all(bus, what, length, deadline);
+}
+
+int eb_try_send(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int again)
+{
+    eb_publication what = {.events = events, .count = count, .head = bytes, .returns = again != 0};
+    return send_all(bus, what, length, EB_BRIEF);
 }
 
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)

@@ -40,12 +40,13 @@ static void ring_members(eb_bus *bus, const eb_group *group, bool all, eb_rung *
         }
 }
 
-/* The owner of the slot; of a group's, one of its members. */
+/* The owner of the slot; of a group's, one of its members. Of those whose bell rings, the one whose flag is down looks. */
 void eb_rouse(eb_bus *bus, uint32_t slot, eb_rung *rung)
 {
     bool alone;
     uint64_t bell = atomic_load(&slot_at(bus, slot)->doorbell); /* [wake] */
     if (bell != 0) {
+        eb_waiter_lower(&bus->roster, slot);
         ring(bus, bell, rung);
         return;
     }

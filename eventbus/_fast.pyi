@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from eventbus.core.attachment import Route
@@ -23,6 +23,7 @@ class Sender:
         timeout: float | None = ...,
         headers: Mapping[str, str] | None = None,
     ) -> bool: ...
+    def _send_now(self, system: str, kind: str, path: str, data: Any = None) -> bool: ...
 
 class Hand(Iterator[Event]):
     unfinished: int
@@ -41,6 +42,9 @@ class Receiver:
     _limit: int
     _ended: bool
     _manual: bool
+    _asks: bool
+    _in_a_row: int
+    def __aiter__(self) -> AsyncIterator[Event]: ...
     def _begin(self, handle: SubscriptionHandle, /) -> None: ...
     def _unpack(self, handle: SubscriptionHandle, /) -> list[Event | Unreadable]: ...
     def _acknowledge(self, handle: SubscriptionHandle, /) -> None: ...

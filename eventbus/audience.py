@@ -14,20 +14,41 @@ from eventbus.errors import InvalidError
 
 def wait_for_subscribers(live: Callable[[], Attachment], count: int, system: str | None, timeout: float | None) -> bool:
     """Whether so many that would hear the system, or any, were there in time; ``live`` gives the bus anew each time."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise InvalidError(f"count must be an int of at least 0, not {count!r}", count=count)
-    if system is not None:
-        patterns.check_name(system, "system")
-    deadline = deadline_after(timeout)
+    deadline = _checked(count, system, timeout)
     while True:
         handle = live()
         epoch = handle.roster_epoch()
-        if sum(system is None or would_hear(one.system, system) for one in handle.occupants()) >= count:
+        if _are_there(handle, count, system):
             return True
         status = handle.roster_wait(epoch, deadline)
         if status == native.NOTHING:
             return False
         handle.checked(status)
+
+
+async def await_for_subscribers(
+    live: Callable[[], Attachment], count: int, system: str | None, timeout: float | None
+) -> bool:
+    """The same in an event loop, which looks from time to time: no doorbell tells who comes."""
+    from eventbus.loop import Pauses  # takes longer to import than all of eventbus
+
+    pauses = Pauses(_checked(count, system, timeout))
+    while not _are_there(live(), count, system):
+        if not await pauses.pause():
+            return False
+    return True
+
+
+def _checked(count: object, system: str | None, timeout: float | None) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise InvalidError(f"count must be an int of at least 0, not {count!r}", count=count)
+    if system is not None:
+        patterns.check_name(system, "system")
+    return deadline_after(timeout)
+
+
+def _are_there(handle: Attachment, count: int, system: str | None) -> bool:
+    return sum(system is None or would_hear(one.system, system) for one in handle.occupants()) >= count
 
 
 @functools.lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 from operator import length_hint
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,6 @@ class Awaiting(_fast.Receiver):
 
     _subscription: SubscriptionHandle
     _doorbell: Doorbell | None = None
-    _asks = False  # whether to ask for the next event says that those before are done
-    _in_a_row = 0  # events that were had without waiting since others in the loop could run
 
     async def areceive(self, timeout: float | None = None) -> Event | None:
         """``receive`` in the running event loop."""
@@ -41,9 +39,6 @@ class Awaiting(_fast.Receiver):
         if (self._asks or not length_hint(self._ready)) and not await self._more(deadline):
             return []
         return self.receive_many(limit, 0)
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return Events(self)
 
     def fileno(self) -> int:
         """A descriptor for ``select`` and for loops of any kind: it can be read when there may be something.
@@ -83,6 +78,13 @@ class Awaiting(_fast.Receiver):
                 return event
         return None
 
+    async def _awaited_next(self) -> Event:
+        """For ``async for``. One that cannot be read is an error of its own, and ends nothing."""
+        event = await self._awaited(native.FOREVER)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
     async def _let_others_run(self, events: int) -> None:
         """Before so many are taken, after BATCH_LIMIT that did not have to be waited for."""
         self._in_a_row += events
@@ -118,21 +120,8 @@ class Awaiting(_fast.Receiver):
                 self._doorbell.next(self._subscription, last=self._is_over)
 
 
-class Events(AsyncIterator[Event]):
-    """The events of a subscription, until it ends. One that cannot be read is an error of its own, and ends nothing."""
-
-    def __init__(self, of: Awaiting) -> None:
-        self._of = of
-
-    async def __anext__(self) -> Event:
-        event = await self._of._awaited(native.FOREVER)
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-
 class Turn:
-    """Awaited, it lets run what else is ready in the loop; for asyncio, and what is made like it, a bare yield says so."""
+    """Awaited, it lets run what else is ready in the loop: asyncio, and what is made like it, take a bare yield so."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from eventbus import audience
-from eventbus.core import lifetime, native, segment
-from eventbus.core.attachment import Attachment
+from eventbus.attached import Attached, leave_forgotten
+from eventbus.core import segment
 from eventbus.core.native import deadline_after
 from eventbus.core.reader import LATEST, SubscriptionHandle
 from eventbus.core.stats import BusStats, read_stats
@@ -31,7 +29,6 @@ from eventbus.member import LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of
-from eventbus.sending import Sender
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
 SEND_TIMEOUT = 5.0
@@ -42,7 +39,7 @@ _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
 
 
-class Bus(Sender):
+class Bus(Attached):
     """One process's attachment to a bus. Made by ``eventbus.open``; any number of threads may use it."""
 
     def __init__(
@@ -66,19 +63,8 @@ class Bus(Sender):
         self._mode = mode
         self._own_policy = policy is not None
         guard = make_guard(policy, actor)
-        self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
-        self._finalize(_forgotten, name, weakref.ref(self._open_handle()))
-        lifetime.opened(self)
-
-    def _finalize(self, call: Callable[..., object], *arguments: object) -> None:
-        """What happens when nobody refers to it any more; not at the end of the process, where others still send.
-
-        The arguments keep no attachment: a signal handler may raise before the call begins, and then there is none.
-        """
-        self._finalizer = weakref.finalize(self, call, *arguments)
-        self._finalizer.atexit = False
 
     # --- subscribing ---
 
@@ -264,33 +250,11 @@ class Bus(Sender):
         """
         return audience.wait_for_subscribers(self._live_handle, count, system, timeout)
 
+    async def await_for_subscribers(self, count: int, system: str | None = None, timeout: float | None = None) -> bool:
+        """``wait_for_subscribers`` in an event loop."""
+        return await audience.await_for_subscribers(self._live_handle, count, system, timeout)
+
     # --- the whole bus ---
-
-    @property
-    def attached(self) -> bool:
-        """Whether this object is still open here."""
-        return self._handle is not None
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is open, and this process's: not after a fork by C, nor once its descriptors were closed."""
-        handle = self._handle
-        return handle is not None and handle.usable
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed here, shut down for everybody, or its name means another bus by now, or none."""
-        handle = self._handle
-        return handle is None or handle.closed or not handle.named
-
-    @property
-    def identity(self) -> str:
-        """32 hexadecimal digits, drawn when the bus was made: another one means another bus under the name.
-
-        Raises:
-            ClosedError: the bus is closed here.
-        """
-        return self._open_handle().identity
 
     def stats(self) -> BusStats:
         """One frozen snapshot of the bus.
@@ -308,51 +272,6 @@ class Bus(Sender):
         if not handle.writable:
             raise InvalidError(f"the bus {self._name!r} was opened with role='subscriber', which cannot shut it down")
         handle.shutdown()
-
-    def close(self) -> None:
-        """Leaves the bus and closes this object's subscriptions; the last process out removes the segments."""
-        self._leave(True)
-
-    def process_ends(self, last: bool) -> None:
-        """Called by ``lifetime``: members tell what they could not tell before; and then, if ``last``, it leaves.
-
-        What a member has in hand then is given back: nobody said that it was done.
-        """
-        for one in self._living():
-            one.process_ends()
-        if last:
-            self._leave(False)
-
-    def _living(self) -> list[Subscription]:
-        """Its subscriptions, read in one step: other threads may be subscribing."""
-        return [one for reference in self._subscriptions.valuerefs() if (one := reference()) is not None]
-
-    def _leave(self, handled: bool) -> None:
-        """Whoever is interrupted in it, or comes second, goes on with what is left: each step may be done again."""
-        handle = self._handle
-        if handle is None:
-            return
-        with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
-            steps.callback(self._left, handle)
-            # Members after the others: they may have dead letters to send, for which there is room by then.
-            for one in sorted(self._living(), key=lambda one: not isinstance(one, Member)):
-                steps.callback(one.leave, handled)
-
-    def _left(self, handle: Attachment) -> None:
-        status = handle.leave()
-        self._finalizer.detach()
-        lifetime.closed(self)
-        self._forget()
-        if status == native.FORKED:
-            warnings.warn(native.sentence(status, handle.what), RuntimeWarning, stacklevel=2)
-        elif status in (native.BUSY, native.SYSTEM):
-            handle.refuse(status)
-
-    def __enter__(self) -> Bus:
-        return self
-
-    def __exit__(self, error: object, *_: object) -> None:
-        self._leave(error is None)
 
     def __repr__(self) -> str:
         return f"<Bus {self._name!r}{' closed' if self._handle is None else ''}>"
@@ -372,22 +291,9 @@ class Bus(Sender):
         return _reopen, (self._name, options)
 
 
-def _leave_forgotten(attachment: weakref.ref[Attachment]) -> None:
-    """With the bus goes its attachment, which leaves as it goes; it does so here if it is still there."""
-    handle = attachment()
-    if handle is not None:
-        handle.leave()
-
-
-def _forgotten(name: str, attachment: weakref.ref[Attachment]) -> None:
-    """Of a bus that nobody refers to any more."""
-    _leave_forgotten(attachment)
-    warnings.warn(f"unclosed bus {name!r}: close it, or use it in a with-block", ResourceWarning, stacklevel=2)
-
-
 def _reopen(name: str, options: dict[str, Any]) -> Bus:
     """By pickle, in another process: nobody wrote an ``open`` there that a ``close`` should follow."""
     bus = Bus(name, **options)
     bus._finalizer.detach()
-    bus._finalize(_leave_forgotten, weakref.ref(bus._open_handle()))
+    bus._finalize(leave_forgotten, weakref.ref(bus._open_handle()))
     return bus

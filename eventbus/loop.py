@@ -200,6 +200,17 @@ class Pauses:
         return True
 
 
+class Turns:
+    """The order of those who try the same thing again and again, for each loop."""
+
+    def __init__(self) -> None:
+        self._locks: weakref.WeakKeyDictionary[Loop, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+    def mine(self) -> asyncio.Lock:
+        """What whoever tries stands within."""
+        return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
 async def in_thread(call: Callable[..., object], *arguments: object) -> None:
     """What waits for other processes, and cannot be parted."""
     await asyncio.get_running_loop().run_in_executor(None, call, *arguments)

@@ -34,8 +34,6 @@ class Member(Subscription):
     ``eventbus.dead`` / ``exhausted`` before its error is raised, and is done with: no other member could read it.
     """
 
-    _asks = True
-
     def __init__(
         self,
         handle: SubscriptionHandle,
@@ -52,6 +50,7 @@ class Member(Subscription):
         self._group = group
         self._limit = min(prefetch, BATCH_LIMIT)
         self._manual = manual
+        self._asks = True
         self._post = post
         self._letters: deque[tuple[str, dict[str, Any]]] = deque()  # dead letters that found no room yet
 

@@ -6,7 +6,8 @@ import os
 from array import array
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from eventbus import _fast, patterns
 from eventbus.core import native
@@ -19,6 +20,9 @@ from eventbus.delays import due_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, are_headers, check_headers, check_path, dumps, encode, extension
 from eventbus.policy import Guard
+
+if TYPE_CHECKING:
+    from eventbus.loop import Turns
 
 _fast.bind_send(native.address_of("eb_send"), native.address_of("eb_send_raw"), dumps, OPTIONS)
 
@@ -38,6 +42,7 @@ class Sender(_fast.Sender):
         self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
         self._handle: Attachment | None = handle
+        self._turns: Turns | None = None  # of those who send from an event loop
 
     @property
     def name(self) -> str:
@@ -67,6 +72,26 @@ class Sender(_fast.Sender):
             As ``send``; also InvalidError when the events do not fit into the ring together.
         """
         return self._publish(events, timeout)
+
+    async def asend(
+        self,
+        system: str,
+        kind: str,
+        path: str,
+        data: Any = None,
+        *,
+        timeout: float | None = _DEFAULT,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """``send`` in an event loop, which goes on while there is no room. Cancelled meanwhile, it has sent nothing."""
+        if headers is not None or not self._send_now(system, kind, path, data):
+            check_headers(headers)
+            await self._apublish([(system, kind, path, data, headers)], timeout)
+        return True
+
+    async def asend_many(self, events: Iterable[tuple[Any, ...]], *, timeout: float | None = _DEFAULT) -> int:
+        """``send_many`` in an event loop, which goes on while there is no room. Cancelled meanwhile, it sent none."""
+        return await self._apublish(list(events), timeout)
 
     def send_later(
         self,
@@ -149,17 +174,17 @@ class Sender(_fast.Sender):
 
     def _outgoing(self, event: tuple[Any, ...], origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
-        size = len(event) if isinstance(event, (tuple, list)) else 0
-        if not 3 <= size <= 5 or (size == 5 and not are_headers(event[4])):
-            form = "(system, kind, path), (system, kind, path, data) or (system, kind, path, data, headers)"
-            raise InvalidError(f"each event must be {form}, with headers a mapping of str to str", event=event)
-        system, kind, path, data, headers = (*event, None, None)[:5]
+        system, kind, path, data, headers = _parts(event)
         topic = self._topic(system, kind, path, deadline)
         extended = b"" if headers is None and not origin else extension(headers, origin)
         return _row(topic, system, kind, path, data, extended)
 
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
-        """Checks the names, then asks the policy, then finds the topic's number; remembered from then on."""
+        topic = self._find_topic(system, kind, path, deadline)
+        return topic if topic >= 0 else self._refuse(self._open_handle(), topic)
+
+    def _find_topic(self, system: str, kind: str, path: str, deadline: int) -> int:
+        """Checks the names, asks the policy, then finds the topic's number, remembered from then on; or a status."""
         handle = self._open_handle()
         _check_names(system, kind, path)
         known = self._routes.get(system, {}).get(kind)
@@ -168,7 +193,7 @@ class Sender(_fast.Sender):
         self._allow_send(handle, system)
         topic = handle.topic(system.encode(), kind.encode(), deadline)
         if topic < 0:
-            self._refuse(handle, topic)
+            return topic
         names = (b"", b"")
         if topic == native.INLINE:
             if self._untabled == NAMES_KEPT:
@@ -204,6 +229,17 @@ class Sender(_fast.Sender):
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
         self._open_handle()
+        rows, count, blob = self._encoded(events, origin, deadline)
+        if count or note:
+            handle = self._open_handle()
+            self._check_writable(handle)
+            status = handle.send_batch(rows, count, blob, deadline, note and (note[0].encode(), note[1]))
+            if status < 0:
+                self._refuse(handle, status, seconds, len(blob))
+        return count
+
+    def _encoded(self, events: Iterable[tuple[Any, ...]], origin: str, deadline: int) -> tuple[array[int], int, bytes]:
+        """The rows of what is sent together, how many, and their bytes."""
         rows, parts = array("I"), []
         for event in events:
             row, bytes_ = self._outgoing(event, origin, deadline)
@@ -212,13 +248,30 @@ class Sender(_fast.Sender):
                 rows.extend(row)
             except OverflowError:  # more than 32 bits can say
                 self._refuse(self._open_handle(), native.TOO_LARGE, size=len(bytes_))
-        if parts or note:
-            handle, blob = self._open_handle(), b"".join(parts)
+        return rows, len(parts), b"".join(parts)
+
+    async def _apublish(self, events: list[tuple[Any, ...]], timeout: float | None) -> int:
+        """``_publish``, whose tries wait for nothing: what it waits for in between, it waits for in the event loop."""
+        from eventbus.loop import Turns, through  # takes longer to import than all of eventbus
+
+        seconds = self._send_timeout if timeout is _DEFAULT else timeout
+        deadline = deadline_after(seconds)
+        self._open_handle()
+        for event in events:
+            system, kind, path, *_ = _parts(event)
+            topic = await through(partial(self._find_topic, system, kind, path, native.BRIEF), deadline)
+            if topic < 0:
+                self._refuse(self._open_handle(), topic)
+        rows, count, blob = self._encoded(events, "", native.BRIEF)
+        if count:
+            handle = self._open_handle()
             self._check_writable(handle)
-            status = handle.send_batch(rows, len(parts), blob, deadline, note and (note[0].encode(), note[1]))
+            self._turns = self._turns or Turns()
+            async with self._turns.mine():
+                status = await through(partial(handle.try_send, rows, count, blob, again=True), deadline)
             if status < 0:
                 self._refuse(handle, status, seconds, len(blob))
-        return len(parts)
+        return count
 
     def _refuse(self, handle: Attachment, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == native.FULL:
@@ -289,6 +342,16 @@ class Sender(_fast.Sender):
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle
+
+
+def _parts(event: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """System, kind, path, data and headers of what is to be sent."""
+    size = len(event) if isinstance(event, (tuple, list)) else 0
+    if not 3 <= size <= 5 or (size == 5 and not are_headers(event[4])):
+        form = "(system, kind, path), (system, kind, path, data) or (system, kind, path, data, headers)"
+        raise InvalidError(f"each event must be {form}, with headers a mapping of str to str", event=event)
+    system, kind, path, data, headers = (*event, None, None)[:5]
+    return system, kind, path, data, headers
 
 
 def _no_room_for_later(name: str, handle: Attachment, status: int, size: int) -> InvalidError | FullError:

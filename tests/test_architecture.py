@@ -17,24 +17,28 @@ LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
-    "eventbus._fast": {"core.attachment", "core.native", "core.reader", "sending", "subscription"},
+    "eventbus._fast": {"awaiting", "core.attachment", "core.native", "core.reader", "sending", "subscription"},
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},
 }
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
-FLOWS = {"bus", "sending", "subscription", "group", "member", "request", "letters", "audience", "hearing"}
+FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
+FLOWS |= {"audience", "hearing"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
-    {"core.reader", "core.schedule", "request", "letters", "audience", "hearing"},
+    {"core.bell"},
+    {"core.reader", "core.schedule", "request", "letters", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
-    {"sending"},
+    {"loop"},
+    {"sending", "awaiting", "audience"},
     {"subscription"},
     {"group"},
     {"member"},
+    {"attached"},
     {"bus"},
     {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
     {"workers.warden", "workers.ticks"},

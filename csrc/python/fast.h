@@ -8,6 +8,7 @@
  *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
  *   finish.c    what was read is handed out, buried, or given back
+ *   events.c    Events: what is in hand for who awaits it
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   module.c    the module
@@ -94,6 +95,8 @@ typedef struct {
     int limit;
     char ended;
     char manual; /* it says for itself which events are done */
+    char asks;   /* who asks for the next event says by that that those before are done */
+    int in_a_row;
 } receiver_object;
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
@@ -117,6 +120,10 @@ PyObject *eb_receiver_bury(PyObject *object, PyObject *given);
 PyObject *eb_receiver_give_back(PyObject *object, PyObject *given);
 void eb_finish_bind(unsigned long long bury, unsigned long long give_back, unsigned long long reject);
 int eb_finish_ready(void);
+
+/* events.c */
+int eb_events_ready(void);
+PyObject *eb_events_of(PyObject *receiver);
 
 /* receiver.c and sender.c */
 int eb_receiver_ready(PyObject *module);

@@ -43,7 +43,7 @@ PyMODINIT_FUNC PyInit__fast(void)
     owner = current();
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && eb_scope_ready(module) && eb_hand_ready(module) && eb_unpack_ready() &&
-        eb_sender_ready(module) && eb_finish_ready() && eb_receiver_ready(module))
+        eb_sender_ready(module) && eb_finish_ready() && eb_events_ready() && eb_receiver_ready(module))
         return module;
     Py_XDECREF(module);
     return NULL;

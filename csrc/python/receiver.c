@@ -278,6 +278,8 @@ static PyMemberDef receiver_members[] = {
     {"_limit", T_INT, offsetof(receiver_object, limit), 0, NULL},
     {"_ended", T_BOOL, offsetof(receiver_object, ended), 0, NULL},
     {"_manual", T_BOOL, offsetof(receiver_object, manual), 0, NULL},
+    {"_asks", T_BOOL, offsetof(receiver_object, asks), 0, NULL},
+    {"_in_a_row", T_INT, offsetof(receiver_object, in_a_row), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -289,16 +291,15 @@ Attributes:\n\
     _names: system and kind of each topic that it hears, by its number; a third item where it is one of requests.\n\
     _receiving: the lock of whoever receives.\n\
     _limit: how many events it takes at once.\n\
-    _ended: whether the end has come.");
+    _ended: whether the end has come.\n\
+    _asks: whether to ask for the next event says that those before are done.\n\
+    _in_a_row: events that were had without waiting since others in the loop could run.");
 
 static PyType_Slot receiver_slots[] = {
-    {Py_tp_doc, (void *)receiver_doc},
-    {Py_tp_traverse, (void *)receiver_traverse},
-    {Py_tp_clear, (void *)receiver_clear},
-    {Py_tp_dealloc, (void *)receiver_dealloc},
-    {Py_tp_methods, receiver_methods},
-    {Py_tp_members, receiver_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)receiver_doc},     {Py_tp_traverse, (void *)receiver_traverse},
+    {Py_tp_clear, (void *)receiver_clear}, {Py_tp_dealloc, (void *)receiver_dealloc},
+    {Py_am_aiter, (void *)eb_events_of},   {Py_tp_methods, receiver_methods},
+    {Py_tp_members, receiver_members},     {0, NULL},
 };
 
 static PyType_Spec receiver_spec = {

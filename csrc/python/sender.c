@@ -114,20 +114,34 @@ static int send_json(const char *route, const arguments *what)
     return status;
 }
 
+/* Whether it was sent; or not, with an error or without. */
+static bool send_now(PyObject *sender, const arguments *what)
+{
+    int status = 1;
+    bool plain = what->headers == Py_None && is_plain(what->timeout);
+    if (plain && Py_TYPE(what->path) == &PyUnicode_Type && PyUnicode_GetLength(what->path) > 0) {
+        PyObject *route = route_of(sender, what);
+        const char *to = route == NULL ? NULL : PyBytes_AsString(route);
+        if (to != NULL) status = (PyBytes_CheckExact(what->data) ? send_raw : send_json)(to, what);
+        Py_XDECREF(route);
+    }
+    return !PyErr_Occurred() && PyErr_CheckSignals() == 0 && status == 0;
+}
+
+static PyObject *sender_send_now(PyObject *sender, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
+{
+    arguments what;
+    if (!parse(&what, given, count, keywords)) return NULL;
+    bool sent = send_now(sender, &what);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sent);
+}
+
 static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
 {
     arguments what;
     if (!parse(&what, given, count, keywords)) return NULL;
-    int status = 1;
-    bool plain = what.headers == Py_None && is_plain(what.timeout);
-    if (plain && Py_TYPE(what.path) == &PyUnicode_Type && PyUnicode_GetLength(what.path) > 0) {
-        PyObject *route = route_of(sender, &what);
-        const char *to = route == NULL ? NULL : PyBytes_AsString(route);
-        if (to != NULL) status = (PyBytes_CheckExact(what.data) ? send_raw : send_json)(to, &what);
-        Py_XDECREF(route);
-    }
-    if (PyErr_Occurred() || PyErr_CheckSignals() != 0) return NULL;
-    if (status == 0) Py_RETURN_TRUE;
+    if (send_now(sender, &what)) Py_RETURN_TRUE;
+    if (PyErr_Occurred()) return NULL;
     return PyObject_CallMethodObjArgs(sender, bound.send_slow, what.system, what.kind, what.path, what.data,
                                       what.headers, what.timeout, NULL);
 }
@@ -154,6 +168,8 @@ Raises:\n\
 
 static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)(void (*)(void))sender_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
+    {"_send_now", (PyCFunction)(void (*)(void))sender_send_now, METH_FASTCALL | METH_KEYWORDS,
+     "As send, but False where the topic is new, there is no room at once, or something is wrong."},
     {NULL, NULL, 0, NULL},
 };
 

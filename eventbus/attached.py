@@ -1,0 +1,142 @@
+"""Attached: a bus for as long as it is open here; its subscriptions, and how it leaves, with them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+from eventbus.core import lifetime, native
+from eventbus.core.attachment import Attachment
+from eventbus.member import Member
+from eventbus.policy import Guard
+from eventbus.sending import Sender
+from eventbus.subscription import Subscription
+
+Self = TypeVar("Self", bound="Attached")
+
+
+class Attached(Sender):
+    """What of a bus is open, and closes."""
+
+    def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
+        self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
+        super().__init__(name, handle, guard, send_timeout)
+        self._finalize(_forgotten, name, weakref.ref(handle))
+        lifetime.opened(self)
+
+    def _finalize(self, call: Callable[..., object], *arguments: object) -> None:
+        """What happens when nobody refers to it any more; not at the end of the process, where others still send.
+
+        The arguments keep no attachment: a signal handler may raise before the call begins, and then there is none.
+        """
+        self._finalizer = weakref.finalize(self, call, *arguments)
+        self._finalizer.atexit = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether this object is still open here."""
+        return self._handle is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and this process's: not after a fork by C, nor once its descriptors were closed."""
+        handle = self._handle
+        return handle is not None and handle.usable
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed here, shut down for everybody, or its name means another bus by now, or none."""
+        handle = self._handle
+        return handle is None or handle.closed or not handle.named
+
+    @property
+    def identity(self) -> str:
+        """32 hexadecimal digits, drawn when the bus was made: another one means another bus under the name.
+
+        Raises:
+            ClosedError: the bus is closed here.
+        """
+        return self._open_handle().identity
+
+    def close(self) -> None:
+        """Leaves the bus and closes this object's subscriptions; the last process out removes the segments."""
+        self._leave(True)
+
+    def process_ends(self, last: bool) -> None:
+        """Called by ``lifetime``: members tell what they could not tell before; and then, if ``last``, it leaves.
+
+        What a member has in hand then is given back: nobody said that it was done.
+        """
+        for one in self._living():
+            one.process_ends()
+        if last:
+            self._leave(False)
+
+    def _living(self) -> list[Subscription]:
+        """Its subscriptions, read in one step: other threads may be subscribing."""
+        return [one for reference in self._subscriptions.valuerefs() if (one := reference()) is not None]
+
+    def _leave(self, handled: bool) -> None:
+        """Whoever is interrupted in it, or comes second, goes on with what is left: each step may be done again."""
+        handle = self._handle
+        if handle is None:
+            return
+        with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
+            steps.callback(self._left, handle)
+            # Members after the others: they may have dead letters to send, for which there is room by then.
+            for one in sorted(self._living(), key=lambda one: not isinstance(one, Member)):
+                steps.callback(one.leave, handled)
+
+    def _left(self, handle: Attachment) -> None:
+        self._leave_loops(handle)
+        status = handle.leave()
+        self._finalizer.detach()
+        lifetime.closed(self)
+        self._forget()
+        if status == native.FORKED:
+            warnings.warn(native.sentence(status, handle.what), RuntimeWarning, stacklevel=2)
+        elif status in (native.BUSY, native.SYSTEM):
+            handle.refuse(status)
+
+    def _leave_loops(self, handle: Attachment) -> None:
+        """Those in which somebody waited on it, if there were any."""
+        if (loop := sys.modules.get("eventbus.loop")) is not None:
+            loop.leave(handle)
+
+    async def aclose(self) -> None:
+        """``close`` in an event loop, which goes on meanwhile."""
+        await self._aleave(True)
+
+    async def _aleave(self, handled: bool) -> None:
+        from eventbus.loop import in_thread  # takes longer to import than all of eventbus
+
+        await in_thread(self._leave, handled)
+
+    async def __aenter__(self: Self) -> Self:
+        return self
+
+    async def __aexit__(self, error: object, *_: object) -> None:
+        await self._aleave(error is None)
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._leave(error is None)
+
+
+def leave_forgotten(attachment: weakref.ref[Attachment]) -> None:
+    """With the bus goes its attachment, which leaves as it goes; it does so here if it is still there."""
+    handle = attachment()
+    if handle is not None:
+        handle.leave()
+
+
+def _forgotten(name: str, attachment: weakref.ref[Attachment]) -> None:
+    """Of a bus that nobody refers to any more."""
+    leave_forgotten(attachment)
+    warnings.warn(f"unclosed bus {name!r}: close it, or use it in a with-block", ResourceWarning, stacklevel=2)
