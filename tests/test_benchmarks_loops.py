@@ -198,11 +198,11 @@ def test_a_crowd_hears_all_while_sends_are_timed(peer: Peer) -> None:
 
 @pytest.mark.release
 def test_an_idle_crowd_has_its_descriptors_counted() -> None:
-    """Each subscription has a descriptor for its slot, all of them together one to be woken by."""
+    """Each subscription has a descriptor for its slot, and what wakes them is as many for few as for many."""
     ours = next(peer for peer in crowds() if peer.name == "eventbus")
     few, many = crowd.idle(ours, 3, 0.01), crowd.idle(ours, 13, 0.01)
     assert many["descriptors"] - few["descriptors"] == 10
-    assert few["sockets"] == many["sockets"] <= 1
+    assert few["sockets"] == many["sockets"] > 0
 
 
 def _positive(nanoseconds: array[int], count: int) -> bool:
