@@ -18,7 +18,6 @@ static void mark(eb_u64 *words, uint32_t slot, bool set)
 
 static bool lie_down_alone(eb_subscription *sub, uint64_t bell)
 {
-    atomic_store(&sub->dozes, ALONE);
     return eb_single_lie_down(sub, atomic_load(&sub->position), bell);
 }
 
@@ -41,10 +40,8 @@ static bool lie_down_full(eb_subscription *sub, int64_t *until)
 
 static bool lie_down_as_member(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
-    if (has_full_hands(sub)) return lie_down_full(sub, until);
     uint64_t seen = atomic_load(&sub->group->cursor);
     bool closed = atomic_load(&sub->bus->ring.header->closed) != 0;
-    atomic_store(&sub->dozes, MEMBER);
     if (!eb_relay_lie_down(sub, seen, closed, bell)) return false;
     *until = eb_relay_look(sub);
     return true;
@@ -71,6 +68,22 @@ void eb_rise(eb_subscription *sub)
     eb_promise_over(sub);
 }
 
+/* In a fast stream it pays to let some gather, as in eb_linger: nobody is asked to ring then, and it looks by itself soon. */
+static bool lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
+{
+    bool member = sub->group != NULL;
+    if (member && has_full_hands(sub)) return lie_down_full(sub, until);
+    atomic_store(&sub->dozes, member ? MEMBER : ALONE);
+    int64_t nap = eb_nap_ns(sub);
+    if (nap > 0) {
+        *until = eb_now() + nap;
+        return !eb_ended(sub);
+    }
+    if (!(member ? lie_down_as_member(sub, bell, until) : lie_down_alone(sub, bell))) return false;
+    eb_promise(sub, until);
+    return true;
+}
+
 /* EB_OK when whoever has the bell, that of the process or the one `apart`, is told of the next thing there is to do, and is
  * to look at `until` whatever comes; EB_NOTHING when there may be something already. */
 int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
@@ -81,14 +94,10 @@ int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
     *until = eb_now() + EB_SLICE_NS;
     if (bell == sub->bus->bell) mark(sub->bus->dozing, sub->index, true);
     if (id == 0) status = eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
-    bool nothing = sub->group ? lie_down_as_member(sub, id, until) : lie_down_alone(sub, id);
-    if (status == EB_OK && nothing) {
-        eb_promise(sub, until);
-        atomic_store(&sub->until, *until);
-        return EB_OK;
-    }
-    eb_rise(sub);
-    return status == EB_OK ? EB_NOTHING : status;
+    if (status == EB_OK && !lie_down(sub, id, until)) status = EB_NOTHING;
+    if (status == EB_OK) atomic_store(&sub->until, *until);
+    else eb_rise(sub);
+    return status;
 }
 
 /* --- told --- */

@@ -59,7 +59,7 @@ static int64_t worth_gathering(const eb_subscription *sub)
  * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, and
  * several for each that this process sent: a dialogue, in which each event waits for the answer to the one before, is
  * never slowed down. What counts is the stream of all events: who hears a part of it spares the publisher as much. */
-static int64_t nap_ns(eb_subscription *sub)
+int64_t eb_nap_ns(eb_subscription *sub)
 {
     eb_pace *pace = &sub->pace;
     int64_t now = eb_now(), elapsed = now - pace->waited_at, taken = (int64_t)pace->taken;
@@ -84,7 +84,7 @@ int eb_gather(eb_subscription *sub, int64_t deadline)
     uint64_t waiting = atomic_load(&sub->bus->ring.header->committed) - position;
     uint64_t enough = (uint64_t)worth_gathering(sub) / 8 * sub->pace.spacing;
     if (sub->pace.taken < NAP_STREAM || waiting >= enough || EB_IS_POLL(deadline)) return EB_OK;
-    int64_t nap = nap_ns(sub);
+    int64_t nap = eb_nap_ns(sub);
     return nap > 0 ? eb_nap(eb_sooner(deadline, nap)) : EB_OK;
 }
 
@@ -148,7 +148,7 @@ int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline)
         pace->lingered = false;
         return EB_NOTHING;
     }
-    int64_t nap = nap_ns(sub);
+    int64_t nap = eb_nap_ns(sub);
     if (nap > 0) return eb_nap(eb_sooner(deadline, nap));
     bool pays = is_adaptive(pace) ? pace->budget > 0 && eb_now() > pace->loaded_until : pace->spin_ns > 0;
     if (!pays) return EB_NOTHING;

@@ -58,6 +58,7 @@ int eb_sleep_or_keep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int
 /* linger.c */
 void eb_took(eb_pace *pace, uint32_t events, uint64_t bytes);
 int eb_gather(eb_subscription *sub, int64_t deadline);
+int64_t eb_nap_ns(eb_subscription *sub);
 int eb_linger(eb_subscription *sub, uint64_t seen, int64_t deadline);
 int eb_sleep(eb_subscription *sub, eb_u32 *semaphore, int64_t until, int64_t deadline);
 

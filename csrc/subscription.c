@@ -113,6 +113,7 @@ static int usable(const eb_subscription *sub)
 int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
 {
     eb_bus *bus = sub->bus;
+    if (sub->present) return EB_OK; /* whoever was to hear of it was interrupted */
     sub->gated = terms->gated != 0;
     sub->local = terms->local != 0;
     sub->manual = terms->manual != 0;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from eventbus.core import lifetime, native
 from eventbus.core.attachment import Attachment
+from eventbus.errors import UnavailableError
 from eventbus.member import Member
 from eventbus.policy import Guard
 from eventbus.sending import Sender
@@ -22,11 +24,28 @@ Self = TypeVar("Self", bound="Attached")
 class Attached(Sender):
     """What of a bus is open, and closes."""
 
-    def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
+    def __init__(
+        self, name: str, opened: Callable[[], Attachment], guard: Guard | None, send_timeout: float | None
+    ) -> None:
+        super().__init__(name, guard, send_timeout)
         self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
-        super().__init__(name, handle, guard, send_timeout)
-        self._finalize(_forgotten, name, weakref.ref(handle))
-        lifetime.opened(self)
+        self._opening = threading.RLock()
+        self._open: Callable[[], Attachment] | None = opened
+        try:
+            self._opened_late()
+        except UnavailableError as error:  # in an event loop: when it is entered or first used
+            if not native.put_off(error):
+                raise
+
+    def _opened_late(self) -> Attachment | None:
+        if self._open is not None:
+            with self._opening:
+                if self._open is not None:
+                    handle = self._open()
+                    self._finalize(_forgotten, self._name, weakref.ref(handle))
+                    lifetime.opened(self)
+                    self._handle, self._open = handle, None
+        return self._handle
 
     def _finalize(self, call: Callable[..., object], *arguments: object) -> None:
         """What happens when nobody refers to it any more; not at the end of the process, where others still send.
@@ -39,7 +58,7 @@ class Attached(Sender):
     @property
     def attached(self) -> bool:
         """Whether this object is still open here."""
-        return self._handle is not None
+        return self._handle is not None or self._open is not None
 
     @property
     def usable(self) -> bool:
@@ -51,7 +70,7 @@ class Attached(Sender):
     def closed(self) -> bool:
         """Whether it is closed here, shut down for everybody, or its name means another bus by now, or none."""
         handle = self._handle
-        return handle is None or handle.closed or not handle.named
+        return self._open is None and (handle is None or handle.closed or not handle.named)
 
     @property
     def identity(self) -> str:
@@ -82,7 +101,7 @@ class Attached(Sender):
 
     def _leave(self, handled: bool) -> None:
         """Whoever is interrupted in it, or comes second, goes on with what is left: each step may be done again."""
-        handle = self._handle
+        self._open, handle = None, self._handle
         if handle is None:
             return
         with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
@@ -112,11 +131,16 @@ class Attached(Sender):
         await self._aleave(True)
 
     async def _aleave(self, handled: bool) -> None:
+        await self._in_thread(self._leave, handled)
+
+    async def _in_thread(self, call: Callable[..., object], *arguments: object) -> None:
         from eventbus.loop import in_thread  # takes longer to import than all of eventbus
 
-        await in_thread(self._leave, handled)
+        await in_thread(call, *arguments)
 
     async def __aenter__(self: Self) -> Self:
+        if self._open is not None:
+            await self._in_thread(self._opened_late)
         return self
 
     async def __aexit__(self, error: object, *_: object) -> None:

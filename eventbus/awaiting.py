@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from operator import length_hint
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ class Awaiting(_fast.Receiver):
 
     _subscription: SubscriptionHandle
     _doorbell: Doorbell | None = None
+    _join: Callable[[], object] | None = None  # what is still to be done until it is one
 
     async def areceive(self, timeout: float | None = None) -> Event | None:
         """``receive`` in the running event loop."""
@@ -92,9 +93,20 @@ class Awaiting(_fast.Receiver):
             self._in_a_row = events
             await Turn()
 
+    async def _joined(self) -> None:
+        """Once it has joined: the lock that this takes is waited for in a thread."""
+        if self._join is not None:
+            from eventbus.loop import in_thread  # takes longer to import than all of eventbus
+
+            await in_thread(self._join_now)
+
+    def _join_now(self) -> None:
+        raise NotImplementedError
+
     async def _more(self, deadline: int) -> bool:
         """``_fill``, which waits in the event loop."""
         pauses = None
+        await self._joined()
         while not (filled := self._polled()) and not self._is_over and not native.is_over(deadline):
             if self._doorbell is None or pauses is None:
                 from eventbus.loop import Pauses, doorbell_of  # takes longer to import than all of eventbus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from eventbus import audience
@@ -64,7 +65,7 @@ class Bus(Attached):
         self._own_policy = policy is not None
         guard = make_guard(policy, actor)
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
-        super().__init__(name, segment.open_bus(name, terms), guard, send_timeout)
+        super().__init__(name, partial(segment.open_bus, name, terms), guard, send_timeout)
 
     # --- subscribing ---
 
@@ -126,10 +127,8 @@ class Bus(Attached):
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
-        with handle.joining():
-            join_group(handle, group, texts, first, seconds, exclusive=bool(exclusive), manual=manual)
-            self._subscriptions[id(made)] = made
-        return made
+        terms = {"exclusive": bool(exclusive), "manual": manual}
+        return self._joined(made, handle, partial(join_group, handle, group, texts, first, seconds, **terms))
 
     def group(
         self,
@@ -233,9 +232,12 @@ class Bus(Attached):
     ) -> Subscription:
         """A subscription that is no member of a group; ``texts`` are its patterns and its name."""
         made = Subscription(handle, texts[2], hears, self._answer)
+        return self._joined(made, handle, partial(handle.join, *texts, **terms))
+
+    def _joined(self, made: Subscription, handle: SubscriptionHandle, join: Callable[[], object]) -> Subscription:
         with handle.joining():
-            handle.join(*texts, **terms)
             self._subscriptions[id(made)] = made
+            made.begin(join)
         return made
 
     def wait_for_subscribers(self, count: int, system: str | None = None, timeout: float | None = None) -> bool:

@@ -34,14 +34,14 @@ _DEFAULT: Final[Any] = type("Default", (), {"__repr__": lambda _: "send_timeout"
 class Sender(_fast.Sender):
     """The sending half of a bus. ``send`` is in C and comes here where a topic is new, or something is wrong."""
 
-    def __init__(self, name: str, handle: Attachment, guard: Guard | None, send_timeout: float | None) -> None:
+    def __init__(self, name: str, guard: Guard | None, send_timeout: float | None) -> None:
         self._name = name
         self._send_timeout = send_timeout
         self._guard = guard
         self._routes: dict[str, dict[str, Route]] = {}  # of topics that are allowed by the policy
         self._untabled = 0  # how many of them are not in the table
         self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
-        self._handle: Attachment | None = handle
+        self._handle: Attachment | None = None  # once it is open, and as long
         self._turns: Turns | None = None  # of those who send from an event loop
 
     @property
@@ -337,8 +337,12 @@ class Sender(_fast.Sender):
             )
         return handle
 
+    def _opened_late(self) -> Attachment | None:
+        """Of a bus that had yet to be opened; None of one that is closed."""
+        return None
+
     def _open_handle(self) -> Attachment:
-        handle = self._handle
+        handle = self._handle or self._opened_late()
         if handle is None:
             raise ClosedError(f"the bus {self._name!r} is closed; open it again with eventbus.open()")
         return handle

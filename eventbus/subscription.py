@@ -23,7 +23,7 @@ from eventbus.core.reader import (
     UNDECIDED,
     SubscriptionHandle,
 )
-from eventbus.errors import EventBusError, InvalidError, SegmentError
+from eventbus.errors import EventBusError, InvalidError, SegmentError, UnavailableError
 from eventbus.event import Event, Headers, Unreadable, loads
 from eventbus.request import MARK, Answer, Request, received
 
@@ -84,7 +84,7 @@ class Subscription(Awaiting):
     @property
     def closed(self) -> bool:
         """Whether nothing will come any more: closed here, or the bus is shut down and drained."""
-        handle = self._handle
+        handle = self._handle if self._join is None else self._live_handle()
         if handle is None or self._ended or handle.inherited:
             return True
         return handle.bus.closed and not length_hint(self._ready) and handle.backlog(self._heard, self._names) == 0
@@ -158,6 +158,7 @@ class Subscription(Awaiting):
     def close(self) -> None:
         """Gives the slot back; what was not received is dropped. A receiver in another thread returns at once."""
         self._ended = True
+        self._join = None
         self._subscription.leave()
         self._handle = None
         self._ready.drop()
@@ -198,6 +199,7 @@ class Subscription(Awaiting):
         self.leave(handled)
 
     async def __aenter__(self) -> Subscription:
+        await self._joined()
         return self
 
     async def __aexit__(self, error: object, *_: object) -> None:
@@ -209,12 +211,30 @@ class Subscription(Awaiting):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Subscription cannot be pickled: pass the Bus, and subscribe in the other process")
 
+    def begin(self, join: Callable[[], object]) -> None:
+        """Joins; in an event loop, where a lock would have to be waited for, when it is entered or first used."""
+        self._handle, self._join = None, join
+        try:
+            self._join_now()
+        except UnavailableError as error:
+            if not native.put_off(error):
+                raise
+
+    def _join_now(self) -> None:
+        with self._receiving:
+            if self._join is not None:
+                self._join()
+                self._handle, self._join = self._subscription, None
+
     def _live_handle(self) -> SubscriptionHandle | None:
         """None when it is closed here.
 
         Raises:
             ClosedError: it is another process's, or its descriptors were closed underneath.
+            UnavailableError: it has yet to join, and somebody keeps a lock.
         """
+        if self._join is not None:
+            self._join_now()
         self._subscription.check(f"the subscription {self._name!r}")
         return self._handle
 

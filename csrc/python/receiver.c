@@ -180,12 +180,14 @@ static PyObject *receiver_acknowledge(PyObject *object, PyObject *handle)
     Py_RETURN_NONE;
 }
 
-/* Closed or inherited: the latter is an error. */
+/* Closed or inherited: the latter is an error. 1 when it had yet to join, and has. */
 static int no_handle(receiver_object *self)
 {
-    PyObject *none = PyObject_CallMethodObjArgs((PyObject *)self, bound.live_handle, NULL);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    PyObject *handle = PyObject_CallMethodObjArgs((PyObject *)self, bound.live_handle, NULL);
+    if (handle == NULL) return -1;
+    int joined = handle != Py_None && handle == self->handle;
+    Py_DECREF(handle);
+    return joined;
 }
 
 /* 1 when there are events, 0 when the time is up or the end has come, -1 with an error. */
@@ -193,7 +195,11 @@ static int fill(receiver_object *self, int64_t deadline)
 {
     while (!eb_hand_of(self)->busy) {
         int status = 1, go_on;
-        if (self->handle == NULL || self->handle == Py_None) return no_handle(self);
+        if (self->handle == NULL || self->handle == Py_None) {
+            int joined = no_handle(self);
+            if (joined <= 0) return joined;
+            continue;
+        }
         bool ready = eb_hand_left(eb_hand_of(self)) > 0;
         if (!ready && self->ended) return 0;
         PyObject *handle = self->handle;

@@ -121,7 +121,7 @@ class Attachment:
         Raises:
             UnavailableError: somebody stayed at the door for ten seconds.
         """
-        deadline = deadline_after(native.LOCK_SECONDS)
+        deadline = native.lock_deadline()
         status = until_done(lambda: int(lib.eb_bus_enter(self.pointer, deadline)))
         return status != native.NOTHING and checked(status, self.what) == 0
 
@@ -328,7 +328,7 @@ class Attachment:
         leaves what there is."""
         texts = [ffi.new("char[]", text.encode()) for text in (name, system, kind)]
         terms = ffi.new("eb_group_terms *", (*texts, start, max_deliveries))
-        deadline = deadline_after(native.LOCK_SECONDS)
+        deadline = native.lock_deadline()
         return until_done(lambda: int(lib.eb_group_create(self.pointer, terms, deadline)))
 
     def group_remove(self, name: str) -> int:

@@ -58,6 +58,7 @@ REMOVED: int = lib.EB_REMOVED
 
 LONGEST = 1e9  # seconds; a longer wait is for ever
 LOCK_SECONDS = 10.0  # what a lock that is held for microseconds may take before somebody must be stuck in it
+LOOP_SECONDS = 0.003  # and what an event loop is held up for it
 
 
 def address_of(function: str) -> int:
@@ -87,6 +88,22 @@ def deadline_after(timeout: float | None) -> int:
     if timeout == 0:
         return POLL
     return FOREVER if timeout > LONGEST else time.monotonic_ns() + int(timeout * 1e9)
+
+
+def in_loop() -> bool:
+    """Whether this thread runs an event loop of asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def put_off(error: UnavailableError) -> bool:
+    """Whether what failed is to be done later, as a lock that somebody keeps would have held up an event loop."""
+    return "lock" in error.details and in_loop()
+
+
+def lock_deadline() -> int:
+    """Until when a lock that is held for microseconds is waited for."""
+    return deadline_after(LOOP_SECONDS if in_loop() else LOCK_SECONDS)
 
 
 def is_over(deadline: int) -> bool:
@@ -164,7 +181,8 @@ def fail(status: int, what: str, number: int = 0) -> NoReturn:
             errno=number,
         )
     if status == lib.EB_BUSY:
-        raise UnavailableError(f"{what}: another process keeps a lock, it may be stopped in a debugger; try again")
+        reason = "another process keeps a lock, it may be stopped in a debugger; try again"
+        raise UnavailableError(f"{what}: {reason}", lock=True)
     raise SegmentError(f"{what}: {ffi.string(lib.eb_strerror(status)).decode()}", status=status)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from eventbus import _fast
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
-from eventbus.core.native import INLINE, deadline_after, decode_names, ffi, lib, until_done
+from eventbus.core.native import INLINE, decode_names, ffi, lib, until_done
 from eventbus.errors import InvalidError, SubscribersFullError
 
 LABEL_LIMIT: int = lib.EB_LABEL_LIMIT
@@ -72,7 +72,7 @@ class SubscriptionHandle:
         terms = ffi.new(
             "eb_terms *", (*texts, start, spin_ns, blocking, self._local, of, manual, group is not None, exclusive)
         )
-        deadline = deadline_after(native.LOCK_SECONDS)
+        deadline = native.lock_deadline()
         status = until_done(lambda: int(lib.eb_subscribe(self.pointer, terms, deadline)))
         if status == native.NO_SLOT:
             limit = self.bus.stats().max_subscribers
