@@ -7,6 +7,7 @@ import time
 from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -34,21 +35,30 @@ _SPARE = 24
 _FEWEST_SLOTS = 64
 
 
-class BusListener(LoopListener):
-    data_of = attrgetter("data")
+class _Attached(Looped):
+    """Opens the bus as an event loop does, and leaves it so."""
 
     def __init__(self, loop: Loop, name: str) -> None:
         self._name = name
+        self._held = AsyncExitStack()
         super().__init__(loop)
 
-    async def enter(self) -> None:
-        self._bus = open_bus(self._name)
-        self._subscription = self._bus.subscribe(SYSTEM)
-        self.messages = aiter(self._subscription)
+    async def open(self, **terms: Any) -> None:
+        self.bus = await self._held.enter_async_context(open_bus(self._name, **terms))
+
+    async def subscribe(self) -> Subscription:
+        return await self._held.enter_async_context(self.bus.subscribe(SYSTEM))
 
     async def leave(self) -> None:
-        await self._subscription.aclose()
-        await self._bus.aclose()
+        await self._held.aclose()
+
+
+class BusListener(_Attached, LoopListener):
+    data_of = attrgetter("data")
+
+    async def enter(self) -> None:
+        await self.open()
+        self.messages = aiter(await self.subscribe())
 
 
 class BlockingBusListener(BlockingListener):
@@ -64,14 +74,10 @@ class BlockingBusListener(BlockingListener):
         self._bus.close()
 
 
-class BusAnswerer(LoopAnswerer):
-    def __init__(self, loop: Loop, name: str) -> None:
-        self._name = name
-        super().__init__(loop)
-
+class BusAnswerer(_Attached, LoopAnswerer):
     async def enter(self) -> None:
-        self._bus = open_bus(self._name)
-        self._subscription = self._bus.subscribe(SYSTEM)
+        await self.open()
+        self._subscription = await self.subscribe()
 
     async def answer(self, requests: int) -> None:
         left = requests
@@ -80,10 +86,6 @@ class BusAnswerer(LoopAnswerer):
             left -= 1
             if not left:
                 break
-
-    async def leave(self) -> None:
-        await self._subscription.aclose()
-        await self._bus.aclose()
 
 
 class BlockingAnswerer(Answerer):
@@ -104,19 +106,12 @@ class BlockingAnswerer(Answerer):
         self._bus.close()
 
 
-class BusAsker(LoopAsker):
-    def __init__(self, loop: Loop, name: str) -> None:
-        self._name = name
-        super().__init__(loop)
-
+class BusAsker(_Attached, LoopAsker):
     async def enter(self) -> None:
-        self._bus = open_bus(self._name)
+        await self.open()
 
     async def line(self) -> Ask:
-        return partial(self._bus.arequest, SYSTEM, KIND, PATH, timeout=_TIMEOUT)
-
-    async def leave(self) -> None:
-        await self._bus.aclose()
+        return partial(self.bus.arequest, SYSTEM, KIND, PATH, timeout=_TIMEOUT)
 
 
 class BlockingAsker(Asker):
@@ -151,21 +146,20 @@ class BlockingAsker(Asker):
         self._bus.close()
 
 
-class Crowd(Looped):
+class Crowd(_Attached):
     """Many subscriptions in one loop, each with a task of its own that hears all events."""
 
     def __init__(self, loop: Loop, name: str, listeners: int) -> None:
-        self._name = name
         self._listeners = listeners
-        super().__init__(loop)
+        super().__init__(loop, name)
 
     def join(self) -> None:
         """Open the bus and subscribe."""
         self.run(self._join())
 
     async def _join(self) -> None:
-        self._bus = open_bus(self._name, max_subscribers=max(self._listeners + _SPARE, _FEWEST_SLOTS))
-        self._subscriptions = [self._bus.subscribe(SYSTEM) for _ in range(self._listeners)]
+        await self.open(max_subscribers=max(self._listeners + _SPARE, _FEWEST_SLOTS))
+        self._subscriptions = [await self.subscribe() for _ in range(self._listeners)]
 
     def check(self, events: int) -> None:
         """Take so many events by every subscription, as `Listener.check` does."""
@@ -173,11 +167,6 @@ class Crowd(Looped):
 
     async def _check(self, events: int) -> None:
         await asyncio.gather(*(_checked(subscription, events) for subscription in self._subscriptions))
-
-    async def leave(self) -> None:
-        for subscription in self._subscriptions:
-            await subscription.aclose()
-        await self._bus.aclose()
 
 
 async def _checked(subscription: Subscription, events: int) -> None:
