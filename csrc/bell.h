@@ -69,6 +69,5 @@ void eb_vigil_end(eb_subscription *sub);
 /* doze.c */
 int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until);
 void eb_rise(eb_subscription *sub);
-bool eb_is_told(const eb_bus *bus, uint32_t slot);
 
 #endif

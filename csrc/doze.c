@@ -54,7 +54,6 @@ void eb_rise(eb_subscription *sub)
     if (dozed == AWAKE) return;
     atomic_store(&sub->dozes, AWAKE);
     mark(sub->bus->dozing, sub->index, false);
-    mark(sub->bus->told, sub->index, false);
     eb_vigil_rest(sub);
     if (dozed == ALONE) {
         eb_waiter_lower(&sub->bus->roster, sub->index);
@@ -91,6 +90,7 @@ int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
     uint64_t id = atomic_load(&sub->bus->roster.header->mute) != 0 ? 0 : bell->id;
     int status = EB_OK;
     eb_rise(sub);
+    atomic_store(&sub->called, false);
     *until = eb_now() + EB_SLICE_NS;
     if (bell == sub->bus->bell) mark(sub->bus->dozing, sub->index, true);
     if (id == 0) status = eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
@@ -108,10 +108,9 @@ static bool is_raised(const eb_bus *bus, uint32_t slot)
 }
 
 /* Of one that dozes: whether its flag, or that of its group, was lowered, or something was said to its group. */
-bool eb_is_told(const eb_bus *bus, uint32_t slot)
+static bool is_told(const eb_bus *bus, uint32_t slot)
 {
     uint32_t group = atomic_load(&bus->roster.header->slots[slot].group) - 1;
-    if ((atomic_load(&bus->told[slot / 64]) >> (slot % 64)) & 1) return true;
     if (group >= EB_GROUPS) return !is_raised(bus, slot);
     uint32_t gate = eb_group_slot(&bus->roster.header->groups[group], &bus->roster);
     return !is_raised(bus, gate) || atomic_load(&bus->roster.header->slots[gate].semaphore) != 0;
@@ -123,11 +122,14 @@ int eb_bell_answer(eb_bus *bus, uint16_t *told)
     int count = 0;
     if (!bus->bell) return 0;
     eb_bell_drain(bus->bell);
-    for (uint32_t base = 0; base < eb_roster_used(&bus->roster); base += 64)
-        for (uint64_t bits = atomic_load(&bus->dozing[base / 64]); bits != 0; bits &= bits - 1) {
+    for (uint32_t base = 0; base < eb_roster_used(&bus->roster); base += 64) {
+        uint64_t said = atomic_exchange(&bus->told[base / 64], 0);
+        for (uint64_t bits = said | atomic_load(&bus->dozing[base / 64]); bits != 0; bits &= bits - 1) {
             uint32_t slot = base + (uint32_t)__builtin_ctzll(bits);
-            if (slot < bus->roster.max_subscribers && eb_is_told(bus, slot)) told[count++] = (uint16_t)slot;
+            bool is_said = (said >> (slot % 64)) & 1;
+            if (slot < bus->roster.max_subscribers && (is_said || is_told(bus, slot))) told[count++] = (uint16_t)slot;
         }
+    }
     return count;
 }
 

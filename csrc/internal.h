@@ -14,7 +14,7 @@
 #define EB_SPACE_SLICE_NS 25000000ll /* how long a publisher waits for room before it looks for dead subscribers */
 #define EB_MILLISECOND 1000000ll
 #define EB_IS_POLL(deadline) ((deadline) == EB_POLL || (deadline) == EB_BRIEF)
-#define EB_BRIEFLY (2 * EB_MILLISECOND) /* for a lock, in an event loop */
+#define EB_BRIEFLY (2 * EB_MILLISECOND)  /* for a lock, in an event loop */
 #define EB_LOOK_RECORDS 4096u            /* that are looked over, unheard, before signals, deadlines and closing are */
 #define EB_LONGEST (1ull << 31)          /* bytes of any record: they are counted with 32 bits */
 #define EB_POLL_NS (10 * EB_MILLISECOND) /* how long a poll may look over them */
@@ -172,6 +172,7 @@ struct eb_subscription {
     eb_file file;          /* carries the lock on its slot's byte */
     uint64_t doorbell;     /* what its slot says */
     _Atomic int dozes;     /* how, as in doze.c */
+    _Atomic bool called;   /* by its own process, since then */
     _Atomic int64_t until; /* and when it is to look */
     int64_t promised;      /* to look, as the keeper; 0: nothing */
     bool watches;          /* whether the others of its group live */

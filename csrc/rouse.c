@@ -79,6 +79,7 @@ void eb_rouse_loop(eb_subscription *sub)
 {
     eb_bus *bus = sub->bus;
     eb_guard_enter();
+    atomic_store(&sub->called, true);
     atomic_fetch_or(&bus->told[sub->index / 64], 1ull << (sub->index % 64));
     if (bus->bell) eb_bell_chime(bus->bell, &bus->ringer);
     if (sub->apart) eb_apart_tell(sub->apart);

@@ -357,8 +357,7 @@ static int arm_apart(eb_subscription *sub, int64_t *until)
     eb_apart_until(sub->apart, eb_now() + EB_SLICE_NS, true);
     status = eb_doze(sub, sub->apart->bell, until);
     eb_apart_until(sub->apart, *until, false);
-    if (status == EB_OK && eb_is_told(sub->bus, sub->index))
-        eb_apart_tell(sub->apart); /* which was set off meanwhile */
+    if (status == EB_OK && atomic_load(&sub->called)) eb_apart_tell(sub->apart); /* set off meanwhile */
     return status;
 }
 

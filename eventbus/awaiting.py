@@ -104,32 +104,28 @@ class Awaiting(_fast.Receiver):
         raise NotImplementedError
 
     async def _more(self, deadline: int) -> bool:
-        """``_fill``, which waits in the event loop."""
-        pauses = None
+        """``_fill``, which waits in the event loop. A poll ends the wait of all who wait for the subscription: this one
+        waits on for them, too, or sees to it that the next of them does."""
         await self._joined()
-        while not (filled := self._polled()) and not self._is_over and not native.is_over(deadline):
-            if self._doorbell is None or pauses is None:
-                from eventbus.loop import Pauses, doorbell_of  # takes longer to import than all of eventbus
+        try:
+            while not (filled := self._fill(native.BRIEF)) and not self._is_over and not native.is_over(deadline):
+                await self._news(deadline)
+            return filled
+        finally:
+            if self._doorbell is not None:
+                self._doorbell.next(self._subscription, last=self._is_over)
 
-                self._doorbell, pauses = doorbell_of(self._subscription.bus), Pauses(deadline)
-            self._in_a_row = 0
-            if await self._doorbell.news(self._subscription, deadline):
-                pauses = Pauses(deadline)
-            else:
-                await pauses.pause()
-        return filled
+    async def _news(self, deadline: int) -> None:
+        if self._doorbell is None:
+            from eventbus.loop import doorbell_of  # takes longer to import than all of eventbus
+
+            self._doorbell = doorbell_of(self._subscription.bus)
+        self._in_a_row = 0
+        await self._doorbell.news(self._subscription, deadline)
 
     @property
     def _is_over(self) -> bool:
         return self._ended or self._handle is None
-
-    def _polled(self) -> bool:
-        """Whether there are events in hand now. Whoever else waits looks next, as this poll has ended its wait too."""
-        try:
-            return self._fill(native.BRIEF)
-        finally:
-            if self._doorbell is not None:
-                self._doorbell.next(self._subscription, last=self._is_over)
 
 
 class Turn:

@@ -29,47 +29,39 @@ class Doorbell:
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
         self._loops: dict[Loop, asyncio.TimerHandle | None] = {}  # and when each looks by itself
+        self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
-    async def news(self, sub: SubscriptionHandle, deadline: int) -> bool:
-        """Waits until there is something to look for, or the deadline; False when there may be something already.
+    async def news(self, sub: SubscriptionHandle, deadline: int) -> None:
+        """Waits until there may be something to receive, or the deadline.
 
-        Whoever has received then calls ``next``: others may wait for the same subscription. Nothing is in hand in here:
-        who is cancelled loses no event, and passes on what it was told.
+        Nothing is in hand in here: who is cancelled loses no event. Whoever stops waiting calls ``next``: others may
+        wait for the same subscription.
         """
+        if (until := sub.arm()) is None:
+            await self._pauses.setdefault(sub.slot, Pauses(native.FOREVER)).pause()
+            return
+        self._pauses.pop(sub.slot, None)
         loop = asyncio.get_running_loop()
         waiter: Waiter = loop.create_future()
         waiting = self._waiting.setdefault(sub.slot, deque())
         waiting.append(waiter)
-        timer = None
-        stays = False
+        timer = None if deadline == native.FOREVER else loop.call_at(_by_clock_of(loop, deadline), _resolve, waiter)
         try:
-            until = sub.arm()
-            if until is not None:
-                self._look_by(loop, until)
-                if deadline != native.FOREVER:
-                    timer = loop.call_at(_by_clock_of(loop, deadline), _resolve, waiter)
-                await waiter
-            stays = True
-            return until is not None
+            self._look_by(loop, until)
+            await waiter
+        except BaseException:
+            if not waiting or [*waiting] == [waiter]:
+                sub.disarm()
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
-            told = waiter not in waiting
-            if not told:
+            if waiter in waiting:
                 waiting.remove(waiter)
-            if not stays:
-                self._gave_up(sub, told)
-
-    def _gave_up(self, sub: SubscriptionHandle, told: bool) -> None:
-        """Cancelled, it does not look, also where it was told to."""
-        if not self._waiting[sub.slot]:
-            sub.disarm()
-        elif told:
-            self.next(sub)
 
     def next(self, sub: SubscriptionHandle, last: bool = False) -> None:
-        """Somebody has received, and nobody lies down any more: the one who has waited longest looks next; all of them
-        if it was the end."""
+        """Somebody waits no longer for what the subscription is told: of those who are left, the one who has waited
+        longest looks, and waits on for all; or all look, if it was the end."""
         self._tell(sub.slot, last)
 
     def _tell(self, slot: int, all_of_them: bool = False) -> None:
