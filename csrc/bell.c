@@ -2,7 +2,8 @@
  * subscriptions wait in an event loop.
  *
  * Its file is named after the identity of the bus, and by a number drawn at random. A datagram says nothing: that it is
- * there means "look". Whether somebody still answers there the kernel knows: a connection to a dead one is refused, in any
+ * there means "look". It has no bytes, so that nothing is written to what has got the number of a socket that was closed
+ * meanwhile. Whether somebody still answers there the kernel knows: a connection to a dead one is refused, in any
  * PID or network namespace. Where a socket cannot be had, it is a pipe, which only its own process writes to. */
 #define _GNU_SOURCE
 #include "bell.h"
@@ -108,22 +109,28 @@ int eb_bell_make(const eb_file *roster, uint64_t bus, bool silent, eb_bell **mad
 
 /* --- ring --- */
 
+/* Whether nobody has closed its descriptor. */
+bool eb_bell_whole(const eb_bell *bell)
+{
+    return eb_file_ours(&bell->file);
+}
+
 /* Whether somebody is there to hear it; one whose queue is full will look anyway. */
 bool eb_bell_ring(const eb_file *from, uint64_t bus, uint64_t id)
 {
     address at = address_of(bus, id);
     int error = errno;
     bool rung =
-        sendto(from->fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&at, sizeof at) == 1 || errno == EAGAIN;
+        sendto(from->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN;
     errno = error;
     return rung;
 }
 
-/* Our own. */
-void eb_bell_chime(const eb_bell *bell, const eb_file *from)
+/* Our own, with itself. */
+void eb_bell_chime(const eb_bell *bell)
 {
-    if (bell->id != 0) eb_bell_ring(from, bell->bus, bell->id);
-    else if (write(bell->file.fd, "", 1) < 0) return; /* it is full: it was rung before */
+    if (bell->id != 0) eb_bell_ring(&bell->file, bell->bus, bell->id);
+    else if (eb_bell_whole(bell) && write(bell->file.fd, "", 1) < 0) return; /* it is full: it was rung before */
 }
 
 void eb_bell_drain(const eb_bell *bell)
@@ -131,6 +138,7 @@ void eb_bell_drain(const eb_bell *bell)
     char bytes[AT_ONCE];
     struct mmsghdr messages[AT_ONCE];
     memset(messages, 0, sizeof messages); /* of a datagram, nothing is read but that it was there */
+    if (!eb_bell_whole(bell)) return;
     if (bell->id != 0)
         while (recvmmsg(bell->file.fd, messages, AT_ONCE, MSG_DONTWAIT, NULL) == AT_ONCE)
             ;
@@ -141,11 +149,12 @@ void eb_bell_drain(const eb_bell *bell)
 
 /* --- the end of it --- */
 
-/* Its file goes; its descriptor, which a loop may be watching, with the last who holds it. */
+/* Its file goes, also where its descriptor was closed underneath; the descriptor, which a loop may be watching, with the
+ * last who holds it. */
 void eb_bell_take_down(eb_bell *bell)
 {
     address at = address_of(bell->bus, bell->id);
-    if (bell->id != 0 && eb_file_ours(&bell->file)) unlink(at.sun_path);
+    if (bell->id != 0) unlink(at.sun_path);
     EB_TEST_POINT(bell_taken_down);
     eb_bell_release(bell);
 }
@@ -171,7 +180,7 @@ void eb_bell_number_taken(eb_bell *bell, int fd)
 
 int eb_bell_fd(const eb_bell *bell)
 {
-    return bell->file.fd;
+    return eb_bell_whole(bell) ? bell->file.fd : -1;
 }
 
 static bool is_socket(const char *path)

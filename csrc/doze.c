@@ -5,7 +5,7 @@
  * after all, as it was cancelled, passes on what it was told: of a group, another one may take it. */
 #include "sending.h"
 
-enum { AWAKE = 0, ALONE, MEMBER, FULL };
+enum { AWAKE = 0, ALONE, MEMBER, FULL, NAPPING };
 
 #define FULL_NS (200 * EB_MILLISECOND) /* how often one with full hands looks for the end, of which it is not told */
 
@@ -67,20 +67,30 @@ void eb_rise(eb_subscription *sub)
     eb_promise_over(sub);
 }
 
-/* In a fast stream it pays to let some gather, as in eb_linger: nobody is asked to ring then, and it looks by itself soon. */
-static bool lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
+/* Without a bell, somebody waits for the semaphore. */
+static int keep_vigil(eb_subscription *sub)
+{
+    return eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
+}
+
+/* In a fast stream it pays to let some gather, as in eb_linger: nobody is asked to ring then, and it looks by itself soon. As
+ * for any sleeper, what a group's semaphore remembers is said to whoever lies down. EB_NOTHING when there may be something
+ * already. */
+static int lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
     bool member = sub->group != NULL;
-    if (member && has_full_hands(sub)) return lie_down_full(sub, until);
-    atomic_store(&sub->dozes, member ? MEMBER : ALONE);
+    if (member && has_full_hands(sub)) return lie_down_full(sub, until) ? EB_OK : EB_NOTHING;
     int64_t nap = eb_nap_ns(sub);
     if (nap > 0) {
+        atomic_store(&sub->dozes, NAPPING);
         *until = eb_now() + nap;
-        return !eb_ended(sub);
+        return eb_ended(sub) ? EB_NOTHING : EB_OK;
     }
-    if (!(member ? lie_down_as_member(sub, bell, until) : lie_down_alone(sub, bell))) return false;
+    atomic_store(&sub->dozes, member ? MEMBER : ALONE);
+    if (!(member ? lie_down_as_member(sub, bell, until) : lie_down_alone(sub, bell))) return EB_NOTHING;
+    if (member && atomic_exchange(eb_relay_semaphore(sub), 0) != 0) return EB_NOTHING;
     eb_promise(sub, until);
-    return true;
+    return bell != 0 ? EB_OK : keep_vigil(sub);
 }
 
 /* EB_OK when whoever has the bell, that of the process or the one `apart`, is told of the next thing there is to do, and is
@@ -88,13 +98,12 @@ static bool lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
 int eb_doze(eb_subscription *sub, const eb_bell *bell, int64_t *until)
 {
     uint64_t id = atomic_load(&sub->bus->roster.header->mute) != 0 ? 0 : bell->id;
-    int status = EB_OK;
+    if (!eb_file_ours(&sub->file) || !eb_bell_whole(bell)) return EB_ROBBED;
     eb_rise(sub);
     atomic_store(&sub->called, false);
     *until = eb_now() + EB_SLICE_NS;
     if (bell == sub->bus->bell) mark(sub->bus->dozing, sub->index, true);
-    if (id == 0) status = eb_vigil_keep(sub, sub->group ? eb_relay_semaphore(sub) : &sub->slot->semaphore);
-    if (status == EB_OK && !lie_down(sub, id, until)) status = EB_NOTHING;
+    int status = lie_down(sub, id, until);
     if (status == EB_OK) atomic_store(&sub->until, *until);
     else eb_rise(sub);
     return status;
@@ -116,7 +125,8 @@ static bool is_told(const eb_bus *bus, uint32_t slot)
     return !is_raised(bus, gate) || atomic_load(&bus->roster.header->slots[gate].semaphore) != 0;
 }
 
-/* The bell has rung: the slots of those who are to look, EB_SUBSCRIBERS_LIMIT at most; how many. */
+/* The bell has rung: the slots of those who are to look, EB_SUBSCRIBERS_LIMIT at most; how many. Among them whoever another
+ * thread has received with meanwhile, and who does not doze any more. */
 int eb_bell_answer(eb_bus *bus, uint16_t *told)
 {
     int count = 0;
@@ -134,7 +144,7 @@ int eb_bell_answer(eb_bus *bus, uint16_t *told)
 }
 
 /* Nobody has rung for some time: likewise, and when to look again. One that is alone and has missed nothing goes on dozing,
- * its flag raised anew, as whoever lowered it may have died before it rang. */
+ * its flag raised anew, as whoever lowered it may have died before it rang. So may whoever told it to look for what is due. */
 static bool is_to_look(eb_subscription *sub, int64_t now)
 {
     int64_t until = atomic_load(&sub->until);
@@ -142,7 +152,7 @@ static bool is_to_look(eb_subscription *sub, int64_t now)
     if (until > now) return false;
     eb_waiter_raise(&sub->bus->roster, sub->index); /* [wake] */
     atomic_store(&sub->until, now + EB_SLICE_NS);
-    return eb_moved(sub, atomic_load(&sub->position));
+    return eb_moved(sub, atomic_load(&sub->position)) || eb_look_at(sub->bus) <= now || !eb_file_ours(&sub->file);
 }
 
 int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next)

@@ -365,7 +365,8 @@ int eb_bell_fd(const eb_bell *bell);             /* can be read once it was rung
 int eb_bell_answer(eb_bus *bus, uint16_t *told); /* then: how many are to receive, and the slots of these */
 int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next); /* likewise from time to time, and when to look again */
 /* EB_OK when the doorbell will be rung for the next event; `until` is when to look in any case. EB_NOTHING when there may be
- * something, EB_BUSY while another thread receives. The next eb_receive ends it. Apart, eb_fileno can be read then. */
+ * something, EB_BUSY while another thread receives; apart, eb_fileno can be read soon then, or with the event. The next
+ * eb_receive ends it. */
 int eb_arm(eb_subscription *sub, int apart, int64_t *until);
 void eb_disarm(eb_subscription *sub); /* nobody waits any more */
 int eb_fileno(eb_subscription *sub);  /* the descriptor of this subscription alone */

@@ -169,16 +169,16 @@ struct eb_subscription {
     _Atomic uint64_t lost;
     uint64_t beside_used; /* bytes at the buffer's end */
     uint32_t index;
-    eb_file file;          /* carries the lock on its slot's byte */
-    uint64_t doorbell;     /* what its slot says */
-    _Atomic int dozes;     /* how, as in doze.c */
-    _Atomic bool called;   /* by its own process, since then */
-    _Atomic int64_t until; /* and when it is to look */
-    int64_t promised;      /* to look, as the keeper; 0: nothing */
-    bool watches;          /* whether the others of its group live */
-    uint32_t most;         /* events that it asked for last */
-    eb_apart *apart;       /* for a loop that watches it by itself, or NULL */
-    eb_vigil *vigil;       /* where there is no doorbell, or NULL */
+    eb_file file;             /* carries the lock on its slot's byte */
+    uint64_t doorbell;        /* what its slot says */
+    _Atomic int dozes;        /* how, as in doze.c */
+    _Atomic bool called;      /* by its own process, since then */
+    _Atomic int64_t until;    /* and when it is to look */
+    _Atomic int64_t promised; /* to look, as the keeper; 0: nothing */
+    bool watches;             /* whether the others of its group live */
+    uint32_t most;            /* events that it asked for last */
+    eb_apart *apart;          /* for a loop that watches it by itself, or NULL */
+    eb_vigil *vigil;          /* where there is no doorbell, or NULL */
     bool gated;
     _Atomic bool drains; /* it has joined, and is lossless or a member: what it takes makes room */
     bool local;          /* does not hear what has an origin */

@@ -4,23 +4,30 @@
 
 #include <errno.h>
 
-/* With the bus, and not when somebody is to be rung: then it may be too late to get one. Whoever may have none at all says
- * so, and is heard by threads that sleep for their loops. */
-void eb_porch_open(eb_bus *bus)
+/* Whoever may have none at all says so, and is heard by threads that sleep for their loops. */
+static bool make_ringer(eb_bus *bus, eb_file *made)
 {
-    if (eb_ringer_make(&bus->ringer) == EB_OK || errno == EMFILE || errno == ENFILE) return;
+    if (eb_ringer_make(made) == EB_OK) return true;
+    if (errno == EMFILE || errno == ENFILE || atomic_load(&bus->roster.header->mute) != 0) return false;
     atomic_store(&bus->roster.header->mute, 1);
     EB_TEST_POINT(mute_stored);
+    return false;
 }
 
-/* One that could not be had when the bus was opened may be had by now; a child makes its own. */
+/* With the bus, and not when somebody is to be rung: then it may be too late to get one. */
+void eb_porch_open(eb_bus *bus)
+{
+    make_ringer(bus, &bus->ringer);
+}
+
+/* One that could not be had when the bus was opened, or was closed underneath, may be had by now; a child makes its own. */
 bool eb_porch_has_ringer(eb_bus *bus)
 {
     eb_file made = {.fd = -1};
-    if (bus->ringer.fd >= 0) return true;
-    if (eb_ringer_make(&made) != EB_OK) return false;
+    if (eb_file_ours(&bus->ringer)) return true;
+    if (!make_ringer(bus, &made)) return false;
     eb_guard_enter();
-    if (bus->ringer.fd >= 0) eb_file_close(&made);
+    if (eb_file_ours(&bus->ringer)) eb_file_close(&made);
     else bus->ringer = made;
     eb_guard_leave();
     return true;
@@ -67,6 +74,7 @@ void eb_porch_forget(eb_bus *bus)
     if (bell) eb_bell_forget(bell);
     eb_file_close(&bus->ringer);
     memset(bus->dozing, 0, sizeof bus->dozing);
+    memset(bus->told, 0, sizeof bus->told);
 }
 
 void eb_porch_number_taken(eb_bus *bus, int fd)

@@ -248,6 +248,7 @@ void eb_roster_clear(eb_roster *roster)
     EB_TEST_POINT(alone_used);
     atomic_store(&roster->header->space.waiters, 0);
     atomic_store(&roster->header->changed.waiters, 0);
+    atomic_store(&roster->header->mute, 0);
 }
 
 /* A bit is only ever set while its slot is open; seen late, it costs a wake-up. */

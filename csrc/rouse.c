@@ -81,7 +81,7 @@ void eb_rouse_loop(eb_subscription *sub)
     eb_guard_enter();
     atomic_store(&sub->called, true);
     atomic_fetch_or(&bus->told[sub->index / 64], 1ull << (sub->index % 64));
-    if (bus->bell) eb_bell_chime(bus->bell, &bus->ringer);
+    if (bus->bell) eb_bell_chime(bus->bell);
     if (sub->apart) eb_apart_tell(sub->apart);
     eb_guard_leave();
 }

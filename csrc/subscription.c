@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #define BUFFER_BYTES (64u * 1024u)
+#define BUSY_NS (20 * EB_MILLISECOND)
 
 /* --- join --- */
 
@@ -361,9 +362,21 @@ static int arm_apart(eb_subscription *sub, int64_t *until)
     return status;
 }
 
+/* Another thread receives, and tells nobody when it is done. */
+static int look_soon(const eb_subscription *sub, int64_t *until)
+{
+    *until = eb_now() + BUSY_NS;
+    eb_guard_enter();
+    int status = sub->apart ? EB_OK : EB_BUSY;
+    if (sub->apart) eb_apart_until(sub->apart, *until, false);
+    eb_guard_leave();
+    return status;
+}
+
 int eb_arm(eb_subscription *sub, int apart, int64_t *until)
 {
     int status = try_begin(sub);
+    if (status == EB_BUSY && apart) return look_soon(sub, until);
     if (status != EB_OK) return status;
     if (apart) return end(sub, arm_apart(sub, until));
     return end(sub, sub->bus->bell ? eb_doze(sub, sub->bus->bell, until) : EB_CLOSED);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from eventbus import _fast
@@ -23,7 +22,6 @@ EXHAUSTED: int = lib.EB_EXHAUSTED
 
 _NOT_ADMITTED = (native.NOTHING, native.CONFLICT, native.EXCLUDED)
 _SUBSCRIBED = native.address_of("eb_subscribed")
-BUSY_NS = 20_000_000  # how soon to look again while another thread receives
 _ROOM = 1 << 20  # bytes that a buffer has at most for more than one record
 
 
@@ -177,9 +175,7 @@ class SubscriptionHandle:
         return int(self._until[0]) if status == 0 else self._not_armed(status)
 
     def _not_armed(self, status: int) -> int | None:
-        if status == native.BUSY:  # another thread receives, and tells nobody when it is done
-            return time.monotonic_ns() + BUSY_NS
-        if status not in (native.NOTHING, native.CLOSED):
+        if status not in (native.NOTHING, native.CLOSED, native.BUSY):  # BUSY: another thread receives
             self.checked(status)
         return None
 
