@@ -50,7 +50,6 @@ void eb_porch_number_taken(eb_bus *bus, int fd);
 void eb_rouse(eb_bus *bus, uint32_t slot, eb_rung *rung);
 void eb_rouse_one(eb_bus *bus, const eb_group *group);
 void eb_rouse_all(eb_bus *bus, const eb_group *group);
-void eb_rouse_loop(eb_subscription *sub);
 void eb_rouse_self(eb_subscription *sub);
 
 void eb_roused_by(eb_subscription *sub, uint64_t bell);

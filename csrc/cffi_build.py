@@ -21,7 +21,18 @@ LEAVES += [
     "batch.c",
     "verdicts.c",
 ]
-FLOWS = ["news.c", "bus.c", "porch.c", "rouse.c", "vigil.c", "hearing.c", "bystanders.c", "parking.c", "queue.c"]
+FLOWS = [
+    "news.c",
+    "settle.c",
+    "bus.c",
+    "porch.c",
+    "rouse.c",
+    "vigil.c",
+    "hearing.c",
+    "bystanders.c",
+    "parking.c",
+    "queue.c",
+]
 FLOWS += ["late.c", "wake.c", "room.c", "share.c"]
 FLOWS += ["attachment.c", "schedule.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c", "keeper.c"]
 FLOWS += ["single.c", "held.c", "relay.c", "member.c", "doze.c", "subscription.c"]

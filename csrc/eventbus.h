@@ -349,6 +349,10 @@ void eb_subscription_free(eb_subscription *sub);
 void eb_interrupt(eb_subscription *sub);
 eb_batch *eb_batch_of(eb_subscription *sub);
 int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
+/* A lossless one that is no member: until eb_attend it holds nobody up and receives nothing, after it nothing that is sent is
+ * missed. By whoever would receive, and nobody else meanwhile. */
+int eb_rest(eb_subscription *sub);
+int eb_attend(eb_subscription *sub);
 /* The topic's number: of EB_INLINE one of the subscription's own, or EB_INLINE again if it has enough of them; then the
  * verdict is for the one record that was asked about. */
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
@@ -368,7 +372,8 @@ int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next); /* likewise from t
  * something, EB_BUSY while another thread receives; apart, eb_fileno can be read soon then, or with the event. The next
  * eb_receive ends it. */
 int eb_arm(eb_subscription *sub, int apart, int64_t *until);
-void eb_disarm(eb_subscription *sub); /* nobody waits any more */
-int eb_fileno(eb_subscription *sub);  /* the descriptor of this subscription alone */
-void eb_bells_remove(int roster_fd);  /* the files of all doorbells of a bus */
-int eb_bells_sweep(int counting);     /* those at which nobody answers, of any bus; counting, they stay. How many */
+void eb_disarm(eb_subscription *sub);     /* nobody waits any more */
+void eb_rouse_loop(eb_subscription *sub); /* the doorbell of the process is rung, by itself */
+int eb_fileno(eb_subscription *sub);      /* the descriptor of this subscription alone */
+void eb_bells_remove(int roster_fd);      /* the files of all doorbells of a bus */
+int eb_bells_sweep(int counting);         /* those at which nobody answers, of any bus; counting, they stay. How many */

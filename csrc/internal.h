@@ -368,6 +368,10 @@ bool eb_group_stayed(const eb_subscription *sub);
 bool eb_ended(const eb_subscription *sub);
 bool eb_moved(const eb_subscription *sub, uint64_t seen);
 void eb_freed(eb_subscription *sub, bool all);
+
+/* settle.c */
+int eb_settle(eb_subscription *sub, int64_t start);
+int eb_hold_gate(eb_subscription *sub, bool gated);
 int eb_look_on(int64_t deadline, int64_t *begun);
 
 /* bus.c */

@@ -8,42 +8,6 @@
 
 /* --- join --- */
 
-/* Stored, then looked again until nothing was committed in between: every gate computed before our cursor could be seen
- * was computed from a committed position at or before it. [gate] */
-static uint64_t settle_cursor(eb_subscription *sub)
-{
-    uint64_t position = atomic_load(&sub->slot->cursor), committed;
-    while ((committed = atomic_load(&sub->bus->ring.header->committed)) != position) {
-        position = committed;
-        atomic_store(&sub->slot->cursor, position);
-        EB_TEST_POINT(slot_settled);
-    }
-    return position;
-}
-
-static int place(eb_subscription *sub, int64_t start)
-{
-    const eb_ring *ring = &sub->bus->ring;
-    uint64_t position, oldest;
-    do {
-        oldest = atomic_load(&ring->header->oldest); /* before the committed position, so never ahead of it */
-        position = settle_cursor(sub);
-        if ((int64_t)(position - oldest) < 0) return eb_damaged("the positions are impossible");
-        sub->sequence = eb_ring_sequence_at(ring, position);
-    } while (eb_ring_lapped(ring, position));
-    if (start > 0 && (uint64_t)start > sub->sequence) return EB_AHEAD;
-    sub->joined = sub->cursor = position;
-    sub->joined_sequence = sub->gated ? sub->sequence : UINT64_MAX;
-    if (start != EB_LATEST) eb_ring_oldest(ring, &position, &sub->sequence);
-    if (start > 0) sub->start = (uint64_t)start;
-    if (start > 0 && sub->start < sub->sequence) atomic_store(&sub->lost, sub->sequence - sub->start);
-    atomic_store(&sub->position, position);
-    atomic_store(&sub->slot->position, position);
-    atomic_store(&sub->slot->lost, atomic_load(&sub->lost));
-    EB_TEST_POINT(slot_placed);
-    return EB_OK;
-}
-
 /* The number of the group that it may be a member of, or why there is none. Its terms are looked at once more: since the
  * caller did, it may have been removed, and another one made of its name. */
 static int admit(const eb_roster *roster, const eb_terms *terms)
@@ -69,7 +33,7 @@ static int join(eb_subscription *sub, const eb_terms *terms)
     atomic_store(&sub->slot->sends, sub->bus->token != 0);
     eb_slot_open(roster, sub->index, terms, group, sub->bus->pid, atomic_load(&sub->bus->ring.header->committed));
     sub->owner = atomic_load(&sub->slot->owner);
-    int status = place(sub, terms->start);
+    int status = eb_settle(sub, terms->start);
     if (status != EB_OK) eb_slot_free(roster, sub->index);
     if (group >= 0) {
         sub->group = &roster->header->groups[group];
@@ -97,6 +61,7 @@ eb_subscription *eb_subscription_new(eb_bus *bus)
     sub->leave = eb_unsubscribe;
     sub->generation = eb_generation();
     sub->file.fd = -1;
+    sub->most = 1; /* of one that lies down before it has received */
     atomic_store(&sub->holders, 1);
     pthread_mutex_init(&sub->turn, NULL);
     pthread_mutex_init(&sub->at_hand, NULL);
@@ -273,6 +238,20 @@ int eb_receive(eb_subscription *sub, int limit, int64_t deadline)
     uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit;
     int status = begin(sub);
     return status == EB_OK ? end(sub, receive(sub, most, deadline)) : status;
+}
+
+int eb_rest(eb_subscription *sub)
+{
+    int status = begin(sub);
+    if (status != EB_OK) return status;
+    eb_rise(sub);
+    return end(sub, eb_hold_gate(sub, false));
+}
+
+int eb_attend(eb_subscription *sub)
+{
+    int status = begin(sub);
+    return status == EB_OK ? end(sub, eb_hold_gate(sub, true)) : status;
 }
 
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard)

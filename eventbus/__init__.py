@@ -21,6 +21,7 @@ from eventbus.errors import (
     UnavailableError,
 )
 from eventbus.event import Event
+from eventbus.fanout import Fanout
 from eventbus.patterns import Wanted
 from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
@@ -36,6 +37,7 @@ __all__ = [
     "Discard",
     "Event",
     "EventBusError",
+    "Fanout",
     "FullError",
     "InvalidError",
     "Policy",

@@ -10,18 +10,18 @@ import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
+from eventbus.asking import Asker
 from eventbus.core import lifetime, native
 from eventbus.core.attachment import Attachment
 from eventbus.errors import UnavailableError
 from eventbus.member import Member
 from eventbus.policy import Guard
-from eventbus.sending import Sender
 from eventbus.subscription import Subscription
 
 Self = TypeVar("Self", bound="Attached")
 
 
-class Attached(Sender):
+class Attached(Asker):
     """What of a bus is open, and closes."""
 
     def __init__(

@@ -54,7 +54,7 @@ class Awaiting(_fast.Receiver):
 
     def arm(self) -> bool:
         """Whether ``fileno`` will be readable for the next event; False when ``receive(0)`` is to be called first."""
-        if not self._begins() or (not self._asks and length_hint(self._ready)):
+        if not self._begins() or length_hint(self._ready):
             return False
         return self._subscription.arm(apart=True) is not None
 
@@ -112,16 +112,16 @@ class Awaiting(_fast.Receiver):
                 await self._news(deadline)
             return filled
         finally:
-            if self._doorbell is not None:
-                self._doorbell.next(self._subscription, last=self._is_over)
+            if (doorbell := self._doorbell) is not None:
+                doorbell.next(self._subscription, last=self._is_over)
 
     async def _news(self, deadline: int) -> None:
-        if self._doorbell is None:
+        if (doorbell := self._doorbell) is None:
             from eventbus.loop import doorbell_of  # takes longer to import than all of eventbus
 
-            self._doorbell = doorbell_of(self._subscription.bus)
+            doorbell = self._doorbell = doorbell_of(self._subscription.bus)
         self._in_a_row = 0
-        await self._doorbell.news(self._subscription, deadline)
+        await doorbell.news(self._subscription, deadline)
 
     @property
     def _is_over(self) -> bool:

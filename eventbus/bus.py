@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -29,12 +29,10 @@ from eventbus.letters import DEAD_KIND, DEAD_SYSTEM
 from eventbus.member import LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
-from eventbus.request import REQUEST_TIMEOUT, addressed, awaited, marked, new_identity, reply_system, result_of
+from eventbus.replies import Inbox
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
 SEND_TIMEOUT = 5.0
-
-Hears = Callable[[str, str], bool]  # whether a system and a kind are heard
 
 _ROLES = ("member", "subscriber")
 _OVERFLOWS = ("block", "drop")
@@ -123,10 +121,12 @@ class Bus(Attached):
         if group is None:
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
-            return self._alone(handle, texts, hears, start=first, spin=seconds, blocking=overflow == "block")
+            alone = Subscription(handle, label, hears, self)
+            join = partial(handle.join, *texts, start=first, spin=seconds, blocking=overflow == "block")
+            return self._joined(alone, handle, join)
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
-        made = Member(handle, label, hears, self._answer, group, fetch, manual, post=self._send_dead)
+        made = Member(handle, label, hears, self, group, fetch, manual, post=self._send_dead)
         terms = {"exclusive": bool(exclusive), "manual": manual}
         return self._joined(made, handle, partial(join_group, handle, group, texts, first, seconds, **terms))
 
@@ -177,62 +177,18 @@ class Bus(Attached):
 
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
         seconds = LETTER_SECONDS if patient else 0
-        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, headers=letter.get("headers"))
+        headers = letter.get("headers")
+        self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, deadline_after(seconds), headers)
 
-    def _answer(self, identity: str, kind: str, data: Any, patient: bool = True) -> bool:
-        return self._send_own(reply_system(identity), kind, identity, data, self._send_timeout if patient else 0)
-
-    # --- asking ---
-
-    def request(
-        self,
-        system: str,
-        kind: str,
-        path: str,
-        data: Any = None,
-        *,
-        timeout: float | None = REQUEST_TIMEOUT,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        """Sends an event to which a subscriber replies with ``event.reply(data)``, and waits for the first answer.
-
-        Whoever replies sees an ordinary event; the requester is subscribed before it is sent.
-
-        Args:
-            system, kind, path, data: as in ``send``; kind and path may be a little shorter.
-            timeout: seconds for the whole call; None for ever.
-            headers: as in ``send``.
-
-        Returns:
-            The data of the reply.
-
-        Raises:
-            RemoteError: the answer is an error, or what was asked cannot be read.
-            SegmentError: the answer cannot be read.
-            UnavailableError: no answer came in time.
-            As ``send`` and ``subscribe``.
-        """
-        deadline = deadline_after(timeout)
-        identity = new_identity()
-        self._allow(system, kind, path)
-        with self._listen(reply_system(identity)) as replies:
-            self._send_own(system, marked(kind), addressed(path, identity), data, timeout, deadline, headers)
-            answer = awaited(lambda: replies.receive_until(deadline), identity)
-            ended = replies.closed
-        return result_of(answer, self._name, system, kind, path, timeout, ended)
-
-    def _listen(self, system: str) -> Subscription:
+    def _listen(self, system: str) -> Inbox:
         """A lossless subscription to one system of the bus's own, which no policy is asked for."""
         texts = (system, "**", checked_name(None, "request"))
         handle = SubscriptionHandle(self._live_handle())
-        return self._alone(handle, texts, lambda heard, _: heard == system, start=LATEST, spin=None, blocking=True)
-
-    def _alone(
-        self, handle: SubscriptionHandle, texts: tuple[str, str, str], hears: Hears, **terms: Any
-    ) -> Subscription:
-        """A subscription that is no member of a group; ``texts`` are its patterns and its name."""
-        made = Subscription(handle, texts[2], hears, self._answer)
-        return self._joined(made, handle, partial(handle.join, *texts, **terms))
+        made = Inbox(handle, texts[2], system)
+        with handle.joining():
+            handle.join(*texts, start=LATEST, spin=None, blocking=True)
+            self._subscriptions[id(made)] = made
+        return made
 
     def _joined(self, made: Subscription, handle: SubscriptionHandle, join: Callable[[], object]) -> Subscription:
         with handle.joining():

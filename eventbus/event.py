@@ -68,6 +68,11 @@ class Event(NamedTuple):
         """That of its fields. From CPython 3.14 on a tuple keeps its own, which those that C makes here do not have."""
         return hash(tuple(self))
 
+    @property
+    def deadline(self) -> float | None:
+        """Until when whoever asked waits for ``reply``, in seconds of ``time.monotonic()``; None where nobody does."""
+        return None
+
     def reply(self, data: Any = None) -> bool:
         """Answers a request.
 
@@ -75,6 +80,10 @@ class Event(NamedTuple):
             InvalidError: the event was sent with ``send``, so nobody waits for an answer.
         """
         raise InvalidError(f"the event {self.sequence} is no request: reply to what was sent with bus.request()")
+
+    async def areply(self, data: Any = None) -> bool:
+        """``reply`` in an event loop."""
+        return self.reply(data)
 
 
 class Unreadable(NamedTuple):

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
@@ -21,14 +22,41 @@ Loop = asyncio.AbstractEventLoop
 Waiter = asyncio.Future[None]
 
 
+class Desk(Protocol):
+    """What receives for many, in whichever loop hears that there is something."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has lain down."""
+
+    def rung(self, slots: list[int]) -> None:
+        """The bell was rung, for these."""
+
+
+class Look(NamedTuple):
+    """When a loop looks by itself, by its clock. Not each handle can tell: those of uvloop for what is due cannot."""
+
+    when: float
+    handle: asyncio.Handle | None
+
+    def cancel(self) -> None:
+        """It looks no more."""
+        if self.handle is not None:
+            self.handle.cancel()
+
+
+NO_LOOK = Look(float("inf"), None)
+
+
 class Doorbell:
     """Who waits in which event loop for which subscription of one bus; each of these loops watches the bell."""
 
     def __init__(self, bus: Attachment) -> None:
-        self._bus = weakref.ref(bus, self.close)
+        self._bus: Callable[[], Attachment | None] = weakref.ref(bus, self.close)
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
-        self._loops: dict[Loop, asyncio.TimerHandle | None] = {}  # and when each looks by itself
+        self._loops: dict[Loop, Look] = {}
+        self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
         self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
     async def news(self, sub: SubscriptionHandle, deadline: int) -> None:
@@ -37,18 +65,18 @@ class Doorbell:
         Nothing is in hand in here: who is cancelled loses no event. Whoever stops waiting calls ``next``: others may
         wait for the same subscription.
         """
-        if (until := sub.arm()) is None:
-            await self._pauses.setdefault(sub.slot, Pauses(native.FOREVER)).pause()
-            return
-        self._pauses.pop(sub.slot, None)
         loop = asyncio.get_running_loop()
         waiter: Waiter = loop.create_future()
         waiting = self._waiting.setdefault(sub.slot, deque())
-        waiting.append(waiter)
-        timer = None if deadline == native.FOREVER else loop.call_at(_by_clock_of(loop, deadline), _resolve, waiter)
+        waiting.append(waiter)  # first: whoever gives up meanwhile, as a coroutine does that is collected, is to see it
+        timer = until = None
         try:
-            self._look_by(loop, until)
-            await waiter
+            if (until := sub.arm()) is not None:
+                self._pauses.pop(sub.slot, None)
+                if deadline != native.FOREVER:
+                    timer = loop.call_at(by_clock_of(loop, deadline), _resolve, waiter)
+                self._look_by(loop, until)
+                await waiter
         except BaseException:
             if not waiting or [*waiting] == [waiter]:
                 sub.disarm()
@@ -58,6 +86,8 @@ class Doorbell:
                 timer.cancel()
             if waiter in waiting:
                 waiting.remove(waiter)
+        if until is None:
+            await self._pauses.setdefault(sub.slot, Pauses(native.FOREVER)).pause()
 
     def next(self, sub: SubscriptionHandle, last: bool = False) -> None:
         """Somebody waits no longer for what the subscription is told: of those who are left, the one who has waited
@@ -70,53 +100,78 @@ class Doorbell:
             if _tell(waiting.popleft()) and not all_of_them:
                 return
 
+    def add_desk(self, desk: Desk) -> None:
+        """It is told, too, whenever the bell is heard, and lies down by itself."""
+        self._desks.add(desk)
+
+    def lie_down(self, sub: SubscriptionHandle, loop: Loop) -> bool:
+        """From now on the bell tells of the next event, unless there may be one already."""
+        until = sub.arm()
+        if until is not None:
+            self._look_by(loop, until)
+        return until is not None
+
     # --- the loops ---
 
-    def _look_by(self, loop: Loop, until: int) -> None:
-        """From now on the loop watches the bell; it looks by itself then, if not before."""
+    def watch(self, loop: Loop) -> None:
+        """From now on the loop hears the bell."""
         if loop not in self._loops:
             for ended in [one for one in self._loops if one.is_closed()]:
                 del self._loops[ended]
             loop.add_reader(self._bell.fd, self._rung)
-            self._loops[loop] = None
-        timer, when = self._loops[loop], _by_clock_of(loop, until)
-        if timer is None or timer.when() > when:
-            if timer is not None:
-                timer.cancel()
-            self._loops[loop] = loop.call_at(when, self._look, loop)
+            self._loops[loop] = NO_LOOK
+
+    def _look_by(self, loop: Loop, until: int) -> None:
+        """From now on the loop hears the bell; it looks by itself then, if not before."""
+        self.watch(loop)
+        look, when = self._loops[loop], by_clock_of(loop, until)
+        if look.when > when:
+            look.cancel()
+            self._loops[loop] = Look(when, loop.call_at(when, self._look, loop))
 
     def _rung(self) -> None:
         bus = self._bus()
         if bus is not None:
-            for slot in self._bell.answer(bus):
-                self._tell(slot)
+            self._told(self._bell.answer(bus))
+
+    def _told(self, slots: list[int]) -> None:
+        for slot in slots:
+            self._tell(slot)
+        for desk in list(self._desks):
+            desk.rung(slots)
 
     def _look(self, loop: Loop) -> None:
         bus = self._bus()
         if loop in self._loops:
-            self._loops[loop] = None
-        if bus is None or not any(self._waiting.values()):
+            self._loops[loop] = NO_LOOK
+        waits = any(self._waiting.values()) or any(desk.waits for desk in self._desks)
+        if bus is None or not waits:
             return
         slots, again = self._bell.look(bus)
         self._look_by(loop, again)
-        for slot in slots:
-            self._tell(slot)
+        self._told(slots)
 
     def close(self, _: object = None) -> None:
         """The bus was left: whoever waits is to see that, and the loops watch no longer."""
+        self._bus = _nothing  # the reference keeps this method, and that the descriptor
         for slot in list(self._waiting):
             self._tell(slot, all_of_them=True)
         while self._loops:
-            loop, timer = self._loops.popitem()
+            loop, look = self._loops.popitem()
             if loop is _running():
-                self._unwatch(loop, timer)
+                self._unwatch(loop, look)
             elif not loop.is_closed():
-                loop.call_soon_threadsafe(self._unwatch, loop, timer)
+                loop.call_soon_threadsafe(self._unwatch, loop, look)
 
-    def _unwatch(self, loop: Loop, timer: asyncio.TimerHandle | None) -> None:
-        if timer is not None:
-            timer.cancel()
+    def _unwatch(self, loop: Loop, look: Look) -> None:
+        look.cancel()
         loop.remove_reader(self._bell.fd)
+        for desk in list(self._desks):
+            desk.rung([])
+
+
+def _nothing() -> None:
+    """What was left."""
 
 
 def _running() -> Loop | None:
@@ -141,7 +196,7 @@ def _tell(waiter: Waiter) -> bool:
     return loop.is_running()
 
 
-def _by_clock_of(loop: Loop, moment: int) -> float:
+def by_clock_of(loop: Loop, moment: int) -> float:
     """A moment in ns on the monotonic clock, by the clock of the loop."""
     return loop.time() + (moment - time.monotonic_ns()) / 1e9
 
@@ -201,6 +256,11 @@ class Turns:
     def mine(self) -> asyncio.Lock:
         """What whoever tries stands within."""
         return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody of the running loop tries, whom nobody else of it may overtake."""
+        return self.mine().locked()
 
 
 async def in_thread(call: Callable[..., object], *arguments: object) -> None:

@@ -16,7 +16,7 @@ from eventbus.errors import ClosedError, InvalidError, SegmentError, Unavailable
 from eventbus.event import Event, Unreadable
 from eventbus.group import MAX_DELIVERIES, find_group
 from eventbus.letters import DEAD_SYSTEM, letter_of
-from eventbus.request import Answer, Request
+from eventbus.request import Answering, Request
 from eventbus.subscription import Subscription
 
 LETTER_SECONDS = 5.0
@@ -39,14 +39,14 @@ class Member(Subscription):
         handle: SubscriptionHandle,
         name: str,
         hears: Callable[[str, str], bool],
-        answer: Answer,
+        bus: Answering,
         group: str,
         prefetch: int,
         manual: bool,
         *,
         post: Callable[[str, dict[str, Any], bool], object],
     ) -> None:
-        super().__init__(handle, name, hears, answer)
+        super().__init__(handle, name, hears, bus)
         self._group = group
         self._limit = min(prefetch, BATCH_LIMIT)
         self._manual = manual

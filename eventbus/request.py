@@ -3,13 +3,14 @@
 A request travels under its own kind with ``(request)`` behind it, which no pattern and no ``send`` can spell, and its
 path has the identity of the request before it. So whether an event is a request is decided once per topic, like every
 verdict, and costs other events nothing; subscribers see the kind and the path that were asked.
+
+An identity begins with the inbox that the answer goes to, and is the whole path of the answer. Behind an ``@`` it has
+the time until which the answer is waited for, in nanoseconds of the monotonic clock, as a hexadecimal number.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from eventbus.errors import ClosedError, InvalidError, RemoteError, SegmentError, UnavailableError
 from eventbus.event import NO_HEADERS, Event, Unreadable, check_path, decode, split
@@ -18,7 +19,16 @@ MARK = "(request)"
 REPLY, FAILURE = "reply", "error"
 REQUEST_TIMEOUT = 5.0
 
-Answer = Callable[..., bool]  # of an identity, a kind (REPLY or FAILURE), data, and whether it may wait for room
+INBOXES = "eventbus.reply."
+INBOX_LENGTH = 2  # as fast.h has it
+
+
+class Answering(Protocol):
+    """The bus that a request came by: of an identity, a kind (REPLY or FAILURE), and data."""
+
+    def _answer(self, identity: str, kind: str, data: Any, patient: bool = True, /) -> bool: ...
+
+    async def _aanswer(self, identity: str, kind: str, data: Any) -> bool: ...
 
 
 class Request(Event):
@@ -30,7 +40,13 @@ class Request(Event):
 
     answered = False
     _identity: str
-    _answer: Answer
+    _bus: Answering
+
+    @property
+    def deadline(self) -> float | None:
+        """Until when whoever asked waits for ``reply``, in seconds of ``time.monotonic()``; None if for ever."""
+        until = deadline_of(self._identity)
+        return None if until is None else until / 1e9
 
     def reply(self, data: Any = None) -> bool:
         """Answers; ``data`` is anything that ``Bus.send`` takes. Who gave up waiting does not hear it.
@@ -41,12 +57,17 @@ class Request(Event):
         Raises:
             As ``Bus.send``.
         """
-        self.answered = self._answer(self._identity, REPLY, data)
+        self.answered = self._bus._answer(self._identity, REPLY, data)
+        return self.answered
+
+    async def areply(self, data: Any = None) -> bool:
+        """``reply`` in an event loop, which goes on while there is no room."""
+        self.answered = await self._bus._aanswer(self._identity, REPLY, data)
         return self.answered
 
     def fail(self, kind: str, message: str, patient: bool = True) -> bool:
         """Answers with an error: a ``RemoteError`` is raised where the request was made."""
-        self.answered = self._answer(self._identity, FAILURE, {"type": kind, "message": message}, patient)
+        self.answered = self._bus._answer(self._identity, FAILURE, {"type": kind, "message": message}, patient)
         return self.answered
 
     def _replace(self, **changes: Any) -> Request:
@@ -55,7 +76,16 @@ class Request(Event):
         return changed
 
 
-def opened(event: Event, answer: Answer) -> Event:
+def deadline_of(identity: str) -> int | None:
+    """Until when the answer is waited for; None if for ever."""
+    _, _, until = identity.partition("@")
+    try:
+        return int(until, 16) if until else None
+    except ValueError:
+        return None
+
+
+def opened(event: Event, bus: Any) -> Event:
     """The event as it was asked, if it is one of a marked kind."""
     if not event.kind.endswith(MARK):
         return event
@@ -63,11 +93,11 @@ def opened(event: Event, answer: Answer) -> Event:
     if not identity or not path:
         raise SegmentError(f"a request has the path {event.path!r}, which is none that was sent")
     request = Request._make(event._replace(kind=event.kind.removesuffix(MARK), path=path))
-    request._identity, request._answer = identity, answer
+    request._identity, request._bus = identity, bus
     return request
 
 
-def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
+def received(fields: tuple[Any, ...], bus: Any) -> Event | Unreadable:
     """The event that has these fields, as it was asked. With None as its path, all of its text stands for its data."""
     event = Event._make(fields)
     try:
@@ -78,12 +108,12 @@ def received(fields: tuple[Any, ...], answer: Answer) -> Event | Unreadable:
         if event.path is None:
             path, data = decode(event.data)
             event = event._replace(path=path, data=data)
-        return opened(event, answer)
+        return opened(event, bus)
     except (ValueError, SegmentError) as error:
-        return Unreadable(_known(event, answer), str(error))
+        return Unreadable(_known(event, bus), str(error))
 
 
-def _known(event: Event, answer: Answer) -> Event:
+def _known(event: Event, bus: Any) -> Event:
     path, data = split(event.data) if event.path is None else (event.path, event.data)
     system, kind, path = (
         name.decode(errors="replace") if isinstance(name, bytes) else name for name in (event.system, event.kind, path)
@@ -91,19 +121,14 @@ def _known(event: Event, answer: Answer) -> Event:
     headers = NO_HEADERS if event.headers is None else event.headers
     known = event._replace(system=system, kind=kind, path=path or "?", data=data, headers=headers)
     try:
-        return opened(known, answer)
+        return opened(known, bus)
     except SegmentError:
         return known
 
 
-def new_identity() -> str:
-    """Of one request: 128 random bits."""
-    return os.urandom(16).hex()
-
-
 def reply_system(identity: str) -> str:
-    """Where its answer is sent: one of sixteen systems, so that requesters do not fill the topic table."""
-    return f"eventbus.reply.{identity[0]}"
+    """Where its answer is sent: one of 256 systems, so that requesters do not fill the topic table."""
+    return INBOXES + identity[:INBOX_LENGTH]
 
 
 def addressed(path: str, identity: str) -> str:
@@ -121,30 +146,20 @@ def marked(kind: str) -> str:
     return kind + MARK
 
 
-def awaited(receive: Callable[[], Event | None], identity: str) -> Event | None:
-    """The answer to one request, among what others are told.
-
-    Raises:
-        SegmentError: it cannot be read.
-    """
-    while True:
-        try:
-            answer = receive()
-        except SegmentError as error:
-            if error.details.get("path", identity) == identity:
-                raise
-        else:
-            if answer is None or answer.path == identity:
-                return answer
-
-
 def result_of(
-    answer: Event | None, bus: str, system: str, kind: str, path: str, timeout: float | None, closed: bool
+    answer: Event | SegmentError | None,
+    bus: str,
+    system: str,
+    kind: str,
+    path: str,
+    timeout: float | None,
+    closed: bool,
 ) -> Any:
     """The data of an answer.
 
     Raises:
         RemoteError: the answer is an error.
+        SegmentError: it cannot be read.
         UnavailableError, ClosedError: there is none.
     """
     asked = f"the request {system!r} {kind!r} {path!r}"
@@ -159,6 +174,8 @@ def result_of(
             path=path,
             timeout=timeout,
         )
+    if isinstance(answer, SegmentError):
+        raise answer
     if answer.kind != FAILURE:
         return answer.data
     raise RemoteError(

@@ -40,7 +40,6 @@ class Sender(_fast.Sender):
         self._guard = guard
         self._routes: dict[str, dict[str, Route]] = {}  # of topics that are allowed by the policy
         self._untabled = 0  # how many of them are not in the table
-        self._own_topics: dict[tuple[str, str], int] = {}  # what only the bus itself may send: requests, replies
         self._handle: Attachment | None = None  # once it is open, and as long
         self._turns: Turns | None = None  # of those who send from an event loop
 
@@ -84,7 +83,10 @@ class Sender(_fast.Sender):
         headers: Mapping[str, str] | None = None,
     ) -> bool:
         """``send`` in an event loop, which goes on while there is no room. Cancelled meanwhile, it has sent nothing."""
-        if headers is not None or not self._send_now(system, kind, path, data):
+        if timeout is not _DEFAULT:
+            deadline_after(timeout)
+        waits = headers is not None or (self._turns is not None and self._turns.taken)
+        if waits or not self._send_now(system, kind, path, data):
             check_headers(headers)
             await self._apublish([(system, kind, path, data, headers)], timeout)
         return True
@@ -177,7 +179,7 @@ class Sender(_fast.Sender):
         system, kind, path, data, headers = _parts(event)
         topic = self._topic(system, kind, path, deadline)
         extended = b"" if headers is None and not origin else extension(headers, origin)
-        return _row(topic, system, kind, path, data, extended)
+        return row_of(topic, system, kind, path, data, extended)
 
     def _topic(self, system: str, kind: str, path: str, deadline: int) -> int:
         topic = self._find_topic(system, kind, path, deadline)
@@ -252,7 +254,7 @@ class Sender(_fast.Sender):
 
     async def _apublish(self, events: list[tuple[Any, ...]], timeout: float | None) -> int:
         """``_publish``, whose tries wait for nothing: what it waits for in between, it waits for in the event loop."""
-        from eventbus.loop import Turns, through  # takes longer to import than all of eventbus
+        from eventbus.loop import through  # takes longer to import than all of eventbus
 
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
@@ -266,12 +268,18 @@ class Sender(_fast.Sender):
         if count:
             handle = self._open_handle()
             self._check_writable(handle)
-            self._turns = self._turns or Turns()
-            async with self._turns.mine():
-                status = await through(partial(handle.try_send, rows, count, blob, again=True), deadline)
+            status = await self._try(handle, rows, count, blob, deadline)
             if status < 0:
                 self._refuse(handle, status, seconds, len(blob))
         return count
+
+    async def _try(self, handle: Attachment, rows: array[int], count: int, blob: bytes, deadline: int) -> int:
+        """Until they are sent, one after the other of those who try in this loop; the status."""
+        from eventbus.loop import Turns, through  # takes longer to import than all of eventbus
+
+        self._turns = self._turns or Turns()
+        async with self._turns.mine():
+            return await through(partial(handle.try_send, rows, count, blob, again=True), deadline)
 
     def _refuse(self, handle: Attachment, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == native.FULL:
@@ -292,32 +300,6 @@ class Sender(_fast.Sender):
                 f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
             )
         handle.refuse(status)
-
-    def _send_own(
-        self,
-        system: str,
-        kind: str,
-        path: str,
-        data: Any,
-        seconds: float | None,
-        deadline: int | None = None,
-        headers: Any = None,
-    ) -> bool:
-        """A message of the bus itself: its names are known to be good, and no policy is asked."""
-        check_headers(headers)
-        handle = self._open_handle()
-        self._check_writable(handle)
-        deadline = deadline_after(seconds) if deadline is None else deadline
-        topic = self._own_topics.get((system, kind))
-        if topic is None:
-            topic = handle.topic(system.encode(), kind.encode(), deadline)
-        row, blob = _row(max(topic, 0), system, kind, path, data, extension(headers))
-        status = topic if topic < 0 else handle.send_batch(array("I", row), 1, blob, deadline)
-        if status < 0:
-            self._refuse(handle, status, seconds, len(blob))
-        if topic != native.INLINE:
-            self._own_topics[system, kind] = topic
-        return True
 
     def _forget(self) -> None:
         """From here on every call finds the bus closed; a sender that is in C still holds the pointer."""
@@ -382,7 +364,7 @@ def _check_names(system: str, kind: str, path: str) -> None:
     check_path(path)
 
 
-def _row(topic: int, system: str, kind: str, path: str, data: Any, extended: bytes) -> tuple[tuple[int, ...], bytes]:
+def row_of(topic: int, system: str, kind: str, path: str, data: Any, extended: bytes) -> tuple[tuple[int, ...], bytes]:
     names = (system.encode(), kind.encode()) if topic == native.INLINE else (b"", b"")
     if isinstance(data, (bytes, bytearray, memoryview)):
         raw_path, body = path.encode(), bytes(data)

@@ -25,7 +25,7 @@ from eventbus.core.reader import (
 )
 from eventbus.errors import EventBusError, InvalidError, SegmentError, UnavailableError
 from eventbus.event import Event, Headers, Unreadable, loads
-from eventbus.request import MARK, Answer, Request, received
+from eventbus.request import MARK, Answering, Request, received
 
 _fast.bind_receive(
     native.address_of("eb_receive"),
@@ -36,6 +36,7 @@ _fast.bind_receive(
     native.generation_word(),
     loads,
     Event,
+    Request,
     Headers,
 )
 
@@ -52,7 +53,7 @@ class Subscription(Awaiting):
     """
 
     def __init__(
-        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], answer: Answer
+        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], bus: Answering | None
     ) -> None:
         self._begin(handle)
         self._subscription = handle
@@ -61,7 +62,7 @@ class Subscription(Awaiting):
         self._limit = BATCH_LIMIT
         self._receiving = threading.RLock()
         self._names = {}
-        self._answer = answer
+        self._bus = bus
         self._channel: Channel | None = None
 
     @property
@@ -162,8 +163,9 @@ class Subscription(Awaiting):
         self._subscription.leave()
         self._handle = None
         self._ready.drop()
-        if self._doorbell is not None:
-            self._doorbell.next(self._subscription, last=True)
+        if (doorbell := self._doorbell) is not None:
+            self._doorbell = None  # its descriptor stays as long as somebody has it
+            doorbell.next(self._subscription, last=True)
         _fast.check_signals()
 
     def leave(self, handled: bool) -> None:
@@ -258,8 +260,8 @@ class Subscription(Awaiting):
         return False
 
     def _opened(self, handle: SubscriptionHandle, rows: list[tuple[Any, ...]]) -> list[Event | Unreadable]:
-        """The events of a batch that is more than an array, from their fields; requests as such."""
-        return [received(row, self._answer) for row in rows]
+        """The events of a batch that is not what was sent, or may have requests, from their fields."""
+        return [received(row, self._bus) for row in rows]
 
     def _refused(self, handle: SubscriptionHandle, unreadable: Unreadable) -> SegmentError:
         """What is raised in place of what cannot be read; whoever asked it is told."""
@@ -293,10 +295,11 @@ class Subscription(Awaiting):
         return status != native.CLOSED
 
     def _heard(self, system: str, kind: str) -> tuple[str, ...] | None:
-        """The names of a topic if it hears it; with a mark behind them, if it is one of requests."""
-        if not self._hears(system, kind.removesuffix(MARK)):
+        """The names of a topic if it hears it; of one of requests those that were asked, and the kind as it is sent."""
+        asked = kind.removesuffix(MARK)
+        if not self._hears(system, asked):
             return None
-        return (system, kind, MARK) if kind.endswith(MARK) else (system, kind)
+        return (system, kind) if asked == kind else (system, asked, kind)
 
 
 class Channel:

@@ -35,7 +35,9 @@ def _load_core() -> None:
 _load_core()
 
 import eventbus  # noqa: E402  after the core is in place
-from eventbus import Bus, Subscription  # noqa: E402
+import loops  # noqa: E402
+from eventbus import Bus, Fanout, Subscription  # noqa: E402
+from eventbus.core import bell  # noqa: E402
 from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 
 
@@ -136,9 +138,28 @@ def done(bus: Bus) -> Subscription:
 
 
 @pytest.fixture
+def fanout(bus: Bus) -> Iterator[Fanout]:
+    """What is sent to ``a``, ten events at most for each listener."""
+    with Fanout(bus, "a", limit=10) as made:
+        yield made
+
+
+@pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Where a worker logs."""
     return tmp_path / "log"
+
+
+@pytest.fixture(params=loops.KINDS)
+def new_loop(request: pytest.FixtureRequest) -> loops.NewLoop:
+    """Makes event loops, of each kind in turn."""
+    return loops.maker(request.param)
+
+
+@pytest.fixture(params=["socket", "thread"])
+def doorbell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event loops are woken by a socket, and by threads as where none can be made."""
+    monkeypatch.setattr(bell, "SILENT", request.param == "thread")
 
 
 @pytest.fixture

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from eventbus import Bus, Event, Subscription
 from harness import DEADLINE, SHARED_MEMORY, Child, Fork, Line
 
 T = TypeVar("T")
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+KINDS = ["asyncio", "uvloop"]
+
+if HAS_UVLOOP := find_spec("uvloop") is not None:
+    import uvloop
+
+    uvloop.new_event_loop().close()  # the first one opens a pipe that stays as long as the process
+
+
+def maker(kind: str) -> NewLoop:
+    """What makes event loops of that kind."""
+    if kind == "asyncio":
+        return asyncio.new_event_loop
+    if not HAS_UVLOOP:
+        pytest.skip("uvloop does not install here")
+    return uvloop.new_event_loop
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Runs the coroutine in a loop of its own; one that hangs is an error."""
     return asyncio.run(asyncio.wait_for(main, DEADLINE))
+
+
+def run_in(new_loop: NewLoop, main: Coroutine[Any, Any, T]) -> T:
+    """The same in a loop of that kind, which is closed then, whoever waits in it."""
+    loop = new_loop()
+    try:
+        return loop.run_until_complete(asyncio.wait_for(main, DEADLINE))
+    finally:
+        loop.close()
 
 
 async def waiting(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -47,4 +75,9 @@ def _send_what_is_said(line: Line, bus: Bus) -> None:
 
 def bells(bus: Bus) -> list[Path]:
     """The files of the bus's doorbells."""
-    return sorted(SHARED_MEMORY.glob(f"eventbus.bell.{bus.identity[:16]}.*"))
+    return bells_of(bus.identity)
+
+
+def bells_of(identity: str) -> list[Path]:
+    """Those of the bus that has, or had, this identity."""
+    return sorted(SHARED_MEMORY.glob(f"eventbus.bell.{identity[:16]}.*"))

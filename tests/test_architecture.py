@@ -17,14 +17,16 @@ LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
-    "eventbus._fast": {"awaiting", "core.attachment", "core.native", "core.reader", "sending", "subscription"},
+    "eventbus._fast": {
+        *("awaiting", "core.attachment", "core.native", "core.reader", "desk", "replies", "sending", "subscription"),
+    },
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},
 }
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing"}
+FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
@@ -35,11 +37,14 @@ ROWS = (
     {"core.segment"},
     {"loop"},
     {"sending", "awaiting", "audience"},
-    {"subscription"},
-    {"group"},
+    {"subscription", "messages"},
+    {"group", "replies"},
+    {"desk"},
+    {"asking"},
     {"member"},
     {"attached"},
     {"bus"},
+    {"fanout"},
     {"workers.failures", "workers.kin", "workers.loop", "workers.schedule", "workers.signals"},
     {"workers.warden", "workers.ticks"},
     {"workers.handling"},

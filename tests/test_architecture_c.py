@@ -18,7 +18,7 @@ CORE = (
     {"roster", "timetable", "apart"},
     {"pages"},
     {"claims"},
-    {"bus", "batch", "verdicts", "news", "hearing"},
+    {"bus", "batch", "verdicts", "news", "settle", "hearing"},
     {"porch"},
     {"rouse"},
     {"late", "bystanders", "parking", "queue", "wake", "vigil"},

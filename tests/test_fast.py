@@ -187,9 +187,11 @@ def test_receiving_inside_of_a_receive(bus: Bus, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(eventbus.Subscription, "_opened", receive_and_open)
     with bus.subscribe("**") as sub:
-        for number in range(3):
-            bus._send_own(TOPIC[0], f"{TOPIC[1]}(request)", f"{'0' * 32} /a", number, 0)
-        assert [take(sub).data for _ in range(3)] == [0, 1, 2]
+        for path in ("1 /a", "2 /a", "3 /a", "without"):
+            bus._send_own(TOPIC[0], f"{TOPIC[1]}(request)", path, path[0], 0, 0)
+        assert [take(sub).data for _ in range(3)] == ["1", "2", "3"]
+        with pytest.raises(SegmentError, match="'without'"):
+            sub.receive(0)
         assert sub.receive(0) is None
     assert nested == [None, []]
 

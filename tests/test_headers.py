@@ -18,8 +18,8 @@ from eventbus import Bus, Event, InvalidError, Request, SegmentError, Subscripti
 from eventbus.core.native import INLINE, lib
 from eventbus.event import HEADERS_LIMIT, NO_HEADERS
 from harness import DEADLINE, take
+from serving import serving
 from test_cli import command, ended, tailing
-from test_request import serving
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "baggage": "a=ä", "empty": ""}
 

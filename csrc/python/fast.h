@@ -3,6 +3,7 @@
  *
  *   object.c    how objects end
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
+ *   event.c     one event of a batch, or one request, made of what was read
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
  *   texts.c     whether texts may be decoded together
  *   headers.c   where an event came from, and its headers
@@ -11,6 +12,9 @@
  *   events.c    Events: what is in hand for who awaits it
  *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
+ *   tickets.c   Ticket: one request that is waited for
+ *   distant.c   who waits in an event loop
+ *   replies.c   Replies: who of those that wait receives for all
  *   module.c    the module
  *
  * It knows the core by the addresses that cffi gives out of its own, so it goes with any build of it; cffi remains the way
@@ -20,6 +24,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <structmember.h>
 
@@ -43,7 +48,7 @@ eb_extension eb_extension_read(const char *bytes, uint32_t length); /* new; both
 
 /* hand.c */
 
-enum { EB_EVENT_FIELDS = 10 };
+enum { EB_EVENT_FIELDS = 10, EB_EVENT_PATH = 2 };
 
 /* What is in hand of a subscription: events that were put back, then those of the batch, of which the core's head says how
  * many were handed out and how many of these are done. A row is one event of the batch but for its path and data. */
@@ -51,8 +56,9 @@ typedef struct {
     uint64_t sequence;
     uint64_t time;
     uint32_t sender;
-    PyObject *names; /* a tuple that begins with the two below */
+    PyObject *names; /* a tuple that begins with the two below; of requests, the kind as it was sent is the third */
     PyObject *system, *kind;
+    bool asked; /* whether it is a request */
 } hand_row;
 
 typedef struct {
@@ -63,6 +69,7 @@ typedef struct {
     PyObject *values; /* path, data, path, data ... of the batch, or NULL */
     PyObject *made;   /* or a list of its events, all made already; what cannot be read is something else */
     PyObject *sender; /* of the event before, as an int, which is `pid` */
+    PyObject *bus;    /* by which requests are answered, or NULL before there was one */
     uint32_t pid;
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
@@ -74,16 +81,25 @@ typedef struct {
 } hand_object;
 
 int eb_hand_ready(PyObject *module);
-void eb_hand_bind(const uint64_t *generation, PyTypeObject *event);
+void eb_hand_bind(const uint64_t *generation);
 hand_object *eb_hand_new(PyObject *owner, eb_batch *batch);
 void eb_hand_drop(hand_object *hand);
 void eb_hand_busy(hand_object *hand);
 void eb_hand_idle(hand_object *hand);
 bool eb_hand_is_inherited(const hand_object *hand);
 Py_ssize_t eb_hand_left(const hand_object *hand);
-PyObject *eb_event_empty(void);
 PyObject *eb_hand_all(hand_object *hand); /* a list of the events of the batch; nothing is handed out by that */
 PyObject *eb_hand_unreadable(const hand_object *hand); /* what comes next if that is no event, borrowed; else NULL */
+
+/* event.c */
+PyObject *eb_event_empty(const hand_object *hand, bool asked);
+bool eb_event_fill(hand_object *hand, uint32_t index, PyObject *event); /* an empty one; collects no garbage */
+bool eb_event_address(PyObject *request, PyObject *sent);
+bool eb_is_addressed(PyObject *sent); /* whether a path is that of a request */
+bool eb_is_event(PyObject *object);
+bool eb_is_request(PyObject *object);
+void eb_event_bind(PyTypeObject *event, PyTypeObject *request);
+int eb_event_ready(void);
 
 /* What its doc in receiver.c says. */
 typedef struct {
@@ -121,12 +137,71 @@ PyObject *eb_receiver_give_back(PyObject *object, PyObject *given);
 void eb_finish_bind(unsigned long long bury, unsigned long long give_back, unsigned long long reject);
 int eb_finish_ready(void);
 
+/* tickets.c */
+enum { EB_PREFIX_LIMIT = 63 };
+
+typedef struct ticket_object ticket_object;
+
+typedef struct {
+    PyObject base;
+    receiver_object *subscription;
+    PyObject *waiting;                /* by the identity of a request, the address of its ticket */
+    char prefix[EB_PREFIX_LIMIT + 1]; /* of identities */
+    uint64_t asked;                   /* how many so far */
+    ticket_object *leader;            /* who receives for all, or is about to; or NULL */
+    unsigned long thread;             /* the leader's; 0 before it leads */
+    ticket_object *first, *last;      /* who sleeps until it has its answer, or the lead */
+    Py_ssize_t distant;               /* how many wait in event loops */
+    ticket_object *owed, *last_owed;  /* those of them who are to be told */
+    char armed;                       /* whether a doorbell tells of the next answer */
+    char attended;                    /* whether a loop is receiving, or lying down */
+} replies_object;
+
+struct ticket_object {
+    PyObject base;
+    replies_object *replies;
+    PyObject *identity;
+    PyObject *answer;        /* or NULL */
+    PyObject *loop, *future; /* of who waits in an event loop, or NULL */
+    int64_t deadline;
+    bool known; /* its identity is among those that are waited for */
+    bool sleeps;
+    sem_t news;
+    ticket_object *previous, *next; /* of those who sleep, or are to be told */
+};
+
+/* NULL with an error, like the next. Who waits in a thread has neither loop nor future. */
+ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline, PyObject *loop, PyObject *future);
+ticket_object *eb_ticket_of(PyObject *object, const replies_object *replies);
+void eb_ticket_strike(ticket_object *ticket); /* from the list of what is waited for */
+void eb_ticket_wake(ticket_object *ticket);
+bool eb_ticket_is_late(const ticket_object *ticket);
+int64_t eb_ticket_now(void);
+int eb_ticket_sleep(ticket_object *ticket); /* EB_OK when woken, EB_NOTHING when the time is up, EB_INTERRUPTED */
+void eb_replies_rest(replies_object *self);
+bool eb_replies_inherited(const replies_object *self);
+void eb_replies_hail(const replies_object *self); /* the loops */
+void eb_tickets_bind(unsigned long long rest, unsigned long long attend, unsigned long long hail);
+int eb_tickets_ready(void);
+
+/* distant.c */
+void eb_distant_owe(ticket_object *ticket);
+PyObject *eb_distant_tell(PyObject *replies, PyObject *const *given, Py_ssize_t count);
+PyObject *eb_distant_expire(PyObject *replies, PyObject *loop);
+PyObject *eb_distant_release(PyObject *replies, PyObject *error);
+int eb_distant_ready(void);
+
+enum { EB_INBOX_LENGTH = 2 }; /* of an identity, its first characters: which inbox answers go to */
+
 /* events.c */
 int eb_events_ready(void);
 PyObject *eb_events_of(PyObject *receiver);
 
-/* receiver.c and sender.c */
+/* receiver.c, sender.c and replies.c */
 int eb_receiver_ready(PyObject *module);
+bool eb_is_receiver(PyObject *object);
 int eb_sender_ready(PyObject *module);
+int eb_replies_ready(PyObject *module);
 PyObject *eb_bind_receive(PyObject *module, PyObject *given);
 PyObject *eb_bind_send(PyObject *module, PyObject *given);
+PyObject *eb_bind_replies(PyObject *module, PyObject *given);

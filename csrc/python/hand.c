@@ -4,9 +4,7 @@
 #include "fast.h"
 
 static const uint64_t *generation; /* the core's: differs in every process that was forked, however */
-static PyTypeObject *event_type, *hand_type;
-static allocfunc allocate;
-static PyObject *once; /* 1 */
+static PyTypeObject *hand_type;
 
 /* In a forked child what was read is its parent's. */
 bool eb_hand_is_inherited(const hand_object *hand)
@@ -57,57 +55,10 @@ void eb_hand_idle(hand_object *hand)
 
 /* --- one event --- */
 
-/* A place for one; making it may collect garbage. */
-PyObject *eb_event_empty(void)
+/* Whether the next one of the batch is a request. */
+static bool is_asked(const hand_object *hand, uint32_t index)
 {
-    return allocate(event_type, EB_EVENT_FIELDS);
-}
-
-static PyObject *sender_of(hand_object *hand, uint32_t index)
-{
-    const hand_row *row = &hand->rows[index];
-    if (hand->sender == NULL || hand->pid != row->sender) {
-        PyObject *sender = PyLong_FromUnsignedLong(row->sender);
-        if (sender == NULL) return NULL;
-        Py_XDECREF(hand->sender);
-        hand->sender = sender;
-        hand->pid = row->sender;
-    }
-    return hand->sender;
-}
-
-static PyObject *deliveries_of(const hand_object *hand, uint32_t index)
-{
-    if (hand->batch->head.counted) return PyLong_FromUnsignedLong(hand->batch->deliveries[index]);
-    Py_INCREF(once);
-    return once;
-}
-
-/* Steals the value; false when there is none, or no place for it. */
-static bool put(PyObject *event, Py_ssize_t field, PyObject *value)
-{
-    return value != NULL && PyTuple_SetItem(event, field, value) == 0;
-}
-
-static bool put_borrowed(PyObject *event, Py_ssize_t field, PyObject *value)
-{
-    Py_XINCREF(value);
-    return put(event, field, value);
-}
-
-/* Event number `index` of the batch into the empty `event`; what is called here collects no garbage. */
-static bool fill(hand_object *hand, uint32_t index, PyObject *event)
-{
-    const hand_row *row = &hand->rows[index];
-    Py_ssize_t value = 2 * (Py_ssize_t)index;
-    eb_extension none = eb_no_extension();
-    return put_borrowed(event, 0, row->system) && put_borrowed(event, 1, row->kind) &&
-           put_borrowed(event, 2, PyList_GetItem(hand->values, value)) &&
-           put_borrowed(event, 3, PyList_GetItem(hand->values, value + 1)) &&
-           put(event, 4, PyLong_FromUnsignedLongLong(row->sequence)) &&
-           put(event, 5, PyLong_FromUnsignedLongLong(row->time)) && put_borrowed(event, 6, sender_of(hand, index)) &&
-           put(event, 7, deliveries_of(hand, index)) && put_borrowed(event, 8, none.headers) &&
-           put_borrowed(event, 9, none.origin);
+    return index < hand->count && hand->rows[index].asked;
 }
 
 static PyObject *next_in_front(hand_object *hand)
@@ -124,7 +75,7 @@ static PyObject *next_in_front(hand_object *hand)
 static PyObject *event_made(const hand_object *hand, Py_ssize_t index)
 {
     PyObject *event = PyList_GetItem(hand->made, index);
-    return event != NULL && PyObject_TypeCheck(event, event_type) ? event : NULL;
+    return event != NULL && eb_is_event(event) ? event : NULL;
 }
 
 PyObject *eb_hand_unreadable(const hand_object *hand)
@@ -150,16 +101,18 @@ static PyObject *hand_next(PyObject *object)
     if (hand->busy || eb_hand_left(hand) == 0) return NULL;
     if (hand->front != NULL) return next_in_front(hand);
     if (hand->made != NULL) return next_made(hand);
-    PyObject *event = eb_event_empty();
+    bool asked = is_asked(hand, hand->batch->head.handed);
+    PyObject *event = eb_event_empty(hand, asked);
     if (event == NULL) return NULL;
     bool one_by_one = !hand->busy && hand->front == NULL && hand->made == NULL;
     uint32_t index = hand->batch->head.handed;
-    if (one_by_one && index < hand->count && fill(hand, index, event)) {
+    bool same = one_by_one && index < hand->count && is_asked(hand, index) == asked;
+    if (same && eb_event_fill(hand, index, event)) {
         eb_hand_out(hand->batch, 1);
         return event;
     }
     Py_DECREF(event);
-    return one_by_one || PyErr_Occurred() ? NULL : hand_next(object);
+    return PyErr_Occurred() ? NULL : hand_next(object);
 }
 
 /* --- several events --- */
@@ -170,25 +123,35 @@ static bool is_bare(const hand_object *hand)
 }
 
 /* A list with places for so many; bare ones are empty events, which nobody sees before they are filled. */
-static PyObject *places(Py_ssize_t count, bool bare)
+static PyObject *places(const hand_object *hand, Py_ssize_t count, bool bare)
 {
+    uint32_t first = hand->batch->head.handed;
     PyObject *events = PyList_New(count);
     for (Py_ssize_t i = 0; events != NULL && bare && i < count; i++) {
-        PyObject *event = eb_event_empty();
+        PyObject *event = eb_event_empty(hand, is_asked(hand, first + (uint32_t)i));
         if (event != NULL) PyObject_GC_UnTrack(event);
         if (event == NULL || PyList_SetItem(events, i, event) != 0) Py_CLEAR(events);
     }
     return events;
 }
 
-/* The next events into their places; false with an error. What is called here collects no garbage. */
+/* Whether an empty event is a place for number `index` of the batch. */
+static bool fits(const hand_object *hand, uint32_t index, PyObject *event)
+{
+    return eb_is_request(event) == is_asked(hand, index);
+}
+
+/* The next events into their places; false with an error, or without one where a place is none for its event: others are the
+ * next by now. What is called here collects no garbage. */
 static bool fill_all(hand_object *hand, PyObject *events)
 {
     PyObject *from = hand->front != NULL ? hand->front : hand->made;
     Py_ssize_t first = hand->front != NULL ? hand->taken : (Py_ssize_t)hand->batch->head.handed;
     for (Py_ssize_t i = 0; i < PyList_Size(events); i++) {
         PyObject *event = PyList_GetItem(from == NULL ? events : from, from == NULL ? i : first + i);
-        if (event == NULL || (from == NULL && !fill(hand, (uint32_t)(first + i), event))) return false;
+        uint32_t index = (uint32_t)(first + i);
+        if (event == NULL || (from == NULL && !(fits(hand, index, event) && eb_event_fill(hand, index, event))))
+            return false;
         if (from == NULL) {
             PyObject_GC_Track(event);
             continue;
@@ -201,7 +164,7 @@ static bool fill_all(hand_object *hand, PyObject *events)
 
 PyObject *eb_hand_all(hand_object *hand)
 {
-    PyObject *events = places((Py_ssize_t)hand->count, is_bare(hand));
+    PyObject *events = places(hand, (Py_ssize_t)hand->count, is_bare(hand));
     if (events != NULL && !fill_all(hand, events)) Py_CLEAR(events);
     return events;
 }
@@ -239,7 +202,7 @@ static PyObject *hand_take(PyObject *object, PyObject *given)
     if (!PyArg_ParseTuple(given, "nO!:take", &limit, &PyList_Type, &into)) return NULL;
     while ((count = at_once(hand, limit)) > 0) {
         bool bare = is_bare(hand), whole = false;
-        PyObject *events = places(count, bare);
+        PyObject *events = places(hand, count, bare);
         bool same = events != NULL && is_bare(hand) == bare && at_once(hand, limit) == count;
         if (same) whole = fill_all(hand, events);
         Py_ssize_t end = PyList_Size(into);
@@ -317,12 +280,14 @@ static int hand_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(hand->front);
     Py_VISIT(hand->values);
     Py_VISIT(hand->made);
+    Py_VISIT(hand->bus);
     return 0;
 }
 
 static int hand_clear(PyObject *object)
 {
     eb_hand_drop((hand_object *)object);
+    Py_CLEAR(((hand_object *)object)->bus);
     return 0;
 }
 
@@ -331,6 +296,7 @@ static void hand_dealloc(PyObject *object)
     hand_object *hand = (hand_object *)object;
     PyObject_GC_UnTrack(object);
     eb_hand_drop(hand);
+    Py_CLEAR(hand->bus);
     Py_XDECREF(hand->sender);
     Py_XDECREF(hand->owner);
     eb_fast_free(object);
@@ -383,18 +349,14 @@ hand_object *eb_hand_new(PyObject *owner, eb_batch *batch)
     return hand;
 }
 
-void eb_hand_bind(const uint64_t *word, PyTypeObject *event)
+void eb_hand_bind(const uint64_t *word)
 {
     generation = word;
-    Py_INCREF(event);
-    event_type = event;
-    allocate = (allocfunc)PyType_GetSlot(event, Py_tp_alloc);
 }
 
 int eb_hand_ready(PyObject *module)
 {
     hand_type = (PyTypeObject *)PyType_FromSpec(&hand_spec);
     Py_XINCREF(hand_type);
-    once = PyLong_FromLong(1);
-    return hand_type != NULL && once != NULL && PyModule_AddObject(module, "Hand", (PyObject *)hand_type) == 0;
+    return hand_type != NULL && PyModule_AddObject(module, "Hand", (PyObject *)hand_type) == 0;
 }

@@ -28,6 +28,7 @@ static PyMethodDef functions[] = {
     {"check_signals", check_signals, METH_NOARGS, "Runs the handlers of signals that came meanwhile."},
     {"bind_send", eb_bind_send, METH_VARARGS, NULL},
     {"bind_receive", eb_bind_receive, METH_VARARGS, NULL},
+    {"bind_replies", eb_bind_replies, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -42,8 +43,9 @@ PyMODINIT_FUNC PyInit__fast(void)
 {
     owner = current();
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && eb_scope_ready(module) && eb_hand_ready(module) && eb_unpack_ready() &&
-        eb_sender_ready(module) && eb_finish_ready() && eb_events_ready() && eb_receiver_ready(module))
+    if (module != NULL && eb_scope_ready(module) && eb_event_ready() && eb_hand_ready(module) && eb_unpack_ready() &&
+        eb_sender_ready(module) && eb_finish_ready() && eb_events_ready() && eb_receiver_ready(module) &&
+        eb_tickets_ready() && eb_distant_ready() && eb_replies_ready(module))
         return module;
     Py_XDECREF(module);
     return NULL;

@@ -294,7 +294,7 @@ PyDoc_STRVAR(receiver_doc, "Takes batches in hand.\n\
 Attributes:\n\
     _handle: a SubscriptionHandle, or None once closed.\n\
     _ready: the Hand.\n\
-    _names: system and kind of each topic that it hears, by its number; a third item where it is one of requests.\n\
+    _names: system and kind of each topic that it hears, by its number; of requests also the kind as it is sent.\n\
     _receiving: the lock of whoever receives.\n\
     _limit: how many events it takes at once.\n\
     _ended: whether the end has come.\n\
@@ -315,19 +315,27 @@ static PyType_Spec receiver_spec = {
     .slots = receiver_slots,
 };
 
+static PyTypeObject *receiver_type;
+
+bool eb_is_receiver(PyObject *object)
+{
+    return PyObject_TypeCheck(object, receiver_type);
+}
+
 PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 {
     (void)module;
     unsigned long long receive, ack, bury, give_back, reject, generation;
-    PyObject *loads, *event, *headers;
-    if (!PyArg_ParseTuple(given, "KKKKKKOO!O!:bind_receive", &receive, &ack, &bury, &give_back, &reject, &generation,
-                          &loads, &PyType_Type, &event, &PyType_Type, &headers))
+    PyObject *loads, *event, *request, *headers;
+    if (!PyArg_ParseTuple(given, "KKKKKKOO!O!O!:bind_receive", &receive, &ack, &bury, &give_back, &reject, &generation,
+                          &loads, &PyType_Type, &event, &PyType_Type, &request, &PyType_Type, &headers))
         return NULL;
     if (!eb_headers_bind((PyTypeObject *)headers)) return NULL;
     eb_finish_bind(bury, give_back, reject);
     bound.receive = (int (*)(eb_subscription *, int, int64_t))(uintptr_t)receive;
     bound.ack = (int (*)(eb_subscription *))(uintptr_t)ack;
-    eb_hand_bind((const uint64_t *)(uintptr_t)generation, (PyTypeObject *)event);
+    eb_hand_bind((const uint64_t *)(uintptr_t)generation);
+    eb_event_bind((PyTypeObject *)event, (PyTypeObject *)request);
     eb_unpack_bind(loads);
     Py_RETURN_NONE;
 }
@@ -345,6 +353,7 @@ int eb_receiver_ready(PyObject *module)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) return 0;
     bound.no = PyBool_FromLong(0);
-    PyObject *type = PyType_FromSpec(&receiver_spec);
-    return type != NULL && PyModule_AddObject(module, "Receiver", type) == 0;
+    receiver_type = (PyTypeObject *)PyType_FromSpec(&receiver_spec);
+    Py_XINCREF(receiver_type);
+    return receiver_type != NULL && PyModule_AddObject(module, "Receiver", (PyObject *)receiver_type) == 0;
 }

@@ -1,4 +1,4 @@
-/* Sender.send: what has a route is encoded and sent; for all else there is `_send_slow`. */
+/* Sender: what has a route is encoded and sent, events, requests and answers; all else is for the slow ways in Python. */
 #include "fast.h"
 
 static struct {
@@ -6,8 +6,8 @@ static struct {
     int (*send_raw)(const void *route, const char *path, size_t path_length, const char *data, size_t length);
     PyObject *dumps;
     PyObject *options;
-    PyObject *routes;    /* the name of the attribute */
-    PyObject *send_slow; /* the name of the method */
+    PyObject *routes, *asked, *answered; /* the names of attributes */
+    PyObject *send_slow, *answer_slow;   /* and of methods */
 } bound;
 
 typedef struct {
@@ -62,15 +62,16 @@ static void clear(PyObject *expected)
     if (PyErr_Occurred() && PyErr_ExceptionMatches(expected)) PyErr_Clear();
 }
 
-/* A new reference to the bytes that C knows the topic by; NULL without an error when the topic is new to this bus. */
-static PyObject *route_of(PyObject *sender, const arguments *of)
+/* A new reference to the bytes that C knows the topic by, which stand under two keys; NULL without an error when the topic is
+ * new to this bus. */
+static PyObject *route_of(PyObject *sender, PyObject *attribute, PyObject *first, PyObject *second)
 {
-    PyObject *routes = PyObject_GetAttr(sender, bound.routes), *route = NULL;
+    PyObject *routes = PyObject_GetAttr(sender, attribute), *route = NULL;
     if (routes == NULL) return NULL;
-    PyObject *kinds = PyDict_GetItemWithError(routes, of->system);
+    PyObject *kinds = PyDict_GetItemWithError(routes, first);
     if (kinds != NULL) {
         Py_INCREF(kinds); /* a comparison of names may run Python, which may close the bus */
-        route = PyDict_GetItemWithError(kinds, of->kind);
+        route = PyDict_GetItemWithError(kinds, second);
         Py_XINCREF(route);
         Py_DECREF(kinds);
     }
@@ -81,14 +82,14 @@ static PyObject *route_of(PyObject *sender, const arguments *of)
 
 /* These two: the status, or 1 where nothing was sent, with an error or without. The GIL is let go, as a publisher may
  * have to wait for another's commit. */
-static int send_raw(const char *route, const arguments *what)
+static int send_raw(const char *route, PyObject *to, PyObject *bytes)
 {
     Py_ssize_t length;
-    const char *path = PyUnicode_AsUTF8AndSize(what->path, &length);
+    const char *path = PyUnicode_AsUTF8AndSize(to, &length);
     if (path == NULL) clear(PyExc_UnicodeError);
     if (path == NULL || length > EB_PATH_LIMIT) return 1;
-    const char *data = PyBytes_AsString(what->data);
-    size_t size = (size_t)PyBytes_Size(what->data);
+    const char *data = PyBytes_AsString(bytes);
+    size_t size = (size_t)PyBytes_Size(bytes);
     int status;
     Py_BEGIN_ALLOW_THREADS;
     status = bound.send_raw(route, path, (size_t)length, data, size);
@@ -96,9 +97,9 @@ static int send_raw(const char *route, const arguments *what)
     return status;
 }
 
-static int send_json(const char *route, const arguments *what)
+static int send_json(const char *route, PyObject *path, PyObject *data)
 {
-    PyObject *pair = PyTuple_Pack(2, what->path, what->data);
+    PyObject *pair = PyTuple_Pack(2, path, data);
     if (pair == NULL) return 1;
     PyObject *body = PyObject_CallFunctionObjArgs(bound.dumps, pair, Py_None, bound.options, NULL);
     Py_DECREF(pair);
@@ -114,18 +115,33 @@ static int send_json(const char *route, const arguments *what)
     return status;
 }
 
+/* As these; also where the topic has no route. */
+static int send_on(PyObject *route, PyObject *path, PyObject *data)
+{
+    const char *to = route == NULL ? NULL : PyBytes_AsString(route);
+    return to == NULL ? 1 : (PyBytes_CheckExact(data) ? send_raw : send_json)(to, path, data);
+}
+
+static bool is_path(PyObject *path)
+{
+    return Py_TYPE(path) == &PyUnicode_Type && PyUnicode_GetLength(path) > 0;
+}
+
 /* Whether it was sent; or not, with an error or without. */
+static bool is_sent(int status)
+{
+    return !PyErr_Occurred() && PyErr_CheckSignals() == 0 && status == 0;
+}
+
 static bool send_now(PyObject *sender, const arguments *what)
 {
     int status = 1;
-    bool plain = what->headers == Py_None && is_plain(what->timeout);
-    if (plain && Py_TYPE(what->path) == &PyUnicode_Type && PyUnicode_GetLength(what->path) > 0) {
-        PyObject *route = route_of(sender, what);
-        const char *to = route == NULL ? NULL : PyBytes_AsString(route);
-        if (to != NULL) status = (PyBytes_CheckExact(what->data) ? send_raw : send_json)(to, what);
+    if (what->headers == Py_None && is_plain(what->timeout) && is_path(what->path)) {
+        PyObject *route = route_of(sender, bound.routes, what->system, what->kind);
+        status = send_on(route, what->path, what->data);
         Py_XDECREF(route);
     }
-    return !PyErr_Occurred() && PyErr_CheckSignals() == 0 && status == 0;
+    return is_sent(status);
 }
 
 static PyObject *sender_send_now(PyObject *sender, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
@@ -144,6 +160,60 @@ static PyObject *sender_send(PyObject *sender, PyObject *const *given, Py_ssize_
     if (PyErr_Occurred()) return NULL;
     return PyObject_CallMethodObjArgs(sender, bound.send_slow, what.system, what.kind, what.path, what.data,
                                       what.headers, what.timeout, NULL);
+}
+
+/* A request, from its system, kind, identity, path and data: whether it was sent. */
+static PyObject *sender_ask_now(PyObject *sender, PyObject *const *given, Py_ssize_t count)
+{
+    if (count != 5) {
+        PyErr_SetString(PyExc_TypeError, "_ask_now takes system, kind, identity, path and data");
+        return NULL;
+    }
+    int status = 1;
+    if (is_path(given[3])) {
+        PyObject *route = route_of(sender, bound.asked, given[0], given[1]);
+        PyObject *path = route == NULL ? NULL : PyUnicode_FromFormat("%U %U", given[2], given[3]);
+        if (path != NULL) status = send_on(route, path, given[4]);
+        Py_XDECREF(path);
+        Py_XDECREF(route);
+    }
+    bool sent = is_sent(status);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sent);
+}
+
+/* Whether an answer was sent, as of `sender_ask_now`. */
+static bool answer_now(PyObject *sender, PyObject *identity, PyObject *kind, PyObject *data)
+{
+    PyObject *inbox = PyUnicode_Substring(identity, 0, EB_INBOX_LENGTH);
+    PyObject *route = inbox == NULL ? NULL : route_of(sender, bound.answered, inbox, kind);
+    int status = send_on(route, identity, data);
+    Py_XDECREF(route);
+    Py_XDECREF(inbox);
+    return is_sent(status);
+}
+
+/* From the identity of what was asked, its kind and data. */
+static PyObject *sender_answer_now(PyObject *sender, PyObject *const *given, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "_answer_now takes an identity, a kind and data");
+        return NULL;
+    }
+    bool sent = answer_now(sender, given[0], given[1], given[2]);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(sent);
+}
+
+/* Likewise; the fourth is whether it may wait for room. */
+static PyObject *sender_answer(PyObject *sender, PyObject *const *given, Py_ssize_t count)
+{
+    if (count != 3 && count != 4) {
+        PyErr_SetString(PyExc_TypeError, "_answer takes an identity, a kind, data and whether it may wait");
+        return NULL;
+    }
+    if (answer_now(sender, given[0], given[1], given[2])) Py_RETURN_TRUE;
+    if (PyErr_Occurred()) return NULL;
+    return PyObject_CallMethodObjArgs(sender, bound.answer_slow, given[0], given[1], given[2],
+                                      count == 4 ? given[3] : NULL, NULL);
 }
 
 PyDoc_STRVAR(send_doc, "send($self, system, kind, path, data=None, *, timeout=..., headers=None)\n--\n\n\
@@ -170,13 +240,18 @@ static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)(void (*)(void))sender_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
     {"_send_now", (PyCFunction)(void (*)(void))sender_send_now, METH_FASTCALL | METH_KEYWORDS,
      "As send, but False where the topic is new, there is no room at once, or something is wrong."},
+    {"_ask_now", (PyCFunction)(void (*)(void))sender_ask_now, METH_FASTCALL, NULL},
+    {"_answer_now", (PyCFunction)(void (*)(void))sender_answer_now, METH_FASTCALL, NULL},
+    {"_answer", (PyCFunction)(void (*)(void))sender_answer, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 PyDoc_STRVAR(sender_doc, "Sends to topics that have a route; ``_send_slow`` does the rest, and says what is wrong.\n\
 \n\
 Attributes:\n\
-    _routes: by system and kind, as ``BusHandle.route`` makes them.");
+    _routes: by system and kind, as ``Attachment.route`` makes them.\n\
+    _asked: those of requests, by system and kind that are asked.\n\
+    _answered: those of answers, by inbox and kind.");
 
 static PyType_Slot sender_slots[] = {
     {Py_tp_doc, (void *)sender_doc},
@@ -208,8 +283,12 @@ PyObject *eb_bind_send(PyObject *module, PyObject *given)
 int eb_sender_ready(PyObject *module)
 {
     bound.routes = PyUnicode_InternFromString("_routes");
+    bound.asked = PyUnicode_InternFromString("_asked");
+    bound.answered = PyUnicode_InternFromString("_answered");
     bound.send_slow = PyUnicode_InternFromString("_send_slow");
+    bound.answer_slow = PyUnicode_InternFromString("_answer_slow");
     PyObject *type = PyType_FromSpec(&sender_spec);
-    if (bound.routes == NULL || bound.send_slow == NULL || type == NULL) return 0;
+    bool named = bound.routes != NULL && bound.asked != NULL && bound.answered != NULL && bound.send_slow != NULL;
+    if (!named || bound.answer_slow == NULL || type == NULL) return 0;
     return PyModule_AddObject(module, "Sender", type) == 0;
 }

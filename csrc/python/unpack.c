@@ -5,7 +5,7 @@
 #define BUFFER_READ 0x100 /* PyBUF_READ, which the headers of the limited API have from 3.11 on */
 
 static PyObject *loads;
-static PyObject *opened; /* the name of a method */
+static PyObject *opened, *bus; /* the names of a method and of an attribute */
 
 /* What orjson makes of all texts at once; NULL with an error, or without one if it refuses them. */
 static PyObject *decode_all(const eb_batch *batch)
@@ -41,12 +41,30 @@ static bool decode(hand_object *hand)
     return hand->values != NULL;
 }
 
-/* The rows; -1 with an error, else whether requests may be among them: whose names have a mark behind them, or stand in the
- * record alone. */
+/* Whose event number `index` is, by its topic; false with an error. */
+static bool write_names(hand_object *hand, PyObject *known, uint32_t index)
+{
+    const eb_batch *batch = hand->batch;
+    hand_row *row = &hand->rows[index];
+    PyObject *topic = PyLong_FromUnsignedLong(batch->topic[index]);
+    if (topic == NULL) return false;
+    row->names = PyDict_GetItemWithError(known, topic);
+    if (row->names == NULL && !PyErr_Occurred() && batch->topic[index] != EB_INLINE)
+        PyErr_SetObject(PyExc_KeyError, topic);
+    Py_DECREF(topic);
+    if (row->names == NULL) return !PyErr_Occurred();
+    row->system = PyTuple_GetItem(row->names, 0);
+    row->kind = PyTuple_GetItem(row->names, 1);
+    row->asked = PyTuple_Size(row->names) > 2;
+    return true;
+}
+
+/* The rows; -1 with an error, else whether Python has to find out what is a request: where the names stand in the record
+ * alone, or the path is none of one. */
 static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
 {
     const eb_batch *batch = hand->batch;
-    bool asked = false;
+    bool unclear = false, all_text = batch->head.beside_count == 0 && hand->values != NULL;
     for (uint32_t i = 0; i < count; i++) {
         hand_row *row = &hand->rows[i];
         *row = (hand_row){.sequence = batch->sequence[i], .time = batch->time[i], .sender = batch->sender[i]};
@@ -55,22 +73,27 @@ static int write_rows(hand_object *hand, PyObject *known, uint32_t count)
             row->names = row[-1].names;
             row->system = row[-1].system;
             row->kind = row[-1].kind;
-        } else {
-            PyObject *topic = PyLong_FromUnsignedLong(batch->topic[i]);
-            if (topic == NULL) return -1;
-            row->names = PyDict_GetItemWithError(known, topic);
-            if (row->names == NULL && !PyErr_Occurred() && batch->topic[i] != EB_INLINE)
-                PyErr_SetObject(PyExc_KeyError, topic);
-            Py_DECREF(topic);
-            if (PyErr_Occurred()) return -1;
-            asked = asked || row->names == NULL || PyTuple_Size(row->names) > 2;
-            if (row->names == NULL) continue;
-            row->system = PyTuple_GetItem(row->names, 0);
-            row->kind = PyTuple_GetItem(row->names, 1);
+            row->asked = row[-1].asked;
+        } else if (!write_names(hand, known, i)) {
+            return -1;
         }
         Py_XINCREF(row->names);
+        unclear = unclear || row->names == NULL;
+        if (row->asked && all_text)
+            unclear = unclear || !eb_is_addressed(PyList_GetItem(hand->values, 2 * (Py_ssize_t)i));
     }
-    return asked;
+    return unclear;
+}
+
+/* By what requests are answered, if there are any; false with an error. */
+static bool find_bus(receiver_object *self, hand_object *hand)
+{
+    bool asked = false;
+    for (uint32_t i = 0; i < hand->count && !asked; i++)
+        asked = hand->rows[i].asked;
+    if (!asked || hand->bus != NULL) return true;
+    hand->bus = PyObject_GetAttr((PyObject *)self, bus);
+    return hand->bus != NULL;
 }
 
 /* --- batches that are more than an array --- */
@@ -123,20 +146,29 @@ static PyObject *data_of(const hand_object *hand, uint32_t text)
     return data;
 }
 
-/* A tuple of an event's fields: an event, or a plain one. Steals their references, also where one could not be made: then
- * NULL. */
-static PyObject *fields_of(PyObject *(*fields)[EB_EVENT_FIELDS], bool plain)
+/* A tuple of an event's fields: an event, a request, or a plain one. Steals their references, also where one could not be
+ * made: then NULL. */
+static PyObject *fields_of(const hand_object *hand, PyObject *(*fields)[EB_EVENT_FIELDS], bool asked, bool plain)
 {
-    PyObject *tuple = plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty();
+    PyObject *tuple = plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty(hand, asked);
     for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++) {
         PyObject *field = (*fields)[i];
-        if (tuple != NULL && field != NULL) PyTuple_SetItem(tuple, i, field);
-        else {
-            Py_XDECREF(field);
-            Py_CLEAR(tuple);
+        bool address = !plain && asked && i == EB_EVENT_PATH;
+        if (tuple != NULL && field != NULL && !address) {
+            PyTuple_SetItem(tuple, i, field);
+            continue;
         }
+        bool put = tuple != NULL && field != NULL && eb_event_address(tuple, field);
+        Py_XDECREF(field);
+        if (!put) Py_CLEAR(tuple);
     }
     return tuple;
+}
+
+/* A plain tuple has the kind of a request as it was sent. */
+static PyObject *kind_of(const hand_row *row, bool plain)
+{
+    return plain && row->asked ? PyTuple_GetItem(row->names, 2) : row->kind;
 }
 
 /* Event number `index`; `beside` is what stands beside the array for it, or NULL, and `text` the number of its text, if
@@ -154,7 +186,7 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
     if (more.headers == NULL) return NULL;
     PyObject *fields[EB_EVENT_FIELDS] = {
         named ? text_of(hand, bytes, beside->system_length) : known(row->system),
-        named ? text_of(hand, kind, beside->kind_length) : known(row->kind),
+        named ? text_of(hand, kind, beside->kind_length) : known(kind_of(row, plain)),
         raw ? text_of(hand, path, beside->path_length) : path_of(hand, text),
         raw ? PyBytes_FromStringAndSize(path + beside->path_length, (Py_ssize_t)beside->data_length)
             : data_of(hand, text),
@@ -165,7 +197,7 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         more.headers,
         more.origin,
     };
-    return fields_of(&fields, plain);
+    return fields_of(hand, &fields, row->asked, plain);
 }
 
 static PyObject *all_fields(const hand_object *hand, bool plain)
@@ -183,19 +215,19 @@ static PyObject *all_fields(const hand_object *hand, bool plain)
     return list;
 }
 
-/* All are made now: while what stands beside the array is there; and requests, which only their kinds tell, become such.
- * Where one is not what was sent, Python finds out which: it gets the texts as they are. */
-static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand, bool asked)
+/* All are made now, while what stands beside the array is there. Where one is not what was sent, or may be a request or
+ * not, Python finds out which: it gets the texts as they are. */
+static bool make_all(receiver_object *self, PyObject *handle, hand_object *hand, bool unclear)
 {
-    PyObject *fields = hand->values == NULL ? NULL : all_fields(hand, asked);
+    PyObject *fields = hand->values == NULL ? NULL : all_fields(hand, unclear);
     if (fields == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Clear();
         Py_CLEAR(hand->values);
     }
-    asked = asked || hand->values == NULL;
+    unclear = unclear || hand->values == NULL;
     if (fields == NULL && !PyErr_Occurred()) fields = all_fields(hand, true);
     if (fields == NULL) return false;
-    if (!asked) {
+    if (!unclear) {
         hand->made = fields;
         return true;
     }
@@ -209,8 +241,9 @@ bool eb_unpack(receiver_object *self, PyObject *handle, hand_object *hand)
     const eb_batch_head *head = &hand->batch->head;
     uint32_t count = head->status > 0 ? (uint32_t)head->status : 1;
     bool whole = decode(hand);
-    int asked = whole || !PyErr_Occurred() ? write_rows(hand, self->names, count) : -1;
-    return asked >= 0 && ((whole && !asked && head->beside_count == 0) || make_all(self, handle, hand, asked > 0));
+    int unclear = whole || !PyErr_Occurred() ? write_rows(hand, self->names, count) : -1;
+    if (unclear < 0 || !find_bus(self, hand)) return false;
+    return (whole && !unclear && head->beside_count == 0) || make_all(self, handle, hand, unclear > 0);
 }
 
 void eb_unpack_bind(PyObject *given)
@@ -222,5 +255,6 @@ void eb_unpack_bind(PyObject *given)
 int eb_unpack_ready(void)
 {
     opened = PyUnicode_InternFromString("_opened");
-    return opened != NULL;
+    bus = PyUnicode_InternFromString("_bus");
+    return opened != NULL && bus != NULL;
 }

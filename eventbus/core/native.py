@@ -211,6 +211,11 @@ def checked(status: int, what: str) -> int:
     return status if status >= 0 else fail(status, what)
 
 
+def remove_bells(roster_fd: int) -> None:
+    """The files of all doorbells of the bus that has this roster."""
+    lib.eb_bells_remove(roster_fd)
+
+
 def ring_bytes(capacity: int) -> int:
     """The size of the ring's segment; negative when no ring can have this capacity."""
     return int(lib.eb_ring_bytes(capacity))

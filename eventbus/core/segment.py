@@ -132,8 +132,8 @@ def _names(name: str) -> tuple[str, str]:
 
 
 def unlink(name: str) -> None:
-    """Removes both segments, whoever is attached: the ring first, because a bus without a roster is none, and the next
-    to open it may make the ring of another one under the name.
+    """Removes both segments and the doorbells beside them, whoever is attached: the ring first, because a bus without a
+    roster is none, and the next to open it may make the ring of another one under the name.
 
     Raises:
         FileNotFoundError: there is no such bus.
@@ -141,12 +141,20 @@ def unlink(name: str) -> None:
         OSError: what has the name of a segment cannot be removed.
     """
     found = False
-    for segment in _names(check_name(name)):
+    ring, roster = _names(check_name(name))
+    with contextlib.suppress(OSError), open(_path(roster), "rb", opener=_as_it_is) as file:
+        native.remove_bells(file.fileno())
+    for segment in (ring, roster):
         with contextlib.suppress(posix_ipc.ExistentialError):
             _unlink_segment(name, segment)
             found = True
     if not found:
         raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}", name)
+
+
+def _as_it_is(path: str, flags: int) -> int:
+    """Opens it without waiting for what is no file, and without following it elsewhere."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _unlink_segment(name: str, segment: str) -> None:
