@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import sys
 import weakref
 from typing import Any
 
@@ -207,6 +208,21 @@ def test_the_pump_keeps_nothing_of_its_first_listener(bus: Bus, fanout: Fanout) 
         assert value() is None
         send(bus, 1)
         assert (await next_of(events)).data == 1
+
+    asyncio.run(main())
+
+
+def test_tasks_that_start_at_once(bus: Bus, fanout: Fanout) -> None:
+    """Where a task runs as it is made, the first listener misses nothing either."""
+    if sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        with fanout.listen() as one, fanout.listen() as other:
+            send(bus, 1, 2)
+            assert [(await next_of(one)).data for _ in range(2)] == [1, 2]
+            assert [(await next_of(other)).data for _ in range(2)] == [1, 2]
 
     asyncio.run(main())
 
