@@ -11,8 +11,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -115,13 +117,34 @@ bool eb_bell_whole(const eb_bell *bell)
     return eb_file_ours(&bell->file);
 }
 
+static bool ring(int fd, const address *at)
+{
+    return sendto(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)at, sizeof *at) == 0;
+}
+
+/* Whether no more can be rung with it, as too much is on its way to those who do not listen: as EAGAIN says, too. */
+static bool is_choked(int fd)
+{
+    int waiting = 0, room = 0;
+    socklen_t size = sizeof room;
+    return ioctl(fd, SIOCOUTQ, &waiting) == 0 && getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size) == 0 &&
+           waiting >= room;
+}
+
+static bool ring_with_another(const address *at)
+{
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool rung = fd >= 0 && (ring(fd, at) || errno == EAGAIN);
+    if (fd >= 0) close(fd);
+    return rung;
+}
+
 /* Whether somebody is there to hear it; one whose queue is full will look anyway. */
 bool eb_bell_ring(const eb_file *from, uint64_t bus, uint64_t id)
 {
     address at = address_of(bus, id);
     int error = errno;
-    bool rung =
-        sendto(from->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN;
+    bool rung = ring(from->fd, &at) || (errno == EAGAIN && (!is_choked(from->fd) || ring_with_another(&at)));
     errno = error;
     return rung;
 }
@@ -244,4 +267,5 @@ int eb_bells_sweep(int counting)
 void eb_bells_remove(int roster_fd)
 {
     eb_bells_clear(eb_roster_identity(roster_fd), true);
+    EB_TEST_POINT(bells_unlinked);
 }

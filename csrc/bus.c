@@ -248,7 +248,6 @@ int eb_bus_remove(const eb_bus *bus)
     char path[EB_PATH_BYTES];
     if (bus->name[0] == 0) return EB_OK;
     eb_bells_remove(bus->roster.file.fd);
-    EB_TEST_POINT(bells_unlinked);
     path_of(bus, "ring", path);
     int status = shm_unlink(path) == 0 || errno == ENOENT ? EB_OK : EB_SYSTEM;
     EB_TEST_POINT(ring_unlinked);

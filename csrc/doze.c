@@ -21,10 +21,11 @@ static bool lie_down_alone(eb_subscription *sub, uint64_t bell)
     return eb_single_lie_down(sub, atomic_load(&sub->position), bell);
 }
 
+/* Unless it is done with what it was given as soon as it asks for more. */
 static bool has_full_hands(eb_subscription *sub)
 {
     pthread_mutex_lock(&sub->at_hand);
-    bool full = eb_hand_room(sub, sub->most) == 0;
+    bool full = sub->manual && eb_hand_room(sub, sub->most) == 0;
     pthread_mutex_unlock(&sub->at_hand);
     return full;
 }

@@ -103,6 +103,12 @@ void eb_slot_withdraw(eb_roster *roster, uint32_t slot)
     EB_TEST_POINT(gate_withdrawn);
 }
 
+/* Of an owner that is dead. */
+static void bury_bell(const eb_roster *roster, uint32_t slot)
+{
+    eb_bell_bury(roster->header->signature.identity[0], atomic_load(&slot_at(roster, slot)->doorbell));
+}
+
 /* Under the roster lock. Whose byte can be locked is free, or its owner is dead: `file` then holds it. */
 int eb_slot_claim(eb_roster *roster, const eb_file *file)
 {
@@ -116,6 +122,7 @@ int eb_slot_claim(eb_roster *roster, const eb_file *file)
             continue;
         }
         eb_slot_t *slot = slot_at(roster, i);
+        if (state_of(owner_of(roster, i)) != EB_SLOT_FREE) bury_bell(roster, i);
         atomic_store(&slot->owner, next_owner(atomic_load(&slot->owner), EB_SLOT_CLAIMED));
         EB_TEST_POINT(slot_claimed);
         if (i >= eb_roster_used(roster)) atomic_store(&roster->header->used_slots, i + 1);
@@ -201,7 +208,7 @@ int eb_roster_reap(eb_roster *roster)
         unsigned state = state_of(owner_of(roster, i));
         if (!eb_slot_is_left(roster, i)) continue;
         EB_TEST_POINT(reap_found);
-        eb_bell_bury(roster->header->signature.identity[0], atomic_load(&slot_at(roster, i)->doorbell));
+        bury_bell(roster, i);
         if (members_keep(roster, i)) {
             eb_slot_withdraw(roster, i);
             reaped += state == EB_SLOT_GROUP;

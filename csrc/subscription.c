@@ -61,6 +61,7 @@ eb_subscription *eb_subscription_new(eb_bus *bus)
     sub->leave = eb_unsubscribe;
     sub->generation = eb_generation();
     sub->file.fd = -1;
+    sub->most = 1; /* of one that lies down before it has received */
     atomic_store(&sub->holders, 1);
     pthread_mutex_init(&sub->turn, NULL);
     pthread_mutex_init(&sub->at_hand, NULL);

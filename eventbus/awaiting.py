@@ -54,7 +54,7 @@ class Awaiting(_fast.Receiver):
 
     def arm(self) -> bool:
         """Whether ``fileno`` will be readable for the next event; False when ``receive(0)`` is to be called first."""
-        if not self._begins() or (not self._asks and length_hint(self._ready)):
+        if not self._begins() or length_hint(self._ready):
             return False
         return self._subscription.arm(apart=True) is not None
 

@@ -44,6 +44,10 @@ class Line:
         """Whether the test has said something that ``hear`` would return at once."""
         return self._pipe.poll(0)
 
+    def fileno(self) -> int:
+        """What ``select`` waits on: readable when the test has said something."""
+        return self._pipe.fileno()
+
     def finish(self, how: str, value: object) -> None:
         """The last word: what the job returned or raised."""
         self._pipe.send((how, value))

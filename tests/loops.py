@@ -75,4 +75,9 @@ def _send_what_is_said(line: Line, bus: Bus) -> None:
 
 def bells(bus: Bus) -> list[Path]:
     """The files of the bus's doorbells."""
-    return sorted(SHARED_MEMORY.glob(f"eventbus.bell.{bus.identity[:16]}.*"))
+    return bells_of(bus.identity)
+
+
+def bells_of(identity: str) -> list[Path]:
+    """Those of the bus that has, or had, this identity."""
+    return sorted(SHARED_MEMORY.glob(f"eventbus.bell.{identity[:16]}.*"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
+LOOPS = re.compile(r"^import (gevent|trio|uvloop)$", re.MULTILINE)
 BUS = re.compile(r'\b(?:open|Worker)\("([\w-]+)"')
 RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
 COMMAND, ANYTHING, MORE = "$ ", "...", "...\n"
@@ -91,6 +93,9 @@ def settled(example: Example, folder: Path) -> Iterator[str]:
 def test_a_script(example: Example, tmp_path: Path) -> None:
     """Each Python example ends without an error and prints what its comments say."""
     script = tmp_path / "example.py"
+    for loop in LOOPS.findall(example.text):
+        if find_spec(loop) is None:
+            pytest.skip(f"{loop} does not install here")
     with settled(example, tmp_path) as text:
         script.write_text(text)
         done = subprocess.run(

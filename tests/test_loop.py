@@ -12,6 +12,7 @@ import pytest
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, SegmentError, Subscription
 from eventbus.core import bell
+from eventbus.core.reader import SubscriptionHandle
 from harness import DEADLINE, Fork
 from loops import next_of, publisher, run, waiting
 
@@ -164,6 +165,33 @@ def test_tasks_share_the_events(bus: Bus) -> None:
             tasks = [await waiting(next_of(sub)) for _ in range(5)]
             bus.send_many([("a", "b", "/c", number) for number in range(5)])
             assert [(await task).data for task in tasks] == [0, 1, 2, 3, 4]
+
+    run(main())
+
+
+def test_those_who_wait_leave_each_other_asleep(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks once, lies down, and the loop has nothing to do."""
+    armed: list[SubscriptionHandle] = []
+    arm = SubscriptionHandle.arm
+
+    def count(sub: SubscriptionHandle, apart: bool = False) -> int | None:
+        armed.append(sub)
+        return arm(sub, apart)
+
+    monkeypatch.setattr(SubscriptionHandle, "arm", count)
+
+    async def main() -> None:
+        async with bus.subscribe("a") as sub:
+            tasks = [await waiting(next_of(sub)) for _ in range(3)]
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(armed) == 3
+            tasks[1].cancel()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(armed) <= 4  # one of those who are left looks again
+            bus.send_many([("a", "b", "/c", number) for number in range(2)])
+            assert [(await task).data for task in (tasks[0], tasks[2])] in ([0, 1], [1, 0])
 
     run(main())
 

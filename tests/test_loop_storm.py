@@ -8,6 +8,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import pytest
@@ -149,36 +150,42 @@ class Storm:
         self._seed = seed
         self._wanted = cancelled
         self._sent: int | None = None
-        self._heard: list[list[int]] = []  # by each task
-        self._count = 0
-        self._cancelled = 0
+        self._heard: list[list[int]] = []  # by each task, which may be of different threads
+        self._gave_up: list[list[bool]] = []
 
     @property
     def over(self) -> bool:
         """Whether all that was sent was heard."""
         return self._sent is not None and self._count >= self._sent
 
+    @property
+    def _count(self) -> int:
+        return sum(map(len, self._heard))
+
     async def rage(self, *asking: tuple[Subscription, Callable[[Event], object]]) -> None:
         """One task for each subscription, and what it does with an event before it counts."""
-        await asyncio.gather(self._end(), *(self._ask(number, *one) for number, one in enumerate(asking)))
+        await asyncio.gather(self._end(), self.join_in(*asking))
 
-    async def _ask(self, number: int, sub: Subscription, done: Callable[[Event], object]) -> None:
-        generator = random.Random(f"{self._seed} {number}")
-        heard: list[int] = []
+    async def join_in(self, *asking: tuple[Subscription, Callable[[Event], object]]) -> None:
+        """More tasks."""
+        await asyncio.gather(*(self._ask(*one) for one in asking))
+
+    async def _ask(self, sub: Subscription, done: Callable[[Event], object]) -> None:
+        heard, gave_up = list[int](), list[bool]()
         self._heard.append(heard)
+        self._gave_up.append(gave_up)
+        generator = random.Random(f"{self._seed} {len(self._heard)}")
 
         def take(event: Event) -> None:
             assert event.deliveries == 1
             done(event)
             heard.append(event.data)
-            self._count += 1
 
         while not self.over:
-            gave_up = await generator.choice(WAYS)(sub, generator, take)
-            self._cancelled += gave_up
+            gave_up.append(await generator.choice(WAYS)(sub, generator, take))
 
     async def _end(self) -> None:
-        while self._count < EVENTS or self._cancelled < self._wanted:
+        while self._count < EVENTS or sum(map(sum, self._gave_up)) < self._wanted:
             await asyncio.sleep(1e-3)
         self._sender.say()
         self._sent = await asyncio.to_thread(self._sender.result)
@@ -210,6 +217,16 @@ def test_several_tasks(bus: Bus, fork: Fork, new_loop: NewLoop) -> None:
     with bus.subscribe("a") as sub:
         storm = Storm(fork(stream, bus, 1, "a", 1e-3), 1, CANCELLED)
         run_in(new_loop, storm.rage(*[(sub, nothing)] * 5))
+    storm.check()
+
+
+def test_two_loops_at_once(bus: Bus, fork: Fork, new_loop: NewLoop) -> None:
+    """In two threads, whose tasks share what one subscription hears."""
+    with bus.subscribe("a") as sub, ThreadPoolExecutor(2) as threads:
+        storm = Storm(fork(stream, bus, 5, "a", 1e-3), 5, CANCELLED)
+        halves = [storm.rage(*[(sub, nothing)] * 3), storm.join_in(*[(sub, nothing)] * 3)]
+        for half in [threads.submit(run_in, new_loop, half) for half in halves]:
+            half.result()
     storm.check()
 
 

@@ -264,7 +264,7 @@ static void a_descriptor_can_be_read_when_it_is_time_to_look(void)
 
 int main(void)
 {
-    alarm(60);
+    alarm(20);
     RUN(a_process_is_rung_once_for_an_event);
     RUN(what_comes_before_it_dozes_is_not_missed);
     RUN(a_lost_ring_costs_a_slice);

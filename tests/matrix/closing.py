@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import eventbus
 from harness import Line, unsealed
+from loops import bells
 from matrix.scene import (
     CAPACITY,
     OWN_LOOK,
     READY,
+    SHORT,
     SLOTS,
     SURVIVOR,
     Aim,
@@ -26,10 +29,12 @@ from matrix.working import start_sleeper
 JOBS = 4
 
 
-def leave(line: Line, name: str, aim: Aim) -> None:
-    """Leaves the bus, with two subscriptions open."""
+def leave(line: Line, name: str, aim: Aim, dozed: bool) -> None:
+    """Leaves the bus, with two subscriptions open; ``dozed``: of which one has waited in an event loop."""
     bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS)
     subs = [bus.subscribe("**") for _ in range(2)]
+    while dozed and not bells(bus):  # where the time is up before it waits, it has none
+        assert asyncio.run(subs[0].areceive(SHORT)) is None
     await_go(line)
     aim.take()
     bus.close()
@@ -38,16 +43,18 @@ def leave(line: Line, name: str, aim: Aim) -> None:
 
 @dataclass(frozen=True)
 class Leaving:
-    """A victim that leaves while others stay; ``told``: one of them waits for subscribers to come or go."""
+    """A victim that leaves while others stay; ``told``: one of them waits for subscribers to come or go; ``dozed``: it
+    has waited in an event loop."""
 
     hold: Hold = Hold.NOTHING
     told: bool = False
+    dozed: bool = False
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = Survivors(scene.name)
-        victim = scene.victim(leave)
+        victim = scene.victim(leave, self.dozed)
         if self.told:
             survivors.changes = Changes(scene, survivors.bus)
         victim.say("go")
@@ -58,15 +65,17 @@ class Leaving:
 
 @dataclass(frozen=True)
 class LastOut:
-    """A victim that leaves when nobody else is there; ``persist``: whoever comes next wants the bus to stay."""
+    """A victim that leaves when nobody else is there; ``persist``: whoever comes next wants the bus to stay; ``dozed``:
+    it has waited in an event loop."""
 
     hold: Hold = Hold.DOOR
     persist: bool = False
+    dozed: bool = False
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        victim = scene.victim(leave)
+        victim = scene.victim(leave, self.dozed)
         victim.say("go")
         scene.strike(victim, lambda _: check_door(scene.name, self.hold))
         Survivors(scene.name, persist=self.persist).end()
@@ -84,8 +93,9 @@ def remove(line: Line, name: str, aim: Aim) -> None:
 
 @dataclass(frozen=True)
 class Removing:
-    """A victim that removes a bus which nobody is on."""
+    """A victim that removes a bus which nobody is on; ``whole``: it is all there at its point."""
 
+    whole: bool = False
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
@@ -94,6 +104,8 @@ class Removing:
         victim.say("go")
         scene.strike(victim, lambda _: check_door(scene.name, Hold.NOTHING))
         Survivors(scene.name).end()
+        if self.whole:
+            eventbus.unlink(scene.name)
 
 
 def leave_with_jobs(line: Line, name: str, aim: Aim, prefetch: int) -> None:

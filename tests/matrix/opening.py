@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import eventbus
 from harness import Line, roster_of, sealed, unsealed
 from matrix.scene import CAPACITY, SLOTS, SURVIVOR, Aim, Hold, Scene, Survivors, await_go, check_door, join
+from seccomp import can_forbid, forbid
 
 EVENTS = 3  # of each kind that a crash leaves
 
 
-def open_bus(line: Line, name: str, aim: Aim, persist: bool) -> None:
-    """Opens the bus."""
+def open_bus(line: Line, name: str, aim: Aim, persist: bool, mute: bool = False) -> None:
+    """Opens the bus; ``mute``: where no socket may be made."""
+    if mute:
+        forbid("socket")
     aim.take()
     bus = eventbus.open(name, capacity=CAPACITY, max_subscribers=SLOTS, persist=persist)
     await_go(line)
@@ -48,6 +51,7 @@ class Opening:
         abandoned: the last process on it died.
         headless: there is a ring and no roster.
         persist: it is told to stay.
+        mute: whoever opens it may make no socket.
         again: never.
     """
 
@@ -56,16 +60,19 @@ class Opening:
     abandoned: bool = False
     headless: bool = False
     persist: bool = False
+    mute: bool = False
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
+        if self.mute and not can_forbid():
+            return
         users = Survivors(scene.name) if self.used else None
         if self.abandoned or self.headless:
             scene.ready(crash).kill()
         if self.headless:
             roster_of(scene.name).unlink()
-        victim = scene.start(open_bus, scene.aim, self.persist)
+        victim = scene.start(open_bus, scene.aim, self.persist, self.mute)
         if users is not None:
             scene.strike(victim, lambda pid: users.meanwhile(self.hold, pid))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import select
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -44,6 +46,21 @@ def publish(_: Line, name: str) -> set[str]:
     return passed_by(activity)
 
 
+def wait_in_loops(bus: eventbus.Bus, sub: eventbus.Subscription) -> None:
+    """Waits in vain in an event loop, then for an event, and in one that watches the subscription by itself."""
+
+    async def wait() -> None:
+        assert await sub.areceive(SHORT) is None
+        for system in ("still", "jobs"):
+            asyncio.get_running_loop().call_soon(bus.send, system, "here", "/")
+        assert await sub.areceive(ROOM) is not None
+
+    asyncio.run(wait())
+    assert sub.receive(0) is None
+    assert sub.arm()
+    assert not select.select([sub.fileno()], [], [], 0)[0]
+
+
 def subscribe(_: Line, name: str) -> set[str]:
     """Subscribes in every way, receives, waits in vain, counts its backlog, answers, leaves."""
     bus = open_bus(name)
@@ -58,6 +75,7 @@ def subscribe(_: Line, name: str) -> set[str]:
             assert sub.backlog == 1
             assert sub.receive(ROOM) is not None
             assert sub.receive(SHORT) is None
+            wait_in_loops(bus, sub)
 
     return passed_by(activity)
 
@@ -75,6 +93,7 @@ def work(_: Line, name: str) -> set[str]:
             second.ack()
             while first.receive(SHORT) is not None:
                 pass
+            wait_in_loops(bus, second)
         bus.group("old", "still", start="oldest", max_deliveries=1)
         with bus.subscribe("still", group="old") as member:
             assert member.receive(0) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from dataclasses import dataclass
 
@@ -21,20 +22,23 @@ from matrix.scene import (
     asleep,
     await_go,
     join,
+    tell_each,
 )
 
 TIMES = 3
 
 
-def subscribe(line: Line, name: str, aim: Aim, role: Role, moved: bool) -> None:
-    """Subscribes and closes, again and again; ``moved``: stops with the slot open, where the test sends an event."""
+def subscribe(line: Line, name: str, aim: Aim, role: Role, moved: bool, watched: bool) -> None:
+    """Subscribes and closes, again and again; ``moved``: stops with the slot open, where the test sends an event;
+    ``watched``: a loop watches it by itself."""
     bus = eventbus.open(name)
     await_go(line)
     aim.take()
     for _ in range(TIMES):
         if moved:
             Aim("slot_open", signal.SIGSTOP, 1).take()
-        (join(bus) if role is Role.MEMBER else bus.subscribe("**")).close()
+        with join(bus) if role is Role.MEMBER else bus.subscribe("**") as sub:
+            assert not watched or sub.fileno() >= 0
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class Joining:
         hold: what it has at its point; a plain subscriber's place is a ``place`` there.
         moved: events are sent between the opening of its slot and the fixing of its cursor.
         told: somebody waits for subscribers to come or go, whom it tells.
+        watched: a loop watches its subscription by itself.
         again: whether it comes to its point more than once.
     """
 
     hold: Hold = Hold.NOTHING
     place: bool = False
     moved: bool = False
+    watched: bool = False
     told: bool = False
     again: bool = True
 
@@ -59,7 +65,7 @@ class Joining:
         survivors = scene.survivors()
         if self.told:
             survivors.changes = Changes(scene, survivors.bus)
-        victim = scene.victim(subscribe, scene.role, self.moved)
+        victim = scene.victim(subscribe, scene.role, self.moved, self.watched)
         victim.say("go")
         for _ in range(scene.passes if self.moved else 0):
             victim.wait_stopped()
@@ -149,16 +155,25 @@ def sleep(line: Line, name: str, aim: Aim) -> None:
         line.say(unsealed(event))
 
 
+def doze(line: Line, name: str, aim: Aim) -> None:
+    """The same in an event loop."""
+    sub = eventbus.open(name).subscribe("**", name="victim", spin=0)
+    line.say(READY)
+    aim.take()
+    asyncio.run(tell_each(line, sub, unsealed))
+
+
 @dataclass(frozen=True)
 class Sleeping:
-    """A subscriber around its sleep."""
+    """A subscriber around its sleep; ``dozing``: in an event loop."""
 
+    dozing: bool = False
     again: bool = True
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = Survivors(scene.name)
-        victim = scene.victim(sleep)
+        victim = scene.victim(doze if self.dozing else sleep)
         heard = list[tuple[int, int]]()
         while not scene.struck(victim):
             if asleep(survivors.bus, "victim"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from matrix.groups import Burying
 from matrix.scene import Role, Scene
 
 
@@ -58,9 +57,10 @@ def row(
 
 
 def who_sends(
-    sees: str, what: Scenario, *also: Burying, bridge: Scenarios = (), closer: Scenarios = (), patient: bool = False
+    sees: str, what: Scenario, *also: Scenario, bridge: Scenarios = (), closer: Scenarios = (), patient: bool = False
 ) -> Row:
-    """A row of what everybody does who sends; ``also`` a member that sends a dead letter, ``bridge`` one that notes."""
+    """A row of what everybody does who sends; ``also`` what a member does beside it, as one that sends a dead letter,
+    ``bridge`` a publisher, as one that notes."""
     only = "whoever sends" if closer == () else "whoever sends or shuts the bus down"
     member, publisher = (what, *also), (what, *(bridge if isinstance(bridge, tuple) else (bridge,)))
     return row(sees, only, publisher=publisher, subscriber=what, member=member, closer=closer, patient=patient)

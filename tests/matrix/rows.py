@@ -39,6 +39,8 @@ _lapping = Sending(hold=PUBLISH, lapped=True, full=True)
 _moving = Sending(hold=PUBLISH, lapped=True, full=True, bystanders=True, again=False)
 _counting = _visible, Sending(hold=PUBLISH, owner_dead=True)
 _unwoken = Sending(sent=True, sleepers=True, unwoken=True)
+_unrung = replace(_unwoken, dozing=True)
+_rung = Sending(sent=True, sleepers=True, dozing=True)
 _reaping = Waiting(ROSTER, freed=True)
 _closing = Closing(PUBLISH, closed=False)
 _closing_after_a_death = Closing(PUBLISH, closed=False, owner_dead=True)
@@ -69,6 +71,8 @@ def _parking(sees: str, again: bool = True) -> Row:
 
 
 # Rows of more than one moment.
+_asleep, _asleep_too = (Sleeping(), Sleeping(dozing=True)), (MemberSleeping(), MemberSleeping(dozing=True))
+_dozing, _dozing_too = Sleeping(dozing=True, again=False), MemberSleeping(dozing=True, again=False)
 _keeps = "whoever sleeps until something is due"
 _keeping = row("the event, sent by who looks next", _keeps, subscriber=Keeping(), member=Keeping(), patient=True)
 _told = row(
@@ -159,17 +163,32 @@ ROWS = {
         WHOLE + "; whoever waits for the lock looks by itself", Sending(sent=True), closer=Closing(), patient=True
     ),
     "publish_unlocked": who_sends(WHOLE + "; sleepers are woken by the next", Sending(sent=True), Burying(2)),
-    "wake_lowered": who_sends(WHOLE + "; the sleeper looks by itself", _unwoken, closer=Closing(), patient=True),
+    "wake_lowered": who_sends(
+        WHOLE + "; the sleeper looks by itself",
+        _unwoken,
+        bridge=_unrung,
+        closer=(Closing(), Closing(dozing=True)),
+        patient=True,
+    ),
     "semaphore_raised": row(
         "the same",
         "whoever wakes somebody",
         publisher=_unwoken,
         subscriber=_unwoken,
-        member=(_unwoken, Returning()),
+        member=(_unwoken, Returning(), Returning(dozing=True)),
         closer=(Closing(), Handing()),
         patient=True,
     ),
-    "wake_posted": who_sends(WHOLE, Sending(sent=True, sleepers=True), closer=Closing(), patient=True),
+    "bell_rung": row(
+        WHOLE,
+        "whoever wakes somebody who waits in an event loop",
+        publisher=_rung,
+        subscriber=_rung,
+        member=(_rung, Returning(dozing=True)),
+        closer=Closing(dozing=True),
+        patient=True,
+    ),
+    "wake_posted": who_sends(WHOLE, Sending(sent=True, sleepers=True), _rung, closer=Closing(), patient=True),
     "topic_written": who_sends("nothing; its place in the table is used by the next", Sending(hold=PUBLISH, new=True)),
     "topic_shown": who_sends("a topic without events", Sending(hold=PUBLISH, new=True)),
     "shutdown_stored": row(
@@ -248,8 +267,9 @@ ROWS = {
     "receive_copied": _read,
     "receive_counted": _read,
     "receive_advanced": _read,
+    "doorbell_stored": row("nothing", "whoever waits in an event loop", subscriber=_dozing, member=_dozing_too),
     "waiter_raised": row(
-        "nothing; one needless wake-up", "whoever sleeps", subscriber=Sleeping(), member=MemberSleeping(), patient=True
+        "nothing; one needless wake-up, or ring", "whoever sleeps", subscriber=_asleep, member=_asleep_too, patient=True
     ),
     "semaphore_taken": row(
         "nothing; of a group, another member looks by itself",
@@ -258,7 +278,7 @@ ROWS = {
         member=MemberSleeping(),
         patient=True,
     ),
-    "waiter_woken": row("the same", "whoever sleeps", subscriber=Sleeping(), member=MemberSleeping(), patient=True),
+    "waiter_woken": row("the same", "whoever sleeps", subscriber=_asleep, member=_asleep_too, patient=True),
     # --- make a group ---
     "group_written": row("no group; the next makes it", "whoever makes a group", member=_making),
     "group_slot": _group_placed,
@@ -323,7 +343,7 @@ ROWS = {
         cells=_given_back.cells | {Role.MEMBER: (*_free, _burying, ByHand(whole=True), ByHand(whole=True, delay=0.5))},
     ),
     "dead_counted": row("the dead letter, once", "a member", member=Burying(1)),
-    "asleep_set": row("nothing", "a member", member=MemberSleeping(), patient=True),
+    "asleep_set": row("nothing", "a member", member=_asleep_too, patient=True),
     "watch_set": _watch_changed,
     "watch_cleared": _watch_changed,
     "keeper_set": _keeping,
@@ -347,6 +367,17 @@ ROWS = {
     "ring_sized": _made,
     "roster_sized": _made,
     "attached": row("nothing", "whoever opens", opener=(_opening, _joining_bus)),
+    "mute_stored": row(
+        "a bus on which whoever waits in an event loop has a thread that sleeps",
+        "whoever opens and may make no socket",
+        opener=(Opening(mute=True), Opening(used=True, mute=True)),
+    ),
+    "bell_bound": row(
+        "a file that nobody answers at; the last one out removes it",
+        "whoever waits in an event loop for the first time",
+        subscriber=(_dozing, Joining(place=True, watched=True)),
+        member=(_dozing_too, Joining(watched=True)),
+    ),
     "publisher_entered": row("nothing", "whoever opens and may send", opener=(_opening, _joining_bus)),
     "ring_mode_set": _made,
     "roster_mode_set": _made,
@@ -380,7 +411,20 @@ ROWS = {
     "alone_gated": _repaired,
     "alone_reopened": _repaired,
     # --- leave ---
+    "bell_taken_down": row(
+        "nothing",
+        "whoever leaves, and has waited in an event loop",
+        subscriber=Joining(watched=True),
+        member=Joining(watched=True),
+        closer=(Leaving(DOOR, dozed=True), LastOut(Hold.NOTHING, dozed=True)),
+    ),
     "sending_stopped": row("nothing", "whoever leaves", closer=(Leaving(), LastOut(Hold.NOTHING))),
+    "bells_unlinked": row(
+        "a bus that nobody is on",
+        "the last one out, whoever replaces what was left, or removes a bus by its name",
+        opener=Opening(abandoned=True),
+        closer=(LastOut(), LastOut(dozed=True), LastOut(persist=True), Removing(whole=True)),
+    ),
     "ring_unlinked": row(
         "half a bus; the next to open it starts over",
         "the last one out, and whoever replaces what was left",

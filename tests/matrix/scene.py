@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import signal
@@ -17,6 +18,7 @@ from eventbus.core import native
 from eventbus.core.attachment import Claim
 from eventbus.member import Member
 from harness import DEADLINE, Child, Job, Line, arm, sealed, unsealed, until
+from loops import bells_of
 from matrix import moments
 
 CAPACITY = 8 * 1024
@@ -280,7 +282,10 @@ class Survivors:
         self.go_on()
         if self.changes is not None:
             self.changes.check()
+        identity = self.bus.identity
         self.bus.close()
+        left = bells_of(identity)
+        assert not left, f"doorbells are left: {left}"
 
 
 def check_door(name: str, hold: Hold) -> None:
@@ -333,6 +338,19 @@ def sleep_and_tell(line: Line, name: str) -> None:
         line.say(READY)
         for event in sub:
             line.say(unsealed(event))
+
+
+def doze_and_tell(line: Line, name: str) -> None:
+    """The same in an event loop."""
+    with eventbus.open(name) as bus, bus.subscribe("**", name="sleeper", overflow="drop", spin=0) as sub:
+        line.say(READY)
+        asyncio.run(tell_each(line, sub, unsealed))
+
+
+async def tell_each(line: Line, sub: eventbus.Subscription, told: Callable[[eventbus.Event], object]) -> None:
+    """Tells of each event until the end."""
+    async for event in sub:
+        line.say(told(event))
 
 
 def stay(line: Line, name: str) -> None:

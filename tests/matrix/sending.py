@@ -28,6 +28,7 @@ from matrix.scene import (
     Survivors,
     asleep,
     await_go,
+    doze_and_tell,
     join,
     sleep_and_tell,
     stay,
@@ -135,7 +136,8 @@ class Sending:
     Attributes:
         hold: what it has at its point, besides the place that a subscriber has anyway.
         sent: whether the last event that it began to send is heard.
-        sleepers: somebody sleeps each time that it sends; ``unwoken``: and is not woken by the victim, nor by others.
+        sleepers: somebody sleeps each time that it sends; ``unwoken``: and is not woken by the victim, nor by others;
+            ``dozing``: in an event loop.
         new: each event is the first one of its topic.
         lapped: the ring has gone round before.
         full: it sends for ever, and nobody receives.
@@ -154,6 +156,7 @@ class Sending:
     kept: bool = False
     sleepers: bool = False
     unwoken: bool = False
+    dozing: bool = False
     new: bool = False
     lapped: bool = False
     full: bool = False
@@ -171,7 +174,7 @@ class Sending:
             for _ in range(150):
                 survivors.send()
                 survivors.drain()
-        sleeper = scene.ready(sleep_and_tell)
+        sleeper = scene.ready(doze_and_tell if self.dozing else sleep_and_tell)
         holder = Holder(scene, survivors) if self.parked else None
         victim = Sender(scene, survivors, self)
         if self.owner_dead:
@@ -322,10 +325,12 @@ class Closing:
         closed: whether the bus is closed there.
         owner_dead: as in ``Sending``.
         told: it tells whoever waits for subscribers, whom nobody else may tell first.
+        dozing: as in ``Sending``.
         again: never.
     """
 
     hold: Hold = Hold.NOTHING
+    dozing: bool = False
     closed: bool = True
     owner_dead: bool = False
     told: bool = False
@@ -335,7 +340,7 @@ class Closing:
         """Plays it."""
         survivors = Survivors(scene.name)
         number = survivors.send()
-        sleeper = scene.ready(sleep_and_tell)
+        sleeper = scene.ready(doze_and_tell if self.dozing else sleep_and_tell)
         waiter = scene.start(await_the_end)
         waiter.wait_stopped()
         waiter.go_on()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import eventbus
+from eventbus.member import Member
 from harness import Child, Line, sealed, until
 from matrix.scene import (
     CAPACITY,
@@ -24,6 +27,7 @@ from matrix.scene import (
     job_of,
     join,
     send_job,
+    tell_each,
 )
 
 JOBS = 6
@@ -42,10 +46,17 @@ def work(line: Line, name: str, aim: Aim, prefetch: int) -> None:
             member.reject()
 
 
-def sleep(line: Line, name: str) -> None:
-    """A member that sleeps."""
+def sleep(line: Line, name: str, dozing: bool) -> None:
+    """A member that sleeps; ``dozing``: in an event loop."""
     member = join(eventbus.open(name), name="sleeper", spin=0)
     line.say(READY)
+    tell_jobs(line, member, dozing)
+
+
+def tell_jobs(line: Line, member: Member, dozing: bool) -> None:
+    """Tells of each job until the end."""
+    if dozing:
+        asyncio.run(tell_each(line, member, job_of))
     for event in member:
         line.say(job_of(event))
 
@@ -129,9 +140,9 @@ def give_back(line: Line, name: str, aim: Aim) -> None:
     member.reject()
 
 
-def start_sleeper(scene: Scene, survivors: Survivors) -> Child:
+def start_sleeper(scene: Scene, survivors: Survivors, dozing: bool = False) -> Child:
     """A member that is asleep."""
-    sleeper = scene.ready(sleep)
+    sleeper = scene.ready(sleep, dozing)
     until(lambda: asleep(survivors.bus, "sleeper"), "the member to sleep")
     return sleeper
 
@@ -159,8 +170,9 @@ class PassingOn:
 
 @dataclass(frozen=True)
 class Returning:
-    """A member that gives a job back and wakes a sleeper."""
+    """A member that gives a job back and wakes a sleeper; ``dozing``: in an event loop."""
 
+    dozing: bool = False
     again: bool = False
 
     def __call__(self, scene: Scene) -> None:
@@ -170,7 +182,7 @@ class Returning:
         survivors.send_jobs(1)
         victim.say("go")
         assert victim.hear() == READY
-        sleeper = start_sleeper(scene, survivors)
+        sleeper = start_sleeper(scene, survivors, self.dozing)
         victim.say("go")
         scene.strike(victim, lambda _: None)
         assert sleeper.hear(OWN_LOOK) == (1, 2)
@@ -181,29 +193,29 @@ class Returning:
 # --- asleep ---
 
 
-def await_jobs(line: Line, name: str, *aims: Aim) -> None:
-    """Waits for jobs, without looking first, once it is told to."""
+def await_jobs(line: Line, name: str, *aims: Aim, dozing: bool = False) -> None:
+    """Waits for jobs, without looking first, once it is told to; ``dozing``: in an event loop."""
     member = join(eventbus.open(name), name="victim", spin=0)
     await_go(line)
     for aim in aims:
         aim.take()
-    for event in member:
-        line.say(job_of(event))
+    tell_jobs(line, member, dozing)
 
 
 @dataclass(frozen=True)
 class Sleeping:
-    """A member around its sleep, beside another one that sleeps."""
+    """A member around its sleep, beside another one that sleeps; ``dozing``: both in event loops."""
 
+    dozing: bool = False
     again: bool = True
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
         survivors = Survivors(scene.name, group=True)
-        victim = scene.victim(await_jobs)
+        victim = scene.victim(partial(await_jobs, dozing=self.dozing))
         victim.say("go")
         until(lambda: scene.struck(victim) or asleep(survivors.bus, "victim"), "the victim to sleep")
-        sleeper = start_sleeper(scene, survivors)
+        sleeper = start_sleeper(scene, survivors, self.dozing)
         sent, got = 0, list[tuple[int, int]]()
         while not scene.struck(victim):
             until(lambda: scene.struck(victim) or asleep(survivors.bus, "victim", "sleeper"), "both to sleep")
