@@ -113,7 +113,7 @@ $(VENV)/.ready: $(BIN)/python $(CORE)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# Whom the bus is measured against; redis is also measured if Debian's redis-server is there.
+# Whom the bus is measured against; redis and nats too where Debian's redis-server and nats-server are there.
 $(VENV)/.bench: $(VENV)/.ready
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	touch $@

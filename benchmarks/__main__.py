@@ -12,7 +12,8 @@ from benchmarks import results
 from benchmarks.crew import CrewError
 from benchmarks.goals import PEERS as GOAL_PEERS
 from benchmarks.goals import SCENARIOS as GOAL_SCENARIOS
-from benchmarks.goals import judge
+from benchmarks.goals import Verdict, judge
+from benchmarks.loops.scenarios import LOOPS
 from benchmarks.machine import described, facts
 from benchmarks.peer import Peer
 from benchmarks.report import Report, document, write_json
@@ -26,7 +27,13 @@ _OTHERS = {
     "all": "each of these and the goals; writes results.json, results.md and the pictures",
     "pictures": "draw the pictures again from results.json",
 }
-_SEVERAL = {"all": tuple(SCENARIOS), "goals": GOAL_SCENARIOS, "workers": ("workers", *FRAMEWORKS)}
+_SEVERAL = {
+    "all": tuple(SCENARIOS),
+    "goals": GOAL_SCENARIOS,
+    "workers": ("workers", *FRAMEWORKS),
+    "async": tuple(name for name in LOOPS if name.startswith("async")),
+    "requests": tuple(name for name in LOOPS if name.startswith("requests")),
+}
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _TOGETHER = "\n".join(f"  {name:11} {what}" for name, what in _OTHERS.items())
 
@@ -57,8 +64,8 @@ def _run(asked: argparse.Namespace) -> None:
     reports = _measured(asked, settings)
     tables = [table_of(report) for report in reports]
     run = document(machine, vars(settings), reports)
-    if asked.name in ("all", "goals"):
-        verdicts = judge(reports)
+    verdicts = _judged(asked.name, reports)
+    if verdicts:
         tables.insert(0, table_of_goals(verdicts))
         show(tables[0])
         run["goals"] = [verdict.as_dict() for verdict in verdicts]
@@ -66,6 +73,12 @@ def _run(asked: argparse.Namespace) -> None:
         write_json(asked.json, run)
     if asked.name == "all":
         _complain(results.write(run, tables, asked.results))
+
+
+def _judged(name: str, reports: list[Report]) -> list[Verdict]:
+    """Return every goal where all are asked for, else those of the benchmarks that were run."""
+    run = {report.name for report in reports}
+    return [verdict for verdict in judge(reports) if name in ("all", "goals") or verdict.goal.report in run]
 
 
 def _measured(asked: argparse.Namespace, settings: Settings) -> list[Report]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from benchmarks.frameworks.registry import SETTINGS
 from benchmarks.growth import SUBJECT
+from benchmarks.loops.registry import BLOCKING, HALF, NATS, NOBODY, OTHERS, PINGPONG
 from benchmarks.report import Figure, Report, Row
 
 SCENARIOS = (
     *("fanout", "selective", "publishers", "sizes", "pingpong", "oneway"),
     *("workers", "redelivery", "jobs", "jobs-paced", "idle", "codec"),
+    *("async", "async-oneway", "async-send", "async-idle", "requests", "requests-64"),
 )
 """The benchmarks that hold all figures of the goals."""
 
@@ -23,6 +25,9 @@ _PUBSUB = ("zmq PUB/SUB", "zmq PUB/SUB, 1 frame")
 _PUSH = ("zmq PUSH/PULL",)
 _PACKET = ("SEQPACKET",)
 _FRAMEWORKS = tuple(name for name, setting in SETTINGS.items() if setting.over_redis)
+_TICK_A_RUN = 1_000
+"""CPU µs/s: /proc, which counts in ticks of 10 ms, tells of none in the ten seconds of that benchmark."""
+
 _LATE = tuple(name for name in _FRAMEWORKS if SETTINGS[name].late)
 
 
@@ -50,9 +55,10 @@ class Goal:
     @property
     def scenario(self) -> str:
         """The benchmark, its case and the figure, for people."""
-        if self.subject != SUBJECT:
+        if self.report == "codec":
             return f"{self.subject}, CPU"
-        return f"{' '.join(dict.fromkeys((self.report, self.case)))}, {self.figure}"
+        subject = self.subject.removeprefix(SUBJECT)
+        return f"{' '.join(dict.fromkeys((self.report, self.case)))}{subject}, {self.figure}"
 
     @property
     def wanted(self) -> str:
@@ -116,9 +122,22 @@ GOALS = [
     Goal("idle", "idle", "CPU µs/s", (), 0, False),
     Goal("codec", "one process", "ns", ("orjson.dumps",), 2.5, False, "send, backlog"),
     Goal("codec", "one process", "ns", ("orjson.loads of 256",), 1.5, False, "receive, backlog, iterated"),
+    Goal("async", "burst", _RATE, (BLOCKING,), 0.8, True),
+    Goal("async", "burst", _RATE, OTHERS, 5, True),
+    Goal("async-oneway", "1,000/s", _P50, (BLOCKING,), 1.6, False),
+    Goal("async-oneway", "1,000/s", _P50, OTHERS, 1, False),
+    Goal("async-send", "1,000/s", _P50, (NOBODY,), 5, False),
+    Goal("async-send", "100/s", _P50, (NOBODY,), 5, False),
+    Goal("async-idle", "idle", "CPU µs/s", (), _TICK_A_RUN, False),
+    Goal("async-idle", "idle", "sockets", (), 1, False),
+    Goal("requests", "free", _P50, (PINGPONG,), 2.5, False, BLOCKING),
+    Goal("requests", "free", _P50, (NATS,), 0.1, False, BLOCKING),
+    Goal("requests", "free", _P50, (NATS,), 0.1, False),
+    Goal("requests-64", "64 at once", "requests/s", (), 100_000, True),
+    Goal("requests-64", "64 at once", "requests/s", (), 100_000, True, HALF),
 ]
 
-PEERS = {SUBJECT, *(peer for goal in GOALS for peer in goal.against)}
+PEERS = {SUBJECT, *(peer for goal in GOALS for peer in (goal.subject, *goal.against))}
 """Everybody whom the goals name."""
 
 

@@ -41,7 +41,7 @@ def pingpong(peer: Peer, warm_up: int, trips: int, cpus: Sequence[int | None]) -
         crew.start(f"{peer.name} pong", _pong, medium, load, (warm_up, trips), cpu=cpus[1])
         lead(crew)
         lead(crew)
-        return _measured(crew, medium)
+        return measured(crew, medium)
 
 
 def oneway(peer: Peer, warm_up: int, events: int, rate: int, cpus: Sequence[int | None]) -> Timing:
@@ -51,10 +51,11 @@ def oneway(peer: Peer, warm_up: int, events: int, rate: int, cpus: Sequence[int 
         crew.start(f"{peer.name} subscriber", _time_arrivals, medium, load, (warm_up, events), cpu=cpus[1])
         crew.start(f"{peer.name} publisher", _send_paced, medium, load, (warm_up, events), rate, cpu=cpus[0])
         lead(crew)
-        return _measured(crew, medium)
+        return measured(crew, medium)
 
 
-def _measured(crew: Crew, medium: Medium) -> Timing:
+def measured(crew: Crew, medium: Medium) -> Timing:
+    """Lead a crew through two rounds of "ready" and `complete`; one of its bodies returns the times of the second."""
     for _ in ("warm-up", "measured"):
         crew.meet("ready")
         server = medium.server_seconds()
@@ -73,7 +74,7 @@ def _ping(control: Control, medium: Medium, load: JsonLoad, counts: tuple[int, i
             control.meet("ready")
             before = cpu_seconds()
             times = _trips(publisher, received, load, count)
-            _complete(control, before)
+            complete(control, before)
     return times
 
 
@@ -99,7 +100,7 @@ def _pong(control: Control, medium: Medium, load: JsonLoad, counts: tuple[int, i
             control.meet("ready")
             before = cpu_seconds()
             _echo(publisher, received, count)
-            _complete(control, before)
+            complete(control, before)
 
 
 def _echo(publisher: Publisher, received: Iterator[Any], count: int) -> None:
@@ -117,20 +118,8 @@ def _send_paced(control: Control, medium: Medium, load: JsonLoad, counts: tuple[
         for count in counts:
             control.meet("ready")
             before = cpu_seconds()
-            _pace(publisher, load, count, 1e9 / rate)
-            _complete(control, before)
-
-
-def _pace(publisher: Publisher, load: JsonLoad, count: int, every: float) -> None:
-    # Sleeping between events leaves the CPU to others, as a real publisher does; spinning would keep it warm.
-    now, send = time.monotonic_ns, publisher.send
-    start = now()
-    for number, data in enumerate(load.events(0, range(count))):
-        early = start + number * every - now()
-        if early > 0:
-            time.sleep(early / 1e9)
-        data["sent"] = now()
-        send(SYSTEM, KIND, PATH, data)
+            publisher.send_paced(load.events(0, range(count)), 1e9 / rate)
+            complete(control, before)
 
 
 def _time_arrivals(control: Control, medium: Medium, load: JsonLoad, counts: tuple[int, int]) -> array[int]:
@@ -141,7 +130,7 @@ def _time_arrivals(control: Control, medium: Medium, load: JsonLoad, counts: tup
             control.meet("ready")
             before = cpu_seconds()
             times = _arrivals(received, count)
-            _complete(control, before)
+            complete(control, before)
     return times
 
 
@@ -156,6 +145,7 @@ def _arrivals(received: Iterator[Any], count: int) -> array[int]:
     return times
 
 
-def _complete(control: Control, before: float) -> None:
+def complete(control: Control, before: float) -> None:
+    """End a round, at whose beginning the worker had used ``before`` CPU seconds."""
     control.meet("complete")
     control.post("spent", cpu_seconds() - before)

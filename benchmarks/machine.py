@@ -13,6 +13,7 @@ from typing import Any
 _PACKAGES = (
     *("eventbus", "orjson", "pyzmq", "faster-fifo", "iceoryx2", "redis"),
     *("celery", "rq", "dramatiq", "huey"),
+    *("nats-py", "uvloop"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from benchmarks.load import Share
+from benchmarks.load import KIND, PATH, SYSTEM, Share
 
 if TYPE_CHECKING:
     from typing import Self
@@ -87,6 +88,31 @@ class Publisher(Endpoint):
 
     def wait_for_subscribers(self) -> None:
         """Return once all subscribers are connected, where the peer can tell; the handshake proves it for all peers."""
+
+    def send_all(self, events: Iterable[Any]) -> None:
+        """Send the data of each event to SYSTEM, one right after the other."""
+        send = self.send
+        for data in events:
+            send(SYSTEM, KIND, PATH, data)
+
+    def send_paced(self, events: Iterable[dict[str, Any]], every: float) -> None:
+        """Send an event to SYSTEM each ``every`` nanoseconds, with the time in it from before it is sent."""
+        send, now = self.send, time.monotonic_ns
+        for data in paced(events, every):
+            data["sent"] = now()
+            send(SYSTEM, KIND, PATH, data)
+
+
+def paced(events: Iterable[Any], every: float) -> Iterator[Any]:
+    """Yield each event when its time has come, ``every`` nanoseconds after the one before it."""
+    # Sleeping between events leaves the CPU to others, as a real publisher does; spinning would keep it warm.
+    now = time.monotonic_ns
+    start = now()
+    for number, data in enumerate(events):
+        early = start + number * every - now()
+        if early > 0:
+            time.sleep(early / 1e9)
+        yield data
 
 
 class Subscriber(Endpoint, ABC):

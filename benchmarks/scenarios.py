@@ -21,6 +21,7 @@ from benchmarks.floor import CODEC, FLOORS
 from benchmarks.frameworks import measure as frameworks
 from benchmarks.frameworks.registry import frameworks as known_frameworks
 from benchmarks.load import SYSTEM, BytesLoad, JsonLoad, Load
+from benchmarks.loops import scenarios as loops
 from benchmarks.peer import Peer
 from benchmarks.peers import peers as known_peers
 from benchmarks.peers import sharing
@@ -221,6 +222,8 @@ def growing(session: Session) -> Report:
 
 def entrants(name: str) -> list[Peer]:
     """Return everybody whom the benchmark of this name measures, the absent ones with the reason."""
+    if name in loops.ENTRANTS:
+        return loops.ENTRANTS[name]()
     return known_frameworks() if name in FRAMEWORKS else known_peers()
 
 
@@ -250,4 +253,5 @@ SCENARIOS: dict[str, Scenario] = {
     "codec": codec,
     "layers": layers,
     "growth": growing,
+    **loops.LOOPS,
 }

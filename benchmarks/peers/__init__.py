@@ -27,18 +27,19 @@ _SHARING = ("eventbus", "zmq PUSH/PULL", "mp.Queue", "faster-fifo", "redis strea
 
 def peers() -> list[Peer]:
     """Return every known peer, the absent ones with the reason."""
-    return [_peer(name, module) for name, module in _MODULES.items()]
+    return [peer_of(name, module) for name, module in _MODULES.items()]
 
 
 def sharing() -> list[Peer]:
     """Return every peer that can share events out among workers; their subscribers are those workers."""
-    return [_peer(name, f"{_MODULES[name]}:share") for name in _SHARING]
+    return [peer_of(name, f"{_MODULES[name]}:share") for name in _SHARING]
 
 
-def _peer(name: str, module: str) -> Peer:
+def peer_of(name: str, module: str, package: str = __name__) -> Peer:
+    """Return the peer, maybe absent, of a module of ``package``, which a colon and what connects it may follow."""
     module, _, connect = module.partition(":")
     try:
-        found = import_module(f"{__name__}.{module}")
+        found = import_module(f"{package}.{module}")
     except ImportError as error:
         return Peer(name, str(error), _absent)
     return Peer(name, None, getattr(found, connect or "connect"), getattr(found, "refuses", serves_all))

@@ -18,7 +18,7 @@ class PushPublisher(Publisher):
     def __init__(self, topology: Topology, files: Path) -> None:
         self._context = zmq.Context()
         self._encode = encoder(topology.raw)
-        pushes = [self._push(_address(files, index)) for index in range(len(topology.systems))]
+        pushes = [self._push(address(files, index)) for index in range(len(topology.systems))]
         self._sends = {
             system: [pushes[index].send for index in topology.listeners(system)] for system in topology.topics
         }
@@ -62,7 +62,7 @@ class PushPullMedium(Medium):
         return PushPublisher(self.topology, self.files)
 
     def subscriber(self, index: int, /) -> PullSubscriber:
-        return PullSubscriber(self.topology, _address(self.files, index))
+        return PullSubscriber(self.topology, address(self.files, index))
 
 
 class DealingPublisher(Publisher):
@@ -88,13 +88,13 @@ class Worker(PullSubscriber):
 
 class DealingMedium(Medium):
     def publisher(self, _index: int, /) -> DealingPublisher:
-        return DealingPublisher(self.topology, _address(self.files, 0))
+        return DealingPublisher(self.topology, address(self.files, 0))
 
     def subscriber(self, _index: int, /) -> Worker:
-        return Worker(self.topology, _address(self.files, 0))
+        return Worker(self.topology, address(self.files, 0))
 
 
-def _address(files: Path, subscriber: int) -> str:
+def address(files: Path, subscriber: int) -> str:
     return f"ipc://{files}/subscriber-{subscriber}"
 
 

@@ -423,7 +423,7 @@ ROWS = {
         "a bus that nobody is on",
         "the last one out, whoever replaces what was left, or removes a bus by its name",
         opener=Opening(abandoned=True),
-        closer=(LastOut(), LastOut(dozed=True), LastOut(persist=True), Removing()),
+        closer=(LastOut(), LastOut(dozed=True), LastOut(persist=True), Removing(whole=True)),
     ),
     "ring_unlinked": row(
         "half a bus; the next to open it starts over",

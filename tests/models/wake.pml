@@ -1,8 +1,10 @@
-/* Publish, commit and wake against sleep: csrc/wake.c (eb_wake), csrc/single.c (await), csrc/wait.c (the semaphore).
+/* Publish, commit and wake against sleep: csrc/wake.c (eb_wake), csrc/rouse.c (eb_rouse), csrc/single.c (await), csrc/wait.c
+ * (the semaphore), csrc/doze.c (eb_doze, eb_bell_answer).
  *
  * Publishers send one event each and one shuts the bus down; subscribers hear all of it, asleep in between. What the
  * code does with one seq_cst operation is one step here. A semaphore is a word and the kernel's queue: who sleeps was
- * put there by a comparison of the word, and is taken out by a wake-up.
+ * put there by a comparison of the word, and is taken out by a wake-up. Each time, a subscriber sleeps in a call or dozes in
+ * an event loop, as its slot's doorbell says; its bell remembers that it was rung, and it is told if its flag is down.
  *
  * CHECK wake -DPUBLISHERS=2 -DSUBSCRIBERS=1: without a slice and without a death nobody sleeps while there is something to hear, and whoever sees the end has heard all
  * CHECK slice -DPUBLISHERS=2 -DSUBSCRIBERS=1 -DDEATHS=1 -DSLICE: whoever is killed at any step, one slice later nobody sleeps while there is something to hear
@@ -13,6 +15,9 @@
  * MUTANT post_before_lower wake: the semaphore is posted before the flag is lowered
  * MUTANT wake_without_word wake: the kernel is called without the word that remembers the post
  * MUTANT sleep_without_comparing wake: the kernel puts to sleep without comparing the word
+ * MUTANT doorbell_after_flag wake: the doorbell is stored after the flag is raised
+ * MUTANT doorbell_before_lower wake: the doorbell is loaded before the flag is lowered
+ * MUTANT drained_after_look wake: the loop looks who is told before it makes the bell forget
  * MUTANT closed_after_scan wake: the end of the bus is looked for after the scan
  * MUTANT no_slice slice: a sleeper never looks by itself
  */
@@ -24,6 +29,8 @@ byte locked;             /* the publish lock: its owner; how others find it dead
 byte bits;               /* the waiter set */
 bit word[SUBSCRIBERS];   /* a slot's semaphore */
 bool asleep[SUBSCRIBERS]; /* in the kernel's queue of that word */
+bool doorbell[SUBSCRIBERS]; /* whether it is rung instead */
+bool rung[SUBSCRIBERS];  /* at its socket, and not looked at yet */
 byte position[SUBSCRIBERS];
 bool looked[SUBSCRIBERS]; /* a slice has ended */
 byte gone;               /* publishers that have ended, in whatever way */
@@ -38,16 +45,27 @@ inline lower_and_post()
     fi;
     STEP(wake_lowered, bits = bits & ~(1 << slot))
 #else
+#ifdef MUTANT_doorbell_before_lower
+    STEP(_, bell = doorbell[slot]);
+#endif
     STEP(wake_lowered, up = (bits >> slot) & 1; bits = bits & ~(1 << slot));
     if
     :: up ->
-#ifndef MUTANT_wake_without_word /* futex_wake alone: who is about to sleep does not see it */
-        STEP(_, old = word[slot]; word[slot] = 1);
+#ifndef MUTANT_doorbell_before_lower
+        STEP(_, bell = doorbell[slot]); /* [wake] */
 #endif
         if
-        :: !old -> STEP(wake_posted, asleep[slot] = false)
-        :: else
-        fi
+        :: bell -> STEP(bell_rung, rung[slot] = true)
+        :: else ->
+#ifndef MUTANT_wake_without_word /* futex_wake alone: who is about to sleep does not see it */
+            STEP(_, old = word[slot]; word[slot] = 1);
+#endif
+            if
+            :: !old -> STEP(wake_posted, asleep[slot] = false)
+            :: else
+            fi
+        fi;
+        bell = false
     :: else
     fi
 #endif
@@ -74,7 +92,7 @@ proctype publisher(bool last)
 {
     byte seen, slot;
     bit up, old;
-    bool refused;
+    bool refused, bell;
     STEP(publish_locked, !locked -> locked = _pid);
 #ifdef MUTANT_bits_before_commit /* also what a committed stored without seq_cst may come to */
     LOAD_BITS;
@@ -105,7 +123,7 @@ dead:
 
 proctype subscriber(byte me)
 {
-    bool was_closed, moved;
+    bool was_closed, moved, dozes;
     bit got;
 again:
 #ifndef MUTANT_closed_after_scan /* an event may come between the scan and the end */
@@ -130,7 +148,17 @@ again:
 #ifdef MUTANT_look_before_raise
     STEP(_, moved = TRUTH(committed != position[me]));
 #endif
+    if
+    :: true -> dozes = false
+    :: true -> dozes = true
+    fi;
+#ifdef MUTANT_doorbell_after_flag
+    STEP(waiter_raised, bits = bits | (1 << me));
+    STEP(doorbell_stored, doorbell[me] = dozes);
+#else
+    STEP(doorbell_stored, doorbell[me] = dozes); /* [wake] */
     STEP(waiter_raised, bits = bits | (1 << me)); /* [wake] */
+#endif
 #ifdef MUTANT_no_second_look
     moved = false;
 #else
@@ -143,7 +171,31 @@ again:
     fi;
 #endif
     if
-    :: !moved ->
+    :: !moved && dozes ->
+        atomic { asleep[me] = true };
+end_dozing:
+        if
+        :: atomic { rung[me] };
+#ifdef MUTANT_drained_after_look
+            STEP(_, moved = TRUTH(!((bits >> me) & 1)));
+            STEP(_, rung[me] = false);
+#else
+            STEP(_, rung[me] = false);
+            STEP(_, moved = TRUTH(!((bits >> me) & 1)));
+#endif
+            if
+            :: !moved -> goto end_dozing
+            :: else -> moved = false
+            fi
+#if defined(SLICE) && !defined(MUTANT_no_slice)
+        :: atomic { timeout && !looked[me] -> looked[me] = true } /* EB_SLICE_NS */
+#endif
+#if DEATHS > 0
+        :: atomic { deaths < DEATHS -> deaths++; goto dead }
+#endif
+        fi;
+        atomic { asleep[me] = false }
+    :: !moved && !dozes ->
         STEP(_, got = word[me]; word[me] = 0);
         if
         :: !got ->
