@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import Bus, Event, InvalidError, Subscription, Worker
+from eventbus import Bus, Event, InvalidError, Request, Subscription, Worker
 from harness import DEADLINE, Fork, take, until
 from jobs import holders, send
 from pools import Gates, begun, gated, running
@@ -173,15 +173,15 @@ def test_replies(fork: Fork, bus: Bus, log: Path) -> None:
     @worker.on("sums")
     async def add(event: Event) -> Any:
         if event.kind == "early":
-            event.reply("early")
+            assert isinstance(event, Request)
+            await event.areply("early")
         await gates.passed(event.kind)
         return object() if event.kind == "odd" else sum(event.data)
 
     async def ask(kind: str, data: object, opened: str | None = None) -> Any:
-        asked = asyncio.to_thread(bus.request, "sums", kind, "/", data, timeout=DEADLINE)
         if opened is not None:
             gates.open(opened)
-        return await asked
+        return await bus.arequest("sums", kind, "/", data, timeout=DEADLINE)
 
     async def ask_all() -> None:
         first = asyncio.create_task(ask("first", [1, 2]))

@@ -14,6 +14,7 @@ from eventbus.errors import UnavailableError
 from eventbus.event import Event
 from eventbus.loop import LONGEST_PAUSE, in_thread
 from eventbus.member import Member
+from eventbus.request import Request
 from eventbus.workers.loop import Loop
 from eventbus.workers.ways import Result, Watcher
 
@@ -175,6 +176,14 @@ class InLoop:
     def gave_up(self, error: BaseException) -> bool:
         """What was not done in time when the process leaves."""
         return self._leaving and isinstance(error, asyncio.CancelledError)
+
+    async def reply(self, event: Request, data: Any) -> None:
+        """The loop goes on meanwhile."""
+        await event.areply(data)
+
+    async def fail(self, event: Request, kind: str, text: str) -> None:
+        """Likewise."""
+        await event.afail(kind, text)
 
     async def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """In a thread: the loop is not held up."""
