@@ -119,8 +119,10 @@ class InLoop:
     # --- run ---
 
     async def run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
-        """Begins to handle the event."""
-        self._under_way[event.sequence] = self._running.create_task(self._run(handle, event))
+        """Begins to handle the event; a loop whose tasks are eager may have come to its end with that."""
+        task = self._running.create_task(self._run(handle, event))
+        if not task.done():
+            self._under_way[event.sequence] = task
 
     async def _run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
         """A task that is cancelled before its first step never comes here: so it is when the process leaves."""
@@ -138,7 +140,8 @@ class InLoop:
 
     def _ended(self, sequence: int) -> None:
         was_oldest = next(iter(self._since)) == sequence
-        del self._under_way[sequence], self._since[sequence]
+        self._under_way.pop(sequence, None)
+        del self._since[sequence]
         if was_oldest:
             self._tell_oldest()
         if self._news is not None:
