@@ -19,10 +19,11 @@ struct eb_apart {
     int timer;
 };
 
-/* What was rung by one who wakes many: each only once. */
+/* Of one who wakes many: the bells that answered, and those to be rung once the last flag is lowered. */
 enum { EB_RUNG = 32 };
 typedef struct {
     uint64_t id[EB_RUNG];
+    bool answers[EB_RUNG], owed[EB_RUNG];
     uint32_t count;
 } eb_rung;
 
@@ -48,6 +49,7 @@ void eb_porch_number_taken(eb_bus *bus, int fd);
 
 /* rouse.c */
 void eb_rouse(eb_bus *bus, uint32_t slot, eb_rung *rung);
+void eb_ring_owed(eb_bus *bus, eb_rung *rung);
 void eb_rouse_one(eb_bus *bus, const eb_group *group);
 void eb_rouse_all(eb_bus *bus, const eb_group *group);
 void eb_rouse_self(eb_subscription *sub);

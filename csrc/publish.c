@@ -121,7 +121,9 @@ static int slowest_of(const eb_bus *bus)
 static void press(eb_bus *bus, int slowest)
 {
     eb_wake(bus, eb_lags, NULL, 0);
-    if (slowest >= 0) eb_rouse(bus, (uint32_t)slowest, &(eb_rung){.count = 0});
+    eb_rung rung = {.count = 0};
+    if (slowest >= 0) eb_rouse(bus, (uint32_t)slowest, &rung);
+    eb_ring_owed(bus, &rung);
 }
 
 /* One wait for room: until a subscriber says that there is some, or until it is time to look who is dead. Sleepers are

@@ -8,22 +8,39 @@ static eb_slot_t *slot_at(const eb_bus *bus, uint32_t slot)
 
 /* --- ring --- */
 
-static bool was_rung(const eb_rung *rung, uint64_t id)
+static bool ring_now(eb_bus *bus, uint64_t id)
 {
-    for (uint32_t i = 0; i < rung->count && i < EB_RUNG; i++)
-        if (rung->id[i] == id) return true;
-    return false;
-}
-
-/* Whether somebody answers there. Who wakes more than EB_RUNG processes may ring one twice. */
-static bool ring(eb_bus *bus, uint64_t id, eb_rung *rung)
-{
-    if (was_rung(rung, id)) return true;
     if (!eb_porch_has_ringer(bus)) return false;
     bool answered = eb_bell_ring(&bus->ringer, bus->identity, id);
     EB_TEST_POINT(bell_rung);
-    if (answered) rung->id[rung->count++ % EB_RUNG] = id;
     return answered;
+}
+
+/* After the last flag was lowered: the process looks at all of them then, so it is rung once, however many wait in it. */
+void eb_ring_owed(eb_bus *bus, eb_rung *rung)
+{
+    for (uint32_t i = 0; i < rung->count; i++)
+        if (rung->owed[i]) ring_now(bus, rung->id[i]);
+    rung->count = 0;
+}
+
+/* Who wakes more than EB_RUNG processes may ring one twice. */
+static uint32_t entry_of(eb_bus *bus, eb_rung *rung, uint64_t id)
+{
+    for (uint32_t i = 0; i < rung->count; i++)
+        if (rung->id[i] == id) return i;
+    if (rung->count == EB_RUNG) eb_ring_owed(bus, rung);
+    rung->id[rung->count] = id;
+    rung->answers[rung->count] = rung->owed[rung->count] = false;
+    return rung->count++;
+}
+
+/* Whether somebody answers there, and looks at all flags that are down by now. Who was rung before may have looked already. */
+static bool ring(eb_bus *bus, uint64_t id, eb_rung *rung)
+{
+    uint32_t i = entry_of(bus, rung, id);
+    rung->owed[i] = rung->answers[i];
+    return rung->answers[i] || (rung->answers[i] = ring_now(bus, id));
 }
 
 /* --- rouse --- */
@@ -40,14 +57,15 @@ static void ring_members(eb_bus *bus, const eb_group *group, bool all, eb_rung *
         }
 }
 
-/* The owner of the slot; of a group's, one of its members. Of those whose bell rings, the one whose flag is down looks. */
+/* The owner of the slot, who is owed its bell; of a group's, one of its members. Of those whose bell rings, the one whose flag
+ * is down looks. */
 void eb_rouse(eb_bus *bus, uint32_t slot, eb_rung *rung)
 {
     bool alone;
     uint64_t bell = atomic_load(&slot_at(bus, slot)->doorbell); /* [wake] */
     if (bell != 0) {
         eb_waiter_lower(&bus->roster, slot);
-        ring(bus, bell, rung);
+        rung->owed[entry_of(bus, rung, bell)] = true;
         return;
     }
     if (eb_semaphore_post(&slot_at(bus, slot)->semaphore)) return;

@@ -49,6 +49,7 @@ void eb_wake(eb_bus *bus, eb_wakes chosen, const eb_outgoing *events, int count)
             EB_TEST_POINT(wake_posted);
         }
     }
+    eb_ring_owed(bus, &rung);
 }
 
 /* --- to look --- */
@@ -77,6 +78,7 @@ static void wake_keeper(eb_bus *bus, const eb_subscription *but)
         bool raised = (atomic_load(&bus->roster.header->waiters[slot / 64].bits) >> (slot % 64)) & 1; /* [keeper] */
         if (!raised || (but && slot == but->index) || !may_keep(bus, slot)) continue;
         eb_rouse(bus, slot, &rung);
+        eb_ring_owed(bus, &rung);
         return;
     }
     for (uint32_t i = 0; i < EB_GROUPS; i++) {

@@ -94,7 +94,13 @@ class Fanout:
             raise InvalidError(
                 f"the fan-out of {self._text!r} has listeners in another event loop: make one for each event loop"
             )
-        return Listener(self._pump, self._limit, self._strict)
+        return self._heard_by(self._pump)
+
+    def _heard_by(self, pump: _Pump) -> Listener:
+        try:
+            return Listener(pump, _Inbox(self._limit, self._strict, pump.sent))
+        finally:
+            pump.stop_if_alone()  # where it was not to be
 
     def close(self) -> None:
         """Ends it: each listener gets what waits for it, then the end."""
@@ -129,11 +135,10 @@ class Listener(AsyncIterator[Event]):
     of a subscription, and ends nothing; any other error is that of the subscription, after what was heard before it.
     """
 
-    def __init__(self, pump: _Pump, limit: int, strict: bool) -> None:
-        self._pump = pump
+    def __init__(self, pump: _Pump, inbox: _Inbox) -> None:
+        self._pump, self._inbox = pump, inbox
         self._in_a_row = 0  # events that were had without waiting
-        self._inbox = _Inbox(limit, strict, pump.sent)
-        pump.join(self._inbox)
+        pump.join(inbox)
 
     @property
     def lost(self) -> int:
@@ -311,17 +316,18 @@ class _Pump:
         return self.loop.create_task(self._run(), name=self._subscription.name)
 
     def leave(self, inbox: _Inbox) -> None:
-        """Fills it no more; with the last one it has nothing to hear."""
+        """Fills it no more."""
         self._inboxes.discard(inbox)
-        self._stop_if_alone()
+        self.stop_if_alone()
 
     def forget(self, inbox: _Inbox) -> None:
         """``leave`` by whatever thread collects the listener."""
         self._inboxes.discard(inbox)
         if not self._inboxes and not self.is_over:
-            self.loop.call_soon_threadsafe(self._stop_if_alone)
+            self.loop.call_soon_threadsafe(self.stop_if_alone)
 
-    def _stop_if_alone(self) -> None:
+    def stop_if_alone(self) -> None:
+        """With nobody to hear it for, it hears no more."""
         if not self._inboxes:
             self.stop()
 

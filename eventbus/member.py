@@ -48,7 +48,7 @@ class Member(Subscription):
     ) -> None:
         super().__init__(handle, name, hears, bus)
         self._group = group
-        self._limit = min(prefetch, BATCH_LIMIT)
+        self.claim_at_most(prefetch)
         self._manual = manual
         self._asks = True
         self._post = post
@@ -247,10 +247,24 @@ class Member(Subscription):
         else:
             handle.checked(status)
 
+    def claim_at_most(self, prefetch: int) -> None:
+        """From now on no more than so many are in hand at once."""
+        self._limit = min(prefetch, BATCH_LIMIT)
+
     def stop(self) -> None:
         """From now on ``receive`` returns None, also one that waits; a signal handler may call this."""
         self._ended = True
         self._subscription.interrupt()
+
+    def stop_awaiting(self) -> None:
+        """``stop``, also for whoever waits in an event loop; it is called in that."""
+        self.stop()
+        if self._doorbell is not None:
+            self._doorbell.next(self._subscription, last=True)
+
+    def resume(self) -> None:
+        """Receives on after the end of a bus that was shut down: what was in hand then may be to be had again."""
+        self._ended = False
 
     def close(self) -> None:
         """Acknowledges what is in hand, unless each event is finished by itself; gives the rest back, and leaves."""

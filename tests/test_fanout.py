@@ -17,6 +17,7 @@ from eventbus import Bus, Event, Fanout, SegmentError
 from eventbus.fanout import Listener
 from harness import DEADLINE
 from listeners import drained, next_of, rest_of, send, unsubscribed
+from loops import NewLoop, run_in
 
 LISTENERS = 1000
 
@@ -24,7 +25,7 @@ LISTENERS = 1000
 # --- what they hear ---
 
 
-def test_a_thousand_listeners(bus: Bus) -> None:
+def test_a_thousand_listeners(bus: Bus, new_loop: NewLoop) -> None:
     """Each hears every event in order, the same object for all, through one subscription."""
     fanout = Fanout(bus, "a")
 
@@ -41,7 +42,7 @@ def test_a_thousand_listeners(bus: Bus) -> None:
             await bus.asend("a", "k", "/p", number)
         return await asyncio.gather(*listeners)
 
-    heard = asyncio.run(main())
+    heard = run_in(new_loop, main())
     assert [event.data for event in heard[0]] == [*range(20)]
     assert all(one is other for events in heard for one, other in zip(events, heard[0], strict=True))
     assert bus.stats().subscribers == ()
@@ -230,7 +231,7 @@ def test_tasks_that_start_at_once(bus: Bus, fanout: Fanout) -> None:
 # --- cancelled, closed, dropped ---
 
 
-def test_cancellation_loses_nothing(bus: Bus) -> None:
+def test_cancellation_loses_nothing(bus: Bus, new_loop: NewLoop) -> None:
     """Whoever gives up waiting again and again hears every event once, in order."""
     fanout = Fanout(bus, "a", limit=5000)
     heard: list[int] = []
@@ -254,7 +255,7 @@ def test_cancellation_loses_nothing(bus: Bus) -> None:
                 heard.append((await next_of(events)).data)
             assert gave_up > 0
 
-    asyncio.run(main())
+    run_in(new_loop, main())
     assert heard == [*range(2000)]
 
 

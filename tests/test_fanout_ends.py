@@ -33,7 +33,7 @@ def test_shutdown_ends_all_after_what_was_sent(bus: Bus, fanout: Fanout) -> None
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("how", ["bus", "fanout", "aclose", "thread"])
+@pytest.mark.parametrize("how", ["bus", "bus at once", "fanout", "aclose", "thread"])
 def test_closing_ends_all_after_what_they_have(name: str, how: str) -> None:
     """Whatever is closed, by whomever."""
 
@@ -44,6 +44,10 @@ def test_closing_ends_all_after_what_they_have(name: str, how: str) -> None:
         await drained(bus)
         if how == "bus":
             await bus.aclose()
+        elif how == "bus at once":
+            bus.close()
+            with pytest.raises(ClosedError):
+                fanout.listen()
         elif how == "thread":
             await asyncio.to_thread(fanout.close)
         elif how == "aclose":

@@ -14,6 +14,7 @@ from eventbus.member import Member
 from eventbus.workers import ticks
 from eventbus.workers.schedule import parse
 from jobs import fill
+from pools import Clocked
 
 
 class Clock:
@@ -30,12 +31,6 @@ class Clock:
         return self.now
 
 
-class Stays:
-    """A process that is not told to leave."""
-
-    to_leave = False
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Of ticks; it is looked at at once."""
@@ -45,18 +40,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def joined(bus: Bus) -> tuple[ticks.Ticks, Member]:
+def joined(bus: Bus) -> tuple[Clocked, Member]:
     """The ticks of each ten seconds, and their member."""
     bus.group("g", ticks.TICK_SYSTEM, "g")
-    mine = ticks.Ticks(bus, "g", parse(10))
-    member = mine.join("g", Stays())
-    assert member is not None
-    return mine, member
+    mine = Clocked(bus, parse(10))
+    return mine, mine.join()
 
 
-def told(event: Event | None) -> float:
+def told(event: Event) -> float:
     """The time that an event tells."""
-    assert event is not None
     assert isinstance(event.data, float)
     return event.data
 
@@ -64,11 +56,11 @@ def told(event: Event | None) -> float:
 def test_a_clock_that_is_set(bus: Bus, clock: Clock) -> None:
     """Set back, the times are those of the new clock, however far off the next one was; set forward, one is made up."""
     mine, member = joined(bus)
-    assert [told(mine.next(member)) for _ in range(2)] == [1010, 1020]
+    assert [told(mine.next()) for _ in range(2)] == [1010, 1020]
     clock.now = 500.0
-    assert [told(mine.next(member)) for _ in range(2)] == [510, 520]
+    assert [told(mine.next()) for _ in range(2)] == [510, 520]
     clock.now = 9001.0
-    assert [told(mine.next(member)) for _ in range(2)] == [530, 9010]
+    assert [told(mine.next()) for _ in range(2)] == [530, 9010]
     member.close()
 
 
@@ -90,5 +82,5 @@ def test_a_tick_without_room(name: str, bus: Bus, clock: Clock, monkeypatch: pyt
         with contextlib.suppress(FullError):
             while True:
                 hasty.send("jobs", "j", "/")
-        assert [told(mine.next(member)), len(said)] == [1010, 2]
+        assert [told(mine.next()), len(said)] == [1010, 2]
         member.close()

@@ -15,7 +15,7 @@ import eventbus
 from eventbus import Bus, Event, InvalidError, Subscription, Worker
 from eventbus.workers import schedule, ticks
 from harness import Fork, take
-from pools import run_worker, running
+from pools import Clocked, run_worker, running
 
 HOUR = 3600.0
 
@@ -86,23 +86,16 @@ def test_a_time_whose_process_died(fork: Fork, bus: Bus, done: Subscription, log
 
 def test_a_time_that_went_by(bus: Bus) -> None:
     """While nobody was there it is made up for, once; what was never begun is not."""
-    worker = ticks.Ticks(bus, "workers.tick", lambda after: after + HOUR)
-    bus.group("workers.tick", "eventbus.every", "workers.tick")
-
-    class Stays:
-        to_leave = False
+    worker = Clocked(bus, lambda after: after + HOUR)
+    bus.group("g", "eventbus.every", "g")
 
     def first(at: float) -> float | None:
-        member = worker.join("label", Stays())
-        assert member is not None
-        with member:
-            now = time.time()
-            event = worker.next(member) if worker._due <= now else None
-            return None if event is None else event.data - at
+        with worker.join():
+            return worker.next().data - at if worker.ticks._due <= time.time() else None
 
     assert first(0.0) is None
     long_ago = time.time() - 3.5 * HOUR
-    bus._bring("", [], ("every workers.tick", ticks._TIME.pack(long_ago)))
+    bus._bring("", [], ("every g", ticks._TIME.pack(long_ago)))
     made_up = first(long_ago)
     assert made_up is not None
     assert made_up > HOUR

@@ -154,7 +154,7 @@ typedef struct {
     Py_ssize_t distant;               /* how many wait in event loops */
     ticket_object *owed, *last_owed;  /* those of them who are to be told */
     char armed;                       /* whether a doorbell tells of the next answer */
-    char attended;                    /* whether a loop is receiving, or lying down */
+    char attended, again;             /* whether a loop is receiving, or lying down; and is to look again after that */
 } replies_object;
 
 struct ticket_object {

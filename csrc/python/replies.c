@@ -138,7 +138,7 @@ static bool lie_down(replies_object *self, PyObject *call, PyObject *loop)
 }
 
 /* In a loop: gives out what there is at once, else lies down, for which a call is given; unless a thread receives, or another
- * loop is at it. Whether something was given out. */
+ * loop is at it, which then looks again: the bell may have been for what came since. Whether something was given out. */
 static PyObject *replies_attend(PyObject *object, PyObject *const *given, Py_ssize_t count)
 {
     replies_object *self = (replies_object *)object;
@@ -146,11 +146,13 @@ static PyObject *replies_attend(PyObject *object, PyObject *const *given, Py_ssi
         PyErr_SetString(PyExc_TypeError, "attend takes a call and a loop");
         return NULL;
     }
+    self->again = self->attended;
     if (is_led(self) || self->attended) return PyBool_FromLong(0);
     self->attended = 1;
     int came = receive(self, EB_BRIEF);
     bool goes_on = came == 0 && self->distant > 0 && !is_led(self) && !is_over(self);
     if (goes_on && !lie_down(self, given[0], given[1])) came = -1;
+    if (self->again) self->armed = 0;
     self->attended = 0;
     return came < 0 ? NULL : PyBool_FromLong(came);
 }

@@ -1,6 +1,5 @@
 /* Ticket: one request that is waited for. Whoever has it is told of the answer, in whichever thread that comes. All of this
  * happens with the GIL, which is let go only to sleep. */
-#define _GNU_SOURCE
 #include "fast.h"
 
 #include <errno.h>

@@ -21,6 +21,7 @@ from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.requeue import requeue
 from eventbus.cli.streams import progress, say, standard_input
 from eventbus.cli.work import work
+from eventbus.core.leftovers import sweep
 from eventbus.core.segment import inspect_bus, list_names
 from eventbus.errors import EventBusError, UnavailableError
 from eventbus.event import Event
@@ -143,6 +144,29 @@ def unlink_bus(name: BusName) -> None:
     They keep what they have; the next to open the name gets a new bus.
     """
     eventbus.unlink(name)
+
+
+@app.command("gc")
+def collect(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[BUS]...", help="only these buses", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and remove nothing")] = False,
+) -> None:
+    """Remove what dead processes left: abandoned buses, and doorbells at which nobody answers.
+
+    Nothing that somebody alive uses is touched, nor a bus that was told to stay.
+    """
+    found = sweep(dry_run, names or ())
+    would = "would be " if dry_run else ""
+    for name in found.buses:
+        say(f"the bus {name!r} {would}removed")
+    if found.doorbells:
+        say(f"{found.doorbells} doorbells {would}removed")
+    for reason in found.kept.values():
+        say(reason)
+    if found.kept:
+        raise typer.Exit(1)
 
 
 @app.command("remove-group")

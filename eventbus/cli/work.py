@@ -29,6 +29,9 @@ def work(
     prefetch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="events that a process claims at once")
     ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="events that an async def handles at once in each process")
+    ] = None,
     max_events: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="replace a process after N events, for code that leaks")
     ] = None,
@@ -43,22 +46,30 @@ def work(
     """Handle events with the worker of a module.
 
     The module is looked for in the current directory first. Processes that die are started again. Ctrl-C and SIGTERM
-    let each finish the event in hand; a second one ends them at once, and what they had in hand is delivered again.
+    let each finish what is under way; a second one ends them at once, and what they had in hand is delivered again.
     SIGHUP loads the module anew, and replaces them one by one.
     """
     limit = None if max_memory is None else size(max_memory)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     worker = load(target)
-    worker.renewal = Renewal([sys.executable, "-c", CHECK, name, target, *([group] if group else [])])
+    worker.renewal = Renewal([sys.executable, "-c", CHECK, name, target, group or "", str(concurrency or "")])
     with Bus(name, persist=persist) as bus:
-        worker.run(processes, bus=bus, group=group, prefetch=prefetch, max_events=max_events, max_memory=limit)
+        worker.run(
+            processes,
+            bus=bus,
+            group=group,
+            prefetch=prefetch,
+            concurrency=concurrency,
+            max_events=max_events,
+            max_memory=limit,
+        )
 
 
-def check(name: str, target: str, group: str | None = None) -> None:
+def check(name: str, target: str, group: str = "", concurrency: str = "") -> None:
     """Says whether the worker could run on the bus: in a process of its own, before the program begins anew."""
     try:
         with Bus(name) as bus:
-            load(target).prepare(bus, group)
+            load(target).prepare(bus, group or None, int(concurrency) if concurrency else None)
         print(FINE)
     except EventBusError as error:
         print(error.message)

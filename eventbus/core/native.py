@@ -216,6 +216,11 @@ def remove_bells(roster_fd: int) -> None:
     lib.eb_bells_remove(roster_fd)
 
 
+def sweep_bells(counting: bool) -> int:
+    """Removes the files of doorbells at which nobody answers, of any bus, or only counts them; how many."""
+    return int(lib.eb_bells_sweep(counting))
+
+
 def ring_bytes(capacity: int) -> int:
     """The size of the ring's segment; negative when no ring can have this capacity."""
     return int(lib.eb_ring_bytes(capacity))

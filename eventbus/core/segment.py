@@ -114,11 +114,11 @@ def _inspect_roster(about: Inspection, seen: Attachment) -> Inspection:
 
 
 def _inspect_trusted(about: Inspection, seen: Attachment) -> Inspection:
-    _check_trust(about.name, seen.roster_fd)
+    check_trust(about.name, seen.roster_fd)
     if not seen.is_signed():
         seen.enter()  # whoever is making it has finished or died by then
     attached, whole = seen.others, seen.is_signed()
-    if seen.alone() and not (whole and seen.persists() and _has_ring(about.name)):
+    if seen.alone() and not (whole and seen.persists() and has_ring(about.name)):
         return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
     _open_ring(about.name, seen, read_only=True)
     seen.look()
@@ -235,7 +235,7 @@ def _no_permission(name: str, segment: str, create: bool) -> PermissionError:
     )
 
 
-def _check_trust(name: str, fd: int) -> None:
+def check_trust(name: str, fd: int) -> None:
     """Ours, root's, or our group's by its owner's will; anything else could be made to fool or crash us."""
     status = os.fstat(fd)
     mine = status.st_uid in (os.geteuid(), 0)
@@ -263,10 +263,10 @@ def open_bus(name: str, terms: Terms) -> Attachment:
         attachment, pid = Attachment(name), os.getpid()
         try:
             with attachment.opening():
-                created = _open_or_create(name, attachment)
+                created = open_or_create(name, attachment)
                 if created is None:
                     continue
-                _check_trust(name, attachment.roster_fd)
+                check_trust(name, attachment.roster_fd)
                 if attachment.enter() and _settle(name, terms, attachment, created):
                     return attachment
         except (OSError, EventBusError, posix_ipc.Error):
@@ -275,7 +275,7 @@ def open_bus(name: str, terms: Terms) -> Attachment:
         # What a handler or a destructor has forked in the middle of it has lost it by then, and begins anew.
 
 
-def _open_or_create(name: str, attachment: Attachment) -> bool | None:
+def open_or_create(name: str, attachment: Attachment) -> bool | None:
     """Whether this call made the roster; None when others came and went in between."""
     roster = _names(name)[1]
     with contextlib.suppress(posix_ipc.ExistentialError):
@@ -296,7 +296,7 @@ def _settle(name: str, terms: Terms, attachment: Attachment, created: bool) -> b
     alone = attachment.alone()
     if created and not signed:
         _build(name, terms, attachment)
-    elif alone and not (signed and (terms.persist or attachment.persists()) and _has_ring(name)):
+    elif alone and not (signed and (terms.persist or attachment.persists()) and has_ring(name)):
         attachment.remove()
         return False
     else:
@@ -364,7 +364,7 @@ def _join(name: str, terms: Terms, attachment: Attachment, alone: bool) -> None:
     _check_sizes(name, terms, attachment.stats())
 
 
-def _has_ring(name: str) -> bool:
+def has_ring(name: str) -> bool:
     """Whether there is a ring; whoever died while it removed the bus leaves a roster without one."""
     return _lstat(_names(name)[0]) is not None
 
@@ -374,7 +374,7 @@ def _open_ring(name: str, attachment: Attachment, *, read_only: bool = False) ->
         _open_segment(name, _names(name)[0], attachment.take_ring(False), read_only=read_only)
     except posix_ipc.ExistentialError as error:
         raise SegmentError(f"the ring of the bus {name!r} is gone; remove the rest with eventbus.unlink()") from error
-    _check_trust(name, attachment.ring_fd)
+    check_trust(name, attachment.ring_fd)
 
 
 def _check_sizes(name: str, terms: Terms, stats: Stats) -> None:

@@ -246,7 +246,7 @@ class Crew:
             return
         _log.info("SIGHUP: the program begins anew, and another process takes over from each, one by one")
         mine = [
-            Predecessor(one.fd, one.pid, post.handling.name, post.handling.limits.timeout)
+            Predecessor(one.fd, one.pid, post.handling.name, post.handling.patience)
             for post in self.posts
             for one in post.processes
         ]

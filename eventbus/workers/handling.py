@@ -4,50 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple, NoReturn, Protocol, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from eventbus.bus import Bus
 from eventbus.core.reader import LABEL_LIMIT
-from eventbus.errors import ClosedError, EventBusError, SegmentError
+from eventbus.errors import ClosedError, SegmentError
 from eventbus.event import Event
 from eventbus.member import Member
 from eventbus.request import Request
-from eventbus.workers.failures import Discard, Failures, Retry, message, traced, where
 from eventbus.workers.loop import Loop
+from eventbus.workers.outcomes import Outcomes
 from eventbus.workers.schedule import Schedule
-from eventbus.workers.signals import Handled
+from eventbus.workers.signals import Told
 from eventbus.workers.ticks import Ticks
+from eventbus.workers.ways import InCalls, Watcher, Way
 
 DONE = 0
 RETIRED = 75  # the exit status of a process that has had its max_events, or outgrown its max_memory
 
-LONGEST_PAUSE = 60.0  # seconds between two tries
+GRACE = 10.0  # seconds that an event may go on for after it was cancelled
 
 Hook = Callable[[], Any]
 
 _log = logging.getLogger("eventbus.worker")
-
-
-class Watcher(Protocol):
-    """Who is told how far a process has come."""
-
-    def ready(self) -> None:
-        """It asks for events from now on."""
-
-    def began(self) -> None:
-        """It has its first event."""
-
-    def handles(self, sequence: int) -> None:
-        """It handles this event from now on."""
-
-    def handled(self) -> None:
-        """Not any more."""
 
 
 class Limits(NamedTuple):
@@ -56,12 +39,14 @@ class Limits(NamedTuple):
     Attributes:
         events: how many it handles.
         memory: bytes of its own.
-        timeout: seconds for one event, after which its parent ends it.
+        timeout: seconds for one event, after which it is cancelled, or else its process ended by its parent.
+        shutdown: seconds for what is under way when no further events are taken, if it can be cancelled.
     """
 
     events: int | None
     memory: int | None
     timeout: float | None
+    shutdown: float | None
 
 
 class Hooks(NamedTuple):
@@ -72,7 +57,11 @@ class Hooks(NamedTuple):
 
 
 class Handling(NamedTuple):
-    """A handler with all that a process needs to run it."""
+    """A handler with all that a process needs to run it.
+
+    Attributes:
+        concurrency: how many events are under way at once in a process; None for a function that is no ``async def``.
+    """
 
     bus: Bus
     function: Callable[[Event], Any]
@@ -81,16 +70,22 @@ class Handling(NamedTuple):
     kind: tuple[str, ...] | None
     group: str
     prefetch: int
-    retry_delay: float
+    concurrency: int | None
     limits: Limits
     hooks: Hooks
     schedule: Schedule | None
-    failures: Failures
+    outcomes: Outcomes
 
     @property
     def over(self) -> bool:
         """Whether there is nothing to do any more: the bus has closed, or the group was removed."""
         return self.bus.closed or all(group.name != self.group for group in self.bus.stats().groups)
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for one event after which its parent ends the process; None for any time."""
+        timeout = self.limits.timeout
+        return timeout if timeout is None or self.concurrency is None else timeout + GRACE
 
     def work(self, told: Told, watcher: Watcher) -> int:
         """Handles events until it is told to leave, the end of the bus or of the group, or a limit.
@@ -103,11 +98,13 @@ class Handling(NamedTuple):
             The process's exit status.
         """
         with Loop() as loop, ExitStack() as leaving:
+            leaving.callback(watcher.leaves)
             for hook in self.hooks.on_start:
                 loop.done(hook())
             for hook in self.hooks.on_stop:
                 leaving.callback(self._stop, hook, loop)
-            return self._serve(told, loop, watcher)
+            way = self._way(loop, watcher)
+            return way.drive(_Flow(self, way, told, watcher).serve())
 
     def _stop(self, hook: Hook, loop: Loop) -> None:
         """Whatever becomes of one, the others run, too."""
@@ -116,127 +113,108 @@ class Handling(NamedTuple):
         except Exception:
             _log.exception("%s: %r of process %d failed", self.name, hook, os.getpid())
 
-    def _serve(self, told: Told, loop: Loop, watcher: Watcher) -> int:
-        if self.schedule is not None:
-            watcher.ready()  # for the place of the one that is there
-        label = f"{self.name}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
-        ticks = None if self.schedule is None else Ticks(self.bus, self.group, self.schedule)
+    def _way(self, loop: Loop, watcher: Watcher) -> Way:
+        if self.concurrency is None:
+            return InCalls(loop, watcher, self.limits.timeout)
+        from eventbus.workers.abreast import InLoop  # asyncio takes longer to import than all of eventbus
+
+        return InLoop(loop, watcher, self.concurrency, self.limits.timeout, self.limits.shutdown)
+
+
+class _Flow:
+    """From the first event of a process to its last: taken, handled, and done with, or failed."""
+
+    def __init__(self, handling: Handling, way: Way, told: Told, watcher: Watcher) -> None:
+        self._handling = handling
+        self._function = handling.function
+        self._memory = handling.limits.memory
+        self._way = way
+        self._manual = way.ack == "manual"
+        self._told = told
+        self._watcher = watcher
+        self._taken = 0
+        self._outgrown = False
+
+    async def serve(self) -> int:
+        """Joins the group, and leaves it with what is given back; the process's exit status."""
+        handling = self._handling
+        if handling.schedule is not None:
+            self._watcher.ready()  # for the place of the one that is there
+        label = f"{handling.name}@{os.getpid()}".encode()[-LABEL_LIMIT:].decode(errors="ignore")
+        ticks = Ticks(handling.bus, handling.group, handling.schedule, self._way) if handling.schedule else None
         try:
-            member = ticks.join(label, told) if ticks else self._join(label)
+            member = await ticks.join(label, self._told) if ticks else await self._join(label)
         except ClosedError:  # while it started, or stood by
             return DONE
         if member is None:
             return DONE
         with member:
-            told.watch(member)
-            watcher.ready()
-            handled = 0
-            events, memory, timeout = self.limits
-            following = ticks.next if ticks else self._next
-            while (event := following(member)) is not None:
-                if handled == 0:
-                    watcher.began()
-                if timeout is not None:
-                    watcher.handles(event.sequence)
-                self._handle(member, event, loop, told)
-                if timeout is not None:
-                    watcher.handled()
-                handled += 1
-                if handled == events or (memory is not None and self._has_outgrown(handled, memory)):
-                    return RETIRED
-        return DONE
+            self._member = member
+            self._way.begin(member)
+            with self._told.leaving(self._way.stop):
+                self._watcher.ready()
+                await self._handle_all(ticks.next if ticks else self._way.take)
+                await self._way.finish()
+        return RETIRED if self._outgrown or self._taken == handling.limits.events else DONE
 
-    def _join(self, label: str) -> Member:
-        joined = self.bus.subscribe(self.system, self.kind, group=self.group, prefetch=self.prefetch, name=label)
-        return cast("Member", joined)
+    async def _join(self, label: str) -> Member:
+        handling = self._handling
+        prefetch = max(handling.prefetch, self._way.concurrency)
+        member = handling.bus.subscribe(
+            handling.system, handling.kind, group=handling.group, prefetch=prefetch, ack=self._way.ack, name=label
+        )
+        await member._joined()
+        return cast("Member", member)
 
-    def _next(self, member: Member) -> Event | None:
-        """The next event that can be read; what cannot be is a dead letter by the time that this is known."""
-        while True:
+    async def _handle_all(self, take: Callable[[int], Awaitable[Iterable[Event]]]) -> None:
+        """Until the end has come, or the limit; what cannot be read is a dead letter by the time that this is known."""
+        run, handle = self._way.run, self._handle
+        limit, taken = self._handling.limits.events or sys.maxsize, -1
+        while taken < self._taken < limit:
+            taken = self._taken
             try:
-                return member.receive()
+                for event in await take(limit - taken):
+                    if self._taken == 0:
+                        self._watcher.began()
+                    self._taken += 1
+                    await run(handle, event)
             except SegmentError as error:
                 if "sequence" not in error.details:
                     raise
-                _log.error("%s: %s", self.name, error.message)
+                _log.error("%s: %s", self._handling.name, error.message)
+                taken = -1
 
-    def _has_outgrown(self, handled: int, memory: int) -> bool:
-        if (own := own_memory()) <= memory:
-            return False
-        early = ", with its first event: see that max_memory is no less than it needs" if handled == 1 else ""
-        what = f"process {os.getpid()} of {self.name} has {own} bytes of its own"
-        _log.warning("%s, more than %d%s; another takes its place", what, memory, early)
-        return True
-
-    def _handle(self, member: Member, event: Event, loop: Loop, told: Told) -> None:
+    async def _handle(self, event: Event) -> None:
         begun = time.monotonic()
         try:
-            result = self.function(event)
+            result = self._function(event)
             if result is not None:
-                result = loop.done(result)
+                result = await self._way.result(event, result)
         except BaseException as error:  # also of a handler that exits, or whose coroutine was cancelled
-            if told.forked:
+            if self._told.forked:
                 _end_child(error)
-            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or self._way.gave_up(error):
                 raise
-            limit = member.max_deliveries
-            self.failures.tell(event, error, limit, time.monotonic() - begun)
-            self._failed(member, event, error, limit)
+            took = time.monotonic() - begun
+            await self._handling.outcomes.failed(self._member, event, error, took, self._way)
+        else:
+            if self._told.forked:
+                _end_child(SystemExit())
+            if isinstance(event, Request) and not event.answered:
+                await self._handling.outcomes.answered(event, result, self._way)
+            if self._manual:
+                self._member.ack(event)
+        if self._memory is not None:
+            self._look_at_memory(self._memory)
+
+    def _look_at_memory(self, limit: int) -> None:
+        if self._outgrown or (own := own_memory()) <= limit:
             return
-        if told.forked:
-            _end_child(SystemExit())
-        if isinstance(event, Request) and not event.answered:
-            self._reply(event, result)
-
-    def _reply(self, event: Request, result: object) -> None:
-        """What cannot be sent is told whoever asked, and the log: the event was handled."""
-        try:
-            event.reply(result)
-        except EventBusError as error:
-            _log.error("the reply to %s cannot be sent: %s", where(event), error.message)
-            _tell(event, error)
-
-    def _failed(self, member: Member, event: Event, error: BaseException, limit: int) -> None:
-        """Once more, or never again: then the traceback is kept in the dead letter, and who asked is told."""
-        if event.deliveries < limit and not isinstance(error, Discard):
-            member.reject(event, delay=self._pause(event, error))
-            return
-        more = {"reason": error.reason} if isinstance(error, Discard) else {"traceback": traced(error)}
-        member.bury(event, **more)
-        if isinstance(event, Request) and not event.answered:
-            _tell(event, error)
-
-    def _pause(self, event: Event, error: BaseException) -> float:
-        """Seconds until the next try."""
-        if isinstance(error, Retry) and error.delay is not None:
-            return error.delay
-        pause = min(LONGEST_PAUSE, self.retry_delay * 2.0 ** min(event.deliveries - 1, 64))
-        return pause * random.uniform(0.9, 1.1)
-
-
-class Told(Handled):
-    """Whether the process was told to leave. Ctrl-C and the end of a terminal are its parent's business."""
-
-    def __init__(self) -> None:
-        others = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
-        super().__init__({signal.SIGTERM: self._leave, **dict.fromkeys(others, _ignore)})
-        self.to_leave = False
-        self._member: Member | None = None
-
-    def watch(self, member: Member) -> None:
-        """The member stops waiting when the process is told."""
-        self._member = member
-        if self.to_leave:
-            member.stop()
-
-    def _leave(self, *_: object) -> None:
-        self.to_leave = True
-        if self._member is not None:
-            self._member.stop()
-
-
-def _ignore(*_: object) -> None:
-    """A handler, and not ``SIG_IGN``, which what the process executes would inherit, as it does under nohup."""
+        self._outgrown = True
+        self._way.stop()
+        early = ", with its first event: see that max_memory is no less than it needs" if self._taken == 1 else ""
+        what = f"process {os.getpid()} of {self._handling.name} has {own} bytes of its own"
+        _log.warning("%s, more than %d%s; another takes its place", what, limit, early)
 
 
 def status_of(end: SystemExit) -> int:
@@ -270,10 +248,3 @@ def own_memory() -> int:
     with open("/proc/self/statm", "rb") as file:
         pages = [int(one) for one in file.read().split()[1:3]]
     return (pages[0] - pages[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _tell(event: Request, error: BaseException) -> None:
-    try:
-        event.fail(type(error).__name__, message(error))
-    except EventBusError as unsent:
-        _log.error("whoever asked cannot be told: %s", unsent.message)

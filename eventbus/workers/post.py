@@ -91,29 +91,30 @@ class Post:
     @property
     def hangs_at(self) -> float | None:
         """When to look whether a process hangs, on ``time.monotonic``; None if it may."""
-        looks = [one.hangs_at(self.handling.limits.timeout) for one in self.processes]
+        looks = [one.hangs_at(self.handling.patience) for one in self.processes]
         return min((at for at in looks if at is not None), default=None)
 
     def end_hung(self) -> None:
         """Kills processes that have handled one event for too long, or do not come to their end."""
         for one in self.processes:
-            at = one.hangs_at(self.handling.limits.timeout)
+            at = one.hangs_at(self.handling.patience)
             if at is None or time.monotonic() < at:
                 continue
             one.hung = True
             if one.progress.left is not None:
                 _log.error(
                     "process %d of %s has not ended %.0f s after its last event, as a thread that is no daemon may go "
-                    "on: it is killed",
+                    "on, or a task that was cancelled: it is killed",
                     one.pid,
                     self.handling.name,
                     time.monotonic() - one.progress.left,
                 )
             else:
                 _log.error(
-                    "%s hung for more than %g s on event %d: process %d is killed, and the event delivered again",
+                    "%s hung for more than %g s on event %d: process %d is killed, and what it has in hand delivered "
+                    "again",
                     self.handling.name,
-                    self.handling.limits.timeout,
+                    self.handling.patience,
                     one.progress.sequence,
                     one.pid,
                 )

@@ -21,8 +21,8 @@ from typing import NoReturn
 
 from eventbus.core import lifetime
 from eventbus.workers import kin
-from eventbus.workers.handling import DONE, Handling, Told, flush, status_of
-from eventbus.workers.signals import HANDLED
+from eventbus.workers.handling import DONE, Handling, flush, status_of
+from eventbus.workers.signals import HANDLED, Told
 
 _libc = ctypes.CDLL(None)  # loaded before any fork: another thread may hold the loader's lock then
 _PR_SET_PDEATHSIG = 1
@@ -60,13 +60,13 @@ class Progress:
         """It ends by itself."""
         self._words[_STATUS] = status + 1
 
-    def handles(self, sequence: int) -> None:
-        """It handles an event from now on."""
+    def handles(self, sequence: int, since: int) -> None:
+        """This event is the one that it has handled for longest, since then in ns of ``time.monotonic_ns``."""
         self._words[_SEQUENCE] = sequence
-        self._words[_SINCE] = time.monotonic_ns()
+        self._words[_SINCE] = since
 
     def handled(self) -> None:
-        """Not any more."""
+        """It handles none any more."""
         self._words[_SINCE] = 0
 
     @property
@@ -86,7 +86,7 @@ class Progress:
 
     @property
     def since(self) -> float | None:
-        """When it began to handle what it handles, on ``time.monotonic``."""
+        """When it began to handle what it has handled for longest, on ``time.monotonic``."""
         return self._words[_SINCE] / 1e9 if self._words[_SINCE] else None
 
     @property
@@ -96,7 +96,7 @@ class Progress:
 
     @property
     def sequence(self) -> int:
-        """Of the last event that it began to handle."""
+        """Of the event that it has handled for longest, or that was the last."""
         return self._words[_SEQUENCE]
 
     def close(self) -> None:
@@ -230,7 +230,6 @@ def _live(process: Process, parent: int, forget: Callable[[], None], unblocked: 
         told.begin()  # and told to the last: no signal cuts the end short
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         status = _worked(process.handling, told, process.progress)
-        process.progress.leaves()
         _end(process.progress, status)
     except BaseException:
         _log.exception("process %d of %s could not begin", os.getpid(), process.handling.name)

@@ -136,6 +136,36 @@ class Inbox(Handled):
             os.write(self._write, b"\0")
 
 
+class Told(Handled):
+    """Whether the process was told to leave. Ctrl-C and the end of a terminal are its parent's business."""
+
+    def __init__(self) -> None:
+        others = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+        super().__init__({signal.SIGTERM: self._leave, **dict.fromkeys(others, _ignore)})
+        self.to_leave = False
+        self._stop: Callable[[], object] | None = None
+
+    @contextlib.contextmanager
+    def leaving(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Meanwhile ``stop`` is called when the process is told, or was told before."""
+        try:
+            self._stop = stop
+            if self.to_leave:
+                stop()
+            yield
+        finally:
+            self._stop = None
+
+    def _leave(self, *_: object) -> None:
+        self.to_leave = True
+        if self._stop is not None:
+            self._stop()
+
+
+def _ignore(*_: object) -> None:
+    """A handler, and not ``SIG_IGN``, which what the process executes would inherit, as it does under nohup."""
+
+
 def _check_thread() -> None:
     if threading.current_thread() is not threading.main_thread():
         raise InvalidError("run() handles signals: call it in the main thread")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 import time
+from collections.abc import Iterable
 from typing import Protocol, cast
 
 from eventbus import patterns
@@ -13,6 +14,7 @@ from eventbus.errors import SubscribersFullError, UnavailableError
 from eventbus.event import Event
 from eventbus.member import Member
 from eventbus.workers.schedule import Schedule
+from eventbus.workers.ways import Way
 
 TICK_SYSTEM = "eventbus.every"
 STANDBY = 0.25  # seconds between two tries to be the one
@@ -44,30 +46,35 @@ class Ticks:
     Each goes with a note of its time, in one step: whoever comes after a death knows which was the last one.
     """
 
-    def __init__(self, bus: Bus, group: str, schedule: Schedule) -> None:
+    def __init__(self, bus: Bus, group: str, schedule: Schedule, way: Way) -> None:
         self._bus = bus
         self._group = group
         self._schedule = schedule
+        self._way = way
         self._due = 0.0  # POSIX seconds
         self._full_until = 0.0  # on time.monotonic
         self._note = f"every {group}"
 
-    def join(self, label: str, leaver: Leaver) -> Member | None:
+    async def join(self, label: str, leaver: Leaver) -> Member | None:
         """Waits until no other one lives, and becomes the one; None when it is to leave."""
         stands_by = False
         while not leaver.to_leave and any(one.name == self._group for one in self._bus.stats().groups):
             try:
-                member = self._bus.subscribe(TICK_SYSTEM, self._group, group=self._group, name=label, exclusive=True)
+                member = self._bus.subscribe(
+                    TICK_SYSTEM, self._group, group=self._group, name=label, exclusive=True, ack=self._way.ack
+                )
+                await member._joined()
             except SubscribersFullError:
                 raise
             except UnavailableError as error:
                 if not stands_by:
                     _log.debug("%s stands by: %s", label, error.message)
                 stands_by = True
-                time.sleep(STANDBY)
+                await self._way.pause(STANDBY)
                 continue
             self._due = self._first()
-            return cast("Member", member)
+            self._member = cast("Member", member)
+            return self._member
         return None
 
     def _first(self) -> float:
@@ -79,22 +86,24 @@ class Ticks:
         (last,) = _TIME.unpack(noted)
         return min(following, max(now, self._schedule(last))) if last <= now else following
 
-    def next(self, member: Member) -> Event | None:
-        """The next event: one that is there already, else that of the next time."""
-        while not member.closed:
-            event = member.receive(min(LOOK, max(0.0, self._due - time.time(), self._full_until - time.monotonic())))
-            if event is not None:
-                return event
+    async def next(self, limit: int = 1) -> Iterable[Event]:
+        """The next event: one that is there already, else that of the next time. None once the end has come."""
+        await self._way.wait_for_turn()
+        while not self._member.closed:
+            left = min(LOOK, max(0.0, self._due - time.time(), self._full_until - time.monotonic()))
+            if events := await self._way.take(limit, left):
+                return events
             now = time.time()
             if now < self._due:
                 self._due = min(self._due, self._schedule(now))  # somebody may have set the clock back
-            elif time.monotonic() >= self._full_until and not member.closed:
-                self._tick()
-        return None
+            elif time.monotonic() >= self._full_until and not self._member.closed:
+                await self._tick()
+        return ()
 
-    def _tick(self) -> None:
+    async def _tick(self) -> None:
+        tick, noted = (TICK_SYSTEM, self._group, "/", self._due), (self._note, _TIME.pack(self._due))
         try:
-            self._bus._bring("", [(TICK_SYSTEM, self._group, "/", self._due)], (self._note, _TIME.pack(self._due)))
+            await self._way.call(self._bus._bring, "", [tick], noted)
             self._due = self._schedule(max(self._due, time.time()))
         except UnavailableError as error:  # of a full ring, after as long as the bus waits for room
             _log.error("a tick of %s is late: %s", self._group, error.message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -13,36 +12,33 @@ from eventbus import patterns
 from eventbus.bus import Bus
 from eventbus.delays import checked_delay
 from eventbus.errors import InvalidError
-from eventbus.event import Event
 from eventbus.group import MAX_DELIVERIES
 from eventbus.patterns import Wanted
-from eventbus.subscription import checked_name
 from eventbus.workers.crew import Crew
 from eventbus.workers.failures import Failures
+from eventbus.workers.handler import Handler, check_count, check_terms, name_of, with_event
 from eventbus.workers.handling import Handling, Hook, Hooks, Limits
+from eventbus.workers.outcomes import Outcomes
 from eventbus.workers.renewal import Renewal
-from eventbus.workers.schedule import Schedule, parse
+from eventbus.workers.schedule import parse
 from eventbus.workers.ticks import TICK_SYSTEM, check_group
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 AnyHook = TypeVar("AnyHook", bound=Hook)
 
 RETRY_DELAY = 1.0  # seconds
+SHUTDOWN_TIMEOUT = 60.0  # seconds
 
 log = logging.getLogger("eventbus.worker")
 
 
-class Handler(NamedTuple):
-    """A function and what it handles; with a schedule, that alone."""
+class _Terms(NamedTuple):
+    """What all handlers of a worker have in common, as it is run."""
 
-    function: Callable[[Event], Any]
-    name: str
-    system: tuple[str, ...]
-    kind: tuple[str, ...] | None
-    group: str | None
-    retry_delay: float | None
-    timeout: float | None
-    schedule: Schedule | None
+    group: str
+    prefetch: int
+    concurrency: int
+    limits: Limits
 
 
 class Worker:
@@ -63,8 +59,10 @@ class Worker:
     A handler that returns has done with the event; what it returns is the reply to a request. One that raises has the
     event delivered again after a pause, up to ``max_deliveries`` times in all; then the event is sent as
     ``eventbus.dead`` / ``exhausted``, with the traceback in its data, and a request fails where it was made. It may
-    raise ``Retry`` to say when, and ``Discard`` where no further delivery would help. An ``async def`` handles one
-    event at a time; all of a process run in one event loop.
+    raise ``Retry`` to say when, and ``Discard`` where no further delivery would help.
+
+    An ``async def`` handles up to ``concurrency`` events at once in each process, in an event loop that runs all the
+    time: each event in a task of its own, with a context of its own, and done with by itself.
 
     What a process registers with ``atexit`` runs at its end, as in any program; so does what the program had registered
     before it forked the process.
@@ -78,6 +76,8 @@ class Worker:
         prefetch: int = 1,
         max_deliveries: int = MAX_DELIVERIES,
         retry_delay: float = RETRY_DELAY,
+        concurrency: int = 1,
+        shutdown_timeout: float | None = SHUTDOWN_TIMEOUT,
         start: Literal["latest", "oldest"] | int = "latest",
     ) -> None:
         """Makes one without handlers.
@@ -89,17 +89,26 @@ class Worker:
             max_deliveries: how often an event is tried; left out, a group that there is already keeps its number.
             retry_delay: seconds before an event that failed is tried again, twice as many with each further try, up to
                 a minute, a tenth more or less by chance; 0 tries at once.
+            concurrency: how many events of an ``async def`` are under way at once in each process, up to 256; they are
+                claimed at once, as ``prefetch`` is.
+            shutdown_timeout: seconds for what is under way in an ``async def`` when its process leaves; what is not
+                done then is cancelled, and delivered again, counted. None for ever.
             start: where the group begins, when this worker makes it.
 
         Raises:
-            InvalidError: no such delay.
+            InvalidError: no such delay or number.
         """
         checked_delay(retry_delay, "retry_delay")
+        check_terms(concurrency=concurrency)
+        if shutdown_timeout is not None:
+            checked_delay(shutdown_timeout, "shutdown_timeout")
         self.bus = bus
         self.group = group
         self.prefetch = prefetch
         self.max_deliveries = max_deliveries
         self.retry_delay = retry_delay
+        self.concurrency = concurrency
+        self.shutdown_timeout = shutdown_timeout
         self.start = start
         self.handlers: list[Handler] = []
         self.hooks = Hooks((), ())
@@ -113,6 +122,7 @@ class Worker:
         group: str | None = None,
         retry_delay: float | None = None,
         timeout: float | None = None,
+        concurrency: int | None = None,
     ) -> Callable[[Function], Function]:
         """Makes the function below it the handler of the events that match.
 
@@ -121,18 +131,24 @@ class Worker:
             group: the name of its group, whole; the worker's and the function's if left out.
             retry_delay: instead of the worker's own.
             timeout: seconds that an event may take; a process that takes longer is killed, with the processes that it
-                has started, and the event is delivered again, counted. None for ever.
+                has started, and the event is delivered again, counted. Of an ``async def`` the event alone is
+                cancelled, a failure like any other; a process that is not rid of it in 10 s more is killed. None for
+                ever.
+            concurrency: instead of the worker's own.
 
         Raises:
-            InvalidError: a bad pattern, group, delay or timeout, or a second handler of the same name or group.
+            InvalidError: a bad pattern, group, delay, timeout or number, a second handler of the same name or group, or
+                several events at once for a function that is no ``async def``.
         """
         systems = patterns.compile_any(system, "system").texts
         kinds = None if kind is None else patterns.compile_any(kind, "kind").texts
-        _check_terms(group, retry_delay, timeout)
+        check_terms(group, retry_delay, timeout, concurrency)
 
         def register(function: Function) -> Function:
-            name = _name_of(function)
-            self._register(Handler(function, name, systems, kinds, group, retry_delay, timeout, None))
+            name = name_of(function)
+            handler = Handler(function, name, systems, kinds, group, retry_delay, timeout, concurrency, None)
+            handler.at_once(1)
+            self._register(handler)
             return function
 
         return register
@@ -161,12 +177,12 @@ class Worker:
             UnavailableError: the library for cron expressions is not installed.
         """
         schedule = parse(when)
-        _check_terms(group, retry_delay, timeout)
+        check_terms(group, retry_delay, timeout)
 
         def register(function: Function) -> Function:
-            name = _name_of(function)
-            run = function if _takes_one(function) else lambda _: function()
-            self._register(Handler(run, name, (TICK_SYSTEM,), None, group, retry_delay, timeout, schedule))
+            name = name_of(function)
+            run = with_event(function)
+            self._register(Handler(run, name, (TICK_SYSTEM,), None, group, retry_delay, timeout, None, schedule))
             return function
 
         return register
@@ -203,78 +219,91 @@ class Worker:
         bus: str | Bus | None = None,
         group: str | None = None,
         prefetch: int | None = None,
+        concurrency: int | None = None,
         max_events: int | None = None,
         max_memory: int | None = None,
     ) -> None:
         """Runs until SIGTERM, Ctrl-C or the end of the bus, and restarts the processes that die.
 
         A handler whose group is removed has no processes any more; without any, the worker ends. The first
-        signal lets each process finish the event in hand; a second one ends them at once, and what they had in hand is
+        signal lets each process finish what is under way; a second one ends them at once, and what they had in hand is
         delivered again. SIGHUP replaces all processes, one by one, each once the other one is ready. Should this
         process be killed, the others finish what they have in hand, for up to ten seconds. Only the main thread may
         call this.
 
         Args:
             processes: how many for each handler; one with a schedule has one.
-            bus, group, prefetch: instead of the worker's own.
+            bus, group, prefetch, concurrency: instead of the worker's own.
             max_events: a process leaves after so many and another takes its place.
             max_memory: bytes; a process that has more of its own (resident, without what it shares by files and the
                 bus) after an event leaves, and another takes its place.
 
         Raises:
-            InvalidError: a bad argument, no handler, or a group of that name with other patterns.
+            InvalidError: a bad argument, no handler, one that is no ``async def`` and would have several events at
+                once, or a group of that name with other patterns.
         """
-        _check_count("processes", processes)
-        _check_count("prefetch", self.prefetch if prefetch is None else prefetch)
+        check_count("processes", processes)
+        check_count("prefetch", self.prefetch if prefetch is None else prefetch)
+        check_terms(concurrency=concurrency)
         if max_events is not None:
-            _check_count("max_events", max_events)
+            check_count("max_events", max_events)
         if max_memory is not None:
-            _check_count("max_memory", max_memory)
-        self._check_handlers()
+            check_count("max_memory", max_memory)
+        limits = Limits(max_events, max_memory, None, self.shutdown_timeout)
+        terms = self._terms(group, prefetch, concurrency)._replace(limits=limits)
         chosen = bus if bus is not None else self.bus
-        limits = Limits(max_events, max_memory, None)
         if isinstance(chosen, Bus):
-            self._run(chosen, processes, group or self.group, prefetch or self.prefetch, limits)
+            self._run(chosen, processes, terms)
         elif chosen is None:
             raise InvalidError("the worker has no bus: name one, Worker('shop') or run(bus='shop')")
         else:
             with Bus(chosen) as opened:
-                self._run(opened, processes, group or self.group, prefetch or self.prefetch, limits)
+                self._run(opened, processes, terms)
 
-    def _run(self, bus: Bus, processes: int, group: str, prefetch: int, limits: Limits) -> None:
-        handlings = self._prepared(bus, group, prefetch, limits)
+    def _terms(self, group: str | None, prefetch: int | None, concurrency: int | None) -> _Terms:
+        """The worker's own, where nothing else is said; for each of its handlers, and there must be one."""
+        if not self.handlers:
+            raise InvalidError("the worker has no handler: decorate a function with @worker.on(...)")
+        terms = _Terms(
+            group=group or self.group,
+            prefetch=prefetch or self.prefetch,
+            concurrency=concurrency or self.concurrency,
+            limits=Limits(None, None, None, None),
+        )
+        for one in self.handlers:
+            one.at_once(terms.concurrency)
+        return terms
+
+    def _run(self, bus: Bus, processes: int, terms: _Terms) -> None:
+        handlings = self._prepared(bus, terms)
         served = {one.group for one in handlings}
         places = [one for one in handlings for _ in range(1 if one.schedule else processes)]
-        crew = Crew(places, self.renewal, partial(_tell_unserved, bus, group, served))
+        crew = Crew(places, self.renewal, partial(_tell_unserved, bus, terms.group, served))
         log.info("process %d works on the bus %r with %d processes", os.getpid(), bus.name, len(crew.posts))
         crew.run()
 
-    def _prepared(self, bus: Bus, group: str, prefetch: int, limits: Limits) -> list[Handling]:
+    def _prepared(self, bus: Bus, terms: _Terms) -> list[Handling]:
         """What processes do, once there are the groups for it."""
-        handlings = [self._handling(bus, one, group, prefetch, limits) for one in self.handlers]
+        handlings = [self._handling(bus, one, terms) for one in self.handlers]
         for one in handlings:
             bus.group(one.group, one.system, one.kind, start=self.start, max_deliveries=self.max_deliveries)
         return handlings
 
-    def prepare(self, bus: Bus, group: str | None = None) -> None:
+    def prepare(self, bus: Bus, group: str | None = None, concurrency: int | None = None) -> None:
         """Makes the groups of all handlers, as ``run`` does first: what is sent from now on waits for it.
 
         Args:
             bus: an open one.
-            group: instead of the worker's own.
+            group, concurrency: instead of the worker's own.
 
         Raises:
-            InvalidError: no handler, or a group of that name with other patterns.
+            InvalidError: no handler, or one that cannot have so many events at once, or a group of that name with other
+                patterns.
         """
-        self._check_handlers()
-        self._prepared(bus, group or self.group, self.prefetch, Limits(None, None, None))
+        self._prepared(bus, self._terms(group, None, concurrency))
 
-    def _check_handlers(self) -> None:
-        if not self.handlers:
-            raise InvalidError("the worker has no handler: decorate a function with @worker.on(...)")
-
-    def _handling(self, bus: Bus, one: Handler, group: str, prefetch: int, limits: Limits) -> Handling:
-        name = one.group or f"{group}.{one.name}"
+    def _handling(self, bus: Bus, one: Handler, terms: _Terms) -> Handling:
+        name = one.group or f"{terms.group}.{one.name}"
         if one.schedule is not None:
             check_group(name)
         return Handling(
@@ -284,34 +313,13 @@ class Worker:
             system=one.system,
             kind=(name,) if one.schedule else one.kind,
             group=name,
-            prefetch=prefetch,
-            retry_delay=self.retry_delay if one.retry_delay is None else one.retry_delay,
-            limits=limits._replace(timeout=one.timeout),
+            prefetch=terms.prefetch,
+            concurrency=one.at_once(terms.concurrency),
+            limits=terms.limits._replace(timeout=one.timeout),
             hooks=self.hooks,
             schedule=one.schedule,
-            failures=Failures(one.name),
+            outcomes=Outcomes(self.retry_delay if one.retry_delay is None else one.retry_delay, Failures(one.name)),
         )
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _takes_one(function: Callable[..., Any]) -> bool:
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError:
-        return False
-    return True
-
-
-def _check_terms(group: str | None, retry_delay: float | None, timeout: float | None) -> None:
-    if group is not None:
-        checked_name(group, "")
-    if retry_delay is not None:
-        checked_delay(retry_delay, "retry_delay")
-    if timeout is not None and not checked_delay(timeout, "timeout") > 0:
-        raise InvalidError("timeout must be more than 0 seconds; leave it out for none", timeout=timeout)
 
 
 def _tell_unserved(bus: Bus, name: str, served: set[str]) -> None:
@@ -326,8 +334,3 @@ def _tell_unserved(bus: Bus, name: str, served: set[str]) -> None:
                 bus.name,
                 group.name,
             )
-
-
-def _check_count(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidError(f"{what} must be an int of at least 1, not {value!r}", **{what: value})

@@ -1,0 +1,61 @@
+"""What the dead have left in shared memory: buses that nobody is on, and doorbells at which nobody answers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from eventbus.core import native
+from eventbus.core.attachment import Attachment
+from eventbus.core.segment import check_trust, has_ring, inspect_bus, list_names, open_or_create
+from eventbus.errors import EventBusError
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What was found.
+
+    Attributes:
+        buses: names of abandoned buses that are gone now, or would be.
+        doorbells: how many files.
+        kept: names of those that could not be removed, and why.
+    """
+
+    buses: tuple[str, ...]
+    doorbells: int
+    kept: dict[str, str]
+
+
+def sweep(dry_run: bool, only: Collection[str] = ()) -> Leftovers:
+    """Removes them; nothing that somebody alive uses, persistent buses neither.
+
+    Args:
+        dry_run: tells what would be removed, and removes nothing.
+        only: the names of buses that are looked at; all, and doorbells, if there are none.
+    """
+    buses, kept = list[str](), dict[str, str]()
+    for name in only or list_names():
+        about = inspect_bus(name)
+        if about is None or about.state != "abandoned":
+            continue
+        try:
+            if dry_run or _remove_abandoned(name):
+                buses.append(name)
+        except (OSError, EventBusError) as error:
+            kept[name] = str(error)
+    return Leftovers(tuple(buses), 0 if only else native.sweep_bells(dry_run), kept)
+
+
+def _remove_abandoned(name: str) -> bool:
+    """Behind the door, where nobody makes it anew meanwhile; without a roster, one is made for its door."""
+    attachment = Attachment(name)
+    with attachment.opening():
+        if open_or_create(name, attachment) is None:
+            return False
+        check_trust(name, attachment.roster_fd)
+        if not attachment.enter() or not attachment.alone():
+            return False
+        if attachment.is_signed() and attachment.persists() and has_ring(name):
+            return False
+        attachment.remove()
+        return True
