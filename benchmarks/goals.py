@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.frameworks.registry import SETTINGS
 from benchmarks.growth import SUBJECT
-from benchmarks.loops.registry import BLOCKING, HALF, NATS, NOBODY, OTHERS, PINGPONG
+from benchmarks.loops.registry import BLOCKING, NATS, NOBODY, OTHERS, PINGPONG
 from benchmarks.report import Figure, Report, Row
 
 SCENARIOS = (
@@ -132,9 +132,7 @@ GOALS = [
     Goal("async-idle", "idle", "sockets", (), 1, False),
     Goal("requests", "free", _P50, (PINGPONG,), 2.5, False, BLOCKING),
     Goal("requests", "free", _P50, (NATS,), 0.1, False, BLOCKING),
-    Goal("requests", "free", _P50, (NATS,), 0.1, False),
     Goal("requests-64", "64 at once", "requests/s", (), 100_000, True),
-    Goal("requests-64", "64 at once", "requests/s", (), 100_000, True, HALF),
 ]
 
 PEERS = {SUBJECT, *(peer for goal in GOALS for peer in (goal.subject, *goal.against))}

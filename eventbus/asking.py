@@ -71,14 +71,14 @@ class Asker(Messenger):
             UnavailableError: no answer came in time.
             As ``send`` and ``subscribe``.
         """
-        deadline = deadline_after(timeout)
-        replies = self._replies
+        replies, left = self._replies, timeout
         if replies is None or not replies.usable:
+            deadline = deadline_after(timeout)
             self._allow(system, kind, path)
-            replies = self._listening()
-        with replies.expect(deadline) as asked:
+            replies, left = self._listening(), _left(deadline)
+        with replies.expect(left) as asked:
             if headers is not None or not self._ask_now(system, kind, asked.identity, path, data):
-                self._ask_slow(system, kind, asked.identity, path, data, timeout, deadline, headers)
+                self._ask_slow(system, kind, asked.identity, path, data, timeout, asked.deadline, headers)
             answer = replies.wait(asked)
             if type(answer) is Event and answer.kind == REPLY:
                 return answer.data
@@ -96,14 +96,14 @@ class Asker(Messenger):
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """``request`` in an event loop. Cancelled, it is forgotten; who has it to answer is not told."""
-        deadline = deadline_after(timeout)
-        desk = self._desk
+        desk, left = self._desk, timeout
         if desk is None or desk.replies is not self._replies or not desk.replies.usable:
+            deadline = deadline_after(timeout)
             self._allow(system, kind, path)
-            desk = await self._opened_desk()
-        with desk.expect(deadline) as asked:
+            desk, left = await self._opened_desk(), _left(deadline)
+        with desk.replies.expect(left, desk.running()) as asked:
             if headers is not None or not self._ask_now(system, kind, asked.identity, path, data):
-                await self._aask(system, kind, asked.identity, path, data, timeout, deadline, headers)
+                await self._aask(system, kind, asked.identity, path, data, timeout, asked.deadline, headers)
             desk.attend(asked)
             await asked.future
             answer = asked.answer
@@ -199,3 +199,8 @@ class Asker(Messenger):
     def _forget(self) -> None:
         super()._forget()
         self._desk = self._replies = None
+
+
+def _left(deadline: int) -> float | None:
+    """The timeout that ends then."""
+    return None if deadline == native.FOREVER else native.seconds_left(deadline)

@@ -35,17 +35,14 @@ class Desk:
     else. While a thread receives they leave it to that.
     """
 
+    running = staticmethod(asyncio.get_running_loop)
+
     def __init__(self, replies: Replies) -> None:
         self.replies = replies
         self._slot = replies.handle.slot
         self._doorbell = doorbell_of(replies.handle.bus)
         self._doorbell.add_desk(self)
         self._seats: dict[Loop, Seat] = {}
-
-    def expect(self, deadline: int) -> _fast.Ticket:
-        """For one request that is asked in the running loop."""
-        loop = asyncio.get_running_loop()
-        return self.replies.expect(deadline, loop, loop.create_future())
 
     def attend(self, asked: _fast.Ticket) -> None:
         """Its future will be resolved once it is answered, or has no time left."""

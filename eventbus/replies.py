@@ -11,7 +11,12 @@ from eventbus.core.reader import SubscriptionHandle
 from eventbus.errors import SegmentError
 from eventbus.subscription import Subscription
 
-_fast.bind_replies(*map(native.address_of, ("eb_rest", "eb_attend", "eb_rouse_loop")))
+_fast.bind_replies(
+    native.address_of("eb_rest"),
+    native.address_of("eb_attend"),
+    native.address_of("eb_rouse_loop"),
+    native.deadline_after,
+)
 
 
 def new_prefix() -> str:

@@ -70,6 +70,11 @@ class Request(Event):
         self.answered = self._bus._answer(self._identity, FAILURE, {"type": kind, "message": message}, patient)
         return self.answered
 
+    async def afail(self, kind: str, message: str) -> bool:
+        """``fail`` in an event loop, which goes on while there is no room."""
+        self.answered = await self._bus._aanswer(self._identity, FAILURE, {"type": kind, "message": message})
+        return self.answered
+
     def _replace(self, **changes: Any) -> Request:
         changed = super()._replace(**changes)
         changed.__dict__.update(self.__dict__)

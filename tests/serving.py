@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,3 +57,14 @@ def waiting(bus: Bus) -> int:
 def leader_is_there(bus: Bus) -> bool:
     """Whether a thread sleeps until answers come."""
     return any(one.sleeping for one in bus.stats().subscribers if one.system.startswith("eventbus.reply."))
+
+
+async def aask(bus: Bus, number: Any = 0, timeout: float | None = DEADLINE) -> Any:
+    """The answer to a number."""
+    return await bus.arequest("rpc", "ask", "/p", number, timeout=timeout)
+
+
+async def under_way(bus: Bus, count: int) -> None:
+    """Waits until so many are waited for, and have been asked."""
+    while waiting(bus) != count or bus.stats().sent < count:
+        await asyncio.sleep(0.001)

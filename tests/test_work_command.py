@@ -65,6 +65,51 @@ def test_the_command(bus: Bus, tmp_path: Path) -> None:
     assert [one.name for one in bus.stats().subscribers] == [done.name]
 
 
+SEVERAL = """
+    import asyncio, eventbus
+    worker = eventbus.Worker()
+    bus = eventbus.open({name!r})
+    free = asyncio.Event()
+
+    @worker.on("jobs")
+    async def handle(event):
+        if event.data == "wait":
+            await free.wait()
+        free.set()
+        await bus.asend("done", "job", "/", event.data)
+"""
+
+
+@pytest.mark.release
+def test_several_at_once(bus: Bus, tmp_path: Path) -> None:
+    """``--concurrency``: one event of an ``async def`` may wait for another. New code that could not is not begun."""
+    done = bus.subscribe("done")
+    module, log = tmp_path / "example.py", tmp_path / "errors"
+    module.write_text(textwrap.dedent(SEVERAL.format(name=bus.name)))
+    program = "import typer, eventbus.cli.work; typer.run(eventbus.cli.work.work)"
+    arguments = [bus.name, "example:worker", "--concurrency", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], cwd=tmp_path, env=environment, stderr=errors
+        ) as process,
+    ):
+        try:
+            until(lambda: bus.stats().groups, "the group")
+            bus.send("jobs", "job", "/", "wait")
+            bus.send("jobs", "job", "/", "free")
+            assert sorted(take(done).data for _ in range(2)) == ["free", "wait"]
+            module.write_text(textwrap.dedent(MODULE.format(name=bus.name)))
+            process.send_signal(signal.SIGHUP)
+            until(lambda: "the code cannot be loaded" in log.read_text(), "the new code to be refused")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE) == 0
+        finally:
+            process.kill()
+    assert "the handler 'handle' is no async def" in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import eventbus
-from eventbus import Bus, Event, InvalidError, Subscription, Worker
+from eventbus import Bus, Event, InvalidError, Request, Subscription, Worker
 from harness import DEADLINE, Fork, take, until
 from jobs import holders, send
 from pools import Gates, begun, gated, running
@@ -55,6 +57,45 @@ def test_each_has_a_context_of_its_own(fork: Fork, bus: Bus, done: Subscription,
         until(lambda: bus.stats().groups, "the group")
         send(bus, 6)
         assert sorted(take(done).data for _ in range(6)) == [[number, -1, number] for number in range(6)]
+
+
+def test_a_function_that_returns_a_coroutine(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+    """It is awaited in the loop of the process, one at a time, and answers like any other."""
+    worker = Worker(bus)
+    loops = []
+
+    async def double(event: Event) -> Any:
+        loops.append(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        return [2 * event.data, len(set(loops))]
+
+    worker.on("jobs")(lambda event: double(event))
+    with running(fork, worker, log):
+        until(lambda: any(group.members for group in bus.stats().groups), "the process")
+        assert [bus.request("jobs", "job", "/", n, timeout=DEADLINE) for n in (1, 2)] == [[2, 1], [4, 1]]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from Python 3.12 on")
+def test_eager_tasks(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+    """Where a task runs as soon as it is made, those that wait for nothing are done at once."""
+    worker = Worker(bus, concurrency=2)
+
+    @worker.on_start
+    async def eager() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+
+    @worker.on("jobs")
+    async def work(event: Event) -> None:
+        if event.data % 2:
+            await asyncio.sleep(0)
+        bus.send("done", "job", "/", event.data)
+
+    with running(fork, worker, log):
+        until(lambda: bus.stats().groups, "the group")
+        send(bus, 20)
+        assert sorted(take(done).data for _ in range(20)) == list(range(20))
+        until(lambda: holders(bus) == [], "all to be acknowledged")
+    assert "ERROR" not in log.read_text()
 
 
 @pytest.mark.parametrize("by_clock", [False, True])
@@ -162,6 +203,26 @@ def test_one_that_fails(fork: Fork, bus: Bus, done: Subscription, log: Path, wha
     assert log.read_text().count("WARNING work") == 1
 
 
+def test_one_that_cannot_be_read(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
+    """It is a dead letter, and the process goes on with what comes after it."""
+    grave = bus.subscribe("eventbus.dead")
+    worker = Worker(bus, concurrency=4)
+
+    @worker.on("jobs")
+    async def work(event: Event) -> None:
+        await bus.asend("done", "job", "/", [event.data, os.getpid()])
+
+    bus.group("workers.work", "jobs")
+    bus.send_many([("jobs", "job", "/", orjson.Fragment(b"no json") if n == 2 else n) for n in range(6)])
+    with running(fork, worker, log):
+        came = [take(done).data for _ in range(5)]
+        assert "error" in take(grave).data
+        until(lambda: holders(bus) == [], "all to be acknowledged")
+    assert sorted(number for number, _ in came) == [0, 1, 3, 4, 5]
+    assert len({pid for _, pid in came}) == 1
+    assert "work: the event" in log.read_text()
+
+
 # --- requests ---
 
 
@@ -173,15 +234,15 @@ def test_replies(fork: Fork, bus: Bus, log: Path) -> None:
     @worker.on("sums")
     async def add(event: Event) -> Any:
         if event.kind == "early":
-            event.reply("early")
+            assert isinstance(event, Request)
+            await event.areply("early")
         await gates.passed(event.kind)
         return object() if event.kind == "odd" else sum(event.data)
 
     async def ask(kind: str, data: object, opened: str | None = None) -> Any:
-        asked = asyncio.to_thread(bus.request, "sums", kind, "/", data, timeout=DEADLINE)
         if opened is not None:
             gates.open(opened)
-        return await asked
+        return await bus.arequest("sums", kind, "/", data, timeout=DEADLINE)
 
     async def ask_all() -> None:
         first = asyncio.create_task(ask("first", [1, 2]))

@@ -154,7 +154,7 @@ typedef struct {
     Py_ssize_t distant;               /* how many wait in event loops */
     ticket_object *owed, *last_owed;  /* those of them who are to be told */
     char armed;                       /* whether a doorbell tells of the next answer */
-    char attended;                    /* whether a loop is receiving, or lying down */
+    char attended, again;             /* whether a loop is receiving, or lying down; and is to look again after that */
 } replies_object;
 
 struct ticket_object {
@@ -170,8 +170,8 @@ struct ticket_object {
     ticket_object *previous, *next; /* of those who sleep, or are to be told */
 };
 
-/* NULL with an error, like the next. Who waits in a thread has neither loop nor future. */
-ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline, PyObject *loop, PyObject *future);
+/* NULL with an error, like the next. Who waits in a thread has no loop. */
+ticket_object *eb_ticket_new(replies_object *replies, PyObject *timeout, PyObject *loop);
 ticket_object *eb_ticket_of(PyObject *object, const replies_object *replies);
 void eb_ticket_strike(ticket_object *ticket); /* from the list of what is waited for */
 void eb_ticket_wake(ticket_object *ticket);
@@ -181,7 +181,8 @@ int eb_ticket_sleep(ticket_object *ticket); /* EB_OK when woken, EB_NOTHING when
 void eb_replies_rest(replies_object *self);
 bool eb_replies_inherited(const replies_object *self);
 void eb_replies_hail(const replies_object *self); /* the loops */
-void eb_tickets_bind(unsigned long long rest, unsigned long long attend, unsigned long long hail);
+void eb_tickets_bind(unsigned long long rest, unsigned long long attend, unsigned long long hail,
+                     PyObject *deadline_after);
 int eb_tickets_ready(void);
 
 /* distant.c */

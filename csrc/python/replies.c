@@ -138,7 +138,7 @@ static bool lie_down(replies_object *self, PyObject *call, PyObject *loop)
 }
 
 /* In a loop: gives out what there is at once, else lies down, for which a call is given; unless a thread receives, or another
- * loop is at it. Whether something was given out. */
+ * loop is at it, which then looks again: the bell may have been for what came since. Whether something was given out. */
 static PyObject *replies_attend(PyObject *object, PyObject *const *given, Py_ssize_t count)
 {
     replies_object *self = (replies_object *)object;
@@ -146,11 +146,13 @@ static PyObject *replies_attend(PyObject *object, PyObject *const *given, Py_ssi
         PyErr_SetString(PyExc_TypeError, "attend takes a call and a loop");
         return NULL;
     }
+    self->again = self->attended;
     if (is_led(self) || self->attended) return PyBool_FromLong(0);
     self->attended = 1;
     int came = receive(self, EB_BRIEF);
     bool goes_on = came == 0 && self->distant > 0 && !is_led(self) && !is_over(self);
     if (goes_on && !lie_down(self, given[0], given[1])) came = -1;
+    if (self->again) self->armed = 0;
     self->attended = 0;
     return came < 0 ? NULL : PyBool_FromLong(came);
 }
@@ -205,18 +207,16 @@ static PyObject *replies_begin(PyObject *object, PyObject *given)
     Py_RETURN_NONE;
 }
 
-/* A ticket for one request that is about to be sent, from the deadline of its answer; and from loop and future, if its answer
- * is waited for in one. */
+/* A ticket for one request that is about to be sent, from the timeout of its answer, and from the running loop if that is
+ * waited for in one. */
 static PyObject *replies_expect(PyObject *object, PyObject *const *given, Py_ssize_t count)
 {
     replies_object *self = (replies_object *)object;
-    if (self->waiting == NULL || (count != 1 && count != 3)) {
-        PyErr_SetString(PyExc_TypeError, "expect takes a deadline, or deadline, loop and future, after _begin");
+    if (self->waiting == NULL || count < 1 || count > 2) {
+        PyErr_SetString(PyExc_TypeError, "expect takes a timeout, or timeout and loop, after _begin");
         return NULL;
     }
-    long long deadline = PyLong_AsLongLong(given[0]);
-    if (PyErr_Occurred()) return NULL;
-    return (PyObject *)eb_ticket_new(self, deadline, count == 3 ? given[1] : NULL, count == 3 ? given[2] : NULL);
+    return (PyObject *)eb_ticket_new(self, given[0], count == 2 ? given[1] : NULL);
 }
 
 static PyObject *replies_usable(PyObject *object, void *unused)
@@ -270,7 +270,7 @@ static void replies_dealloc(PyObject *object)
 static PyMethodDef replies_methods[] = {
     {"_begin", replies_begin, METH_VARARGS, NULL},
     {"expect", (PyCFunction)(void (*)(void))replies_expect, METH_FASTCALL,
-     "A Ticket for a request that is answered until then, as deadline_after makes it."},
+     "A Ticket for a request that is answered within so many seconds; in a loop, if there is one."},
     {"attend", (PyCFunction)(void (*)(void))replies_attend, METH_FASTCALL,
      "Gives out what there is at once, or has the doorbell tell of the next; whether something was given out."},
     {"tell", (PyCFunction)(void (*)(void))eb_distant_tell, METH_FASTCALL,
@@ -320,8 +320,9 @@ PyObject *eb_bind_replies(PyObject *module, PyObject *given)
 {
     (void)module;
     unsigned long long rest, attend, hail;
-    if (!PyArg_ParseTuple(given, "KKK:bind_replies", &rest, &attend, &hail)) return NULL;
-    eb_tickets_bind(rest, attend, hail);
+    PyObject *deadline_after;
+    if (!PyArg_ParseTuple(given, "KKKO:bind_replies", &rest, &attend, &hail, &deadline_after)) return NULL;
+    eb_tickets_bind(rest, attend, hail, deadline_after);
     Py_RETURN_NONE;
 }
 

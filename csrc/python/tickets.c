@@ -6,13 +6,15 @@
 #include <time.h>
 
 #define NS_PER_SECOND 1000000000ll
+#define LONGEST 1e9 /* seconds; a longer wait is for ever, as native.py has it */
 
 static struct {
     int (*rest)(eb_subscription *sub);
     int (*attend)(eb_subscription *sub);
     void (*hail)(eb_subscription *sub);
     PyTypeObject *type;
-    PyObject *unattended; /* the name of a method */
+    PyObject *deadline_after;             /* of a timeout of any kind */
+    PyObject *unattended, *create_future; /* names of methods */
 } bound;
 
 int64_t eb_ticket_now(void)
@@ -233,20 +235,36 @@ static PyType_Spec ticket_spec = {
     .slots = ticket_slots,
 };
 
-ticket_object *eb_ticket_new(replies_object *replies, int64_t deadline, PyObject *loop, PyObject *future)
+/* A number of seconds, as most timeouts are, or None; all else is for Python, which says what is wrong. False with an error. */
+static bool read_timeout(PyObject *timeout, int64_t *deadline)
+{
+    double seconds = Py_TYPE(timeout) == &PyFloat_Type ? PyFloat_AsDouble(timeout) : -1;
+    *deadline = EB_FOREVER;
+    if (timeout == Py_None || seconds > LONGEST) return true;
+    if (seconds > 0) {
+        *deadline = eb_ticket_now() + (int64_t)(seconds * 1e9);
+        return true;
+    }
+    PyObject *until = PyObject_CallFunctionObjArgs(bound.deadline_after, timeout, NULL);
+    if (until != NULL) *deadline = PyLong_AsLongLong(until);
+    Py_XDECREF(until);
+    return !PyErr_Occurred();
+}
+
+ticket_object *eb_ticket_new(replies_object *replies, PyObject *timeout, PyObject *loop)
 {
     ticket_object *ticket = (ticket_object *)PyType_GenericAlloc(bound.type, 0);
     if (ticket == NULL) return NULL;
     Py_INCREF((PyObject *)replies);
     ticket->replies = replies;
-    ticket->deadline = deadline;
+    sem_init(&ticket->news, 0, 0);
     Py_XINCREF(loop);
     ticket->loop = loop;
-    Py_XINCREF(future);
-    ticket->future = future;
-    sem_init(&ticket->news, 0, 0);
-    ticket->identity = new_identity(replies, deadline);
-    if (ticket->identity != NULL && expect(ticket)) return ticket;
+    bool made = read_timeout(timeout, &ticket->deadline);
+    if (made && loop != NULL) ticket->future = PyObject_CallMethodObjArgs(loop, bound.create_future, NULL);
+    made = made && (loop == NULL || ticket->future != NULL);
+    if (made) ticket->identity = new_identity(replies, ticket->deadline);
+    if (made && ticket->identity != NULL && expect(ticket)) return ticket;
     Py_DECREF((PyObject *)ticket);
     return NULL;
 }
@@ -260,16 +278,20 @@ ticket_object *eb_ticket_of(PyObject *object, const replies_object *replies)
     return NULL;
 }
 
-void eb_tickets_bind(unsigned long long rest_at, unsigned long long attend_at, unsigned long long hail_at)
+void eb_tickets_bind(unsigned long long rest, unsigned long long attend_at, unsigned long long hail,
+                     PyObject *deadline_after)
 {
-    bound.hail = (void (*)(eb_subscription *))(uintptr_t)hail_at;
-    bound.rest = (int (*)(eb_subscription *))(uintptr_t)rest_at;
+    Py_INCREF(deadline_after);
+    bound.deadline_after = deadline_after;
+    bound.hail = (void (*)(eb_subscription *))(uintptr_t)hail;
+    bound.rest = (int (*)(eb_subscription *))(uintptr_t)rest;
     bound.attend = (int (*)(eb_subscription *))(uintptr_t)attend_at;
 }
 
 int eb_tickets_ready(void)
 {
     bound.unattended = PyUnicode_InternFromString("_unattended");
+    bound.create_future = PyUnicode_InternFromString("create_future");
     bound.type = (PyTypeObject *)PyType_FromSpec(&ticket_spec);
-    return bound.unattended != NULL && bound.type != NULL;
+    return bound.unattended != NULL && bound.create_future != NULL && bound.type != NULL;
 }

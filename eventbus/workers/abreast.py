@@ -14,6 +14,7 @@ from eventbus.errors import UnavailableError
 from eventbus.event import Event
 from eventbus.loop import LONGEST_PAUSE, in_thread
 from eventbus.member import Member
+from eventbus.request import Request
 from eventbus.workers.loop import Loop
 from eventbus.workers.ways import Result, Watcher
 
@@ -118,8 +119,10 @@ class InLoop:
     # --- run ---
 
     async def run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
-        """Begins to handle the event."""
-        self._under_way[event.sequence] = self._running.create_task(self._run(handle, event))
+        """Begins to handle the event; a loop whose tasks are eager may have come to its end with that."""
+        task = self._running.create_task(self._run(handle, event))
+        if not task.done():
+            self._under_way[event.sequence] = task
 
     async def _run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
         """A task that is cancelled before its first step never comes here: so it is when the process leaves."""
@@ -137,7 +140,8 @@ class InLoop:
 
     def _ended(self, sequence: int) -> None:
         was_oldest = next(iter(self._since)) == sequence
-        del self._under_way[sequence], self._since[sequence]
+        self._under_way.pop(sequence, None)
+        del self._since[sequence]
         if was_oldest:
             self._tell_oldest()
         if self._news is not None:
@@ -175,6 +179,14 @@ class InLoop:
     def gave_up(self, error: BaseException) -> bool:
         """What was not done in time when the process leaves."""
         return self._leaving and isinstance(error, asyncio.CancelledError)
+
+    async def reply(self, event: Request, data: Any) -> None:
+        """The loop goes on meanwhile."""
+        await event.areply(data)
+
+    async def fail(self, event: Request, kind: str, text: str) -> None:
+        """Likewise."""
+        await event.afail(kind, text)
 
     async def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """In a thread: the loop is not held up."""

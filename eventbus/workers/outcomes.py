@@ -32,7 +32,7 @@ class Outcomes(NamedTuple):
     async def answered(self, event: Request, result: object, way: Way) -> None:
         """What cannot be sent is told whoever asked, and the log: the event was handled."""
         try:
-            await way.call(event.reply, result)
+            await way.reply(event, result)
         except EventBusError as error:
             _log.error("the reply to %s cannot be sent: %s", where(event), error.message)
             await self._tell(event, error, way)
@@ -62,6 +62,6 @@ class Outcomes(NamedTuple):
 
     async def _tell(self, event: Request, error: BaseException, way: Way) -> None:
         try:
-            await way.call(event.fail, type(error).__name__, message(error))
+            await way.fail(event, type(error).__name__, message(error))
         except EventBusError as unsent:
             _log.error("whoever asked cannot be told: %s", unsent.message)

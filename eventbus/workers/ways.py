@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from eventbus.event import Event
 from eventbus.member import Member
+from eventbus.request import Request
 from eventbus.workers.loop import Loop
 
 Result = TypeVar("Result")
@@ -64,6 +65,12 @@ class Way(Protocol):
 
     def gave_up(self, error: BaseException) -> bool:
         """Whether this came out of a handler because its process leaves: it is no failure of the event."""
+
+    async def reply(self, event: Request, data: Any) -> None:
+        """Answers whoever asked."""
+
+    async def fail(self, event: Request, kind: str, text: str) -> None:
+        """Tells whoever asked that it failed."""
 
     async def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """Calls what may wait for other processes."""
@@ -128,6 +135,14 @@ class InCalls:
     def gave_up(self, error: BaseException) -> bool:
         """It never does."""
         return False
+
+    async def reply(self, event: Request, data: Any) -> None:
+        """In a call."""
+        event.reply(data)
+
+    async def fail(self, event: Request, kind: str, text: str) -> None:
+        """In a call."""
+        event.fail(kind, text)
 
     async def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """Calls it."""
