@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 import weakref
 from collections import deque
@@ -34,9 +35,9 @@ class Desk(Protocol):
 
 
 class Look(NamedTuple):
-    """When a loop looks by itself, by its clock. Not each handle can tell: those of uvloop for what is due cannot."""
+    """When a loop looks by itself, in ns on the monotonic clock."""
 
-    when: float
+    until: int
     handle: asyncio.Handle | None
 
     def cancel(self) -> None:
@@ -45,7 +46,7 @@ class Look(NamedTuple):
             self.handle.cancel()
 
 
-NO_LOOK = Look(float("inf"), None)
+NO_LOOK = Look(sys.maxsize, None)
 
 
 class Doorbell:
@@ -124,10 +125,10 @@ class Doorbell:
     def _look_by(self, loop: Loop, until: int) -> None:
         """From now on the loop hears the bell; it looks by itself then, if not before."""
         self.watch(loop)
-        look, when = self._loops[loop], by_clock_of(loop, until)
-        if look.when > when:
+        look = self._loops[loop]
+        if look.until > until:
             look.cancel()
-            self._loops[loop] = Look(when, loop.call_at(when, self._look, loop))
+            self._loops[loop] = Look(until, loop.call_at(by_clock_of(loop, until), self._look, loop))
 
     def _rung(self) -> None:
         bus = self._bus()
