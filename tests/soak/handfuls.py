@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 
 from eventbus import Bus, Event, UnavailableError
+from soak import awaiting
 from soak.actors import PUBLISH, Part, identity
 from soak.ledger import Kind, entry
 from soak.receivers import noted
@@ -78,6 +79,8 @@ class Handful:
         try:
             if self._actor.style == "many":
                 return self._sub.receive_many(self._part.dice.randint(1, 20), LOOK)
+            if self._actor.style == "await":
+                return awaiting.receive_many(self._sub, self._part.dice.randint(1, 20), LOOK)
             return [event for event in [self._sub.receive(LOOK)] if event is not None]
         except UnavailableError as error:
             if type(error) is not UnavailableError:

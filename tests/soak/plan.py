@@ -118,7 +118,7 @@ class _Draw:
             overflow=overflow,
             start=dice.choice(("latest", "latest", "oldest", "past", "next", "next")),
             role=dice.choice(("member", "member", "subscriber")),
-            style=dice.choice(("one", "many", "iterate", "channel")),
+            style=dice.choice(("one", "many", "iterate", "channel", "await", "await many")),
             threads=dice.choice((1, 1, 1, 1, 3)),
             pause=dice.choice((0.0, 0.0, 0.001, 0.004 if overflow == "block" else 0.02)),
         )
@@ -139,7 +139,7 @@ class _Draw:
             **self.base(),  # type: ignore[arg-type]
             group=group,
             prefetch=dice.choice((1, 1, 4, 16, 64)),
-            style=dice.choice(("next", "next", "ack", "many")),
+            style=dice.choice(("next", "next", "ack", "many", "await", "await many")),
             reject=dice.choice((0.0, 0.0, 0.02, 0.2)),
             pause=dice.choice((0.0, 0.001, 0.01)),
         )
@@ -154,7 +154,7 @@ class _Draw:
                     **{**self.base(), "reopen": dice.choice((0, 0, 300))},  # type: ignore[arg-type]
                     group=dice.choice(groups).number,
                     prefetch=dice.randint(1, 64),
-                    style=dice.choice(("next", "many")),
+                    style=dice.choice(("next", "many", "await")),
                     reject=dice.choice((0.0, 0.05, 0.2)),
                     apart=dice.random() < 0.5,
                     long=dice.choice((0.0, 0.005, 0.05, 0.2)),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from eventbus import Bus, ClosedError, Event, SubscribersFullError, Subscription, UnavailableError
+from soak import awaiting
 from soak.actors import PUBLISH, Part, identity, left
 from soak.ledger import Entry, Kind, Why, entry
 from soak.message import ANSWER_SYSTEM, DEAD_SYSTEM, answer_topic, number_of, wrong, wrong_letter
@@ -158,6 +159,8 @@ class Listening:
             "one": self._one,
             "many": self._many,
             "channel": self._channel,
+            "await": self._await,
+            "await many": self._await_many,
         }
         while True:
             events, more = calls[style]()
@@ -172,6 +175,14 @@ class Listening:
 
     def _many(self) -> tuple[list[Event], bool]:
         events = self._sub.receive_many(self._part.dice.randint(1, 64), LOOK)
+        return events, bool(events) or not self._sub.closed
+
+    def _await(self) -> tuple[list[Event], bool]:
+        events = awaiting.receive_or_give_up(self._sub, self._part.dice, LOOK)
+        return events, bool(events) or not self._sub.closed
+
+    def _await_many(self) -> tuple[list[Event], bool]:
+        events = awaiting.receive_many(self._sub, self._part.dice.randint(1, 64), LOOK)
         return events, bool(events) or not self._sub.closed
 
     def _channel(self) -> tuple[list[Event], bool]:
@@ -269,6 +280,10 @@ class Membership:
     def _ask(self, timeout: float) -> list[Event]:
         if self._actor.style == "many":
             return self.sub.receive_many(self._part.dice.randint(1, 20), timeout)
+        if self._actor.style == "await":
+            return awaiting.receive(self.sub, timeout)
+        if self._actor.style == "await many":
+            return awaiting.receive_many(self.sub, self._part.dice.randint(1, 20), timeout)
         return [event for event in [self.sub.receive(timeout)] if event is not None]
 
     def end(self, drained: bool) -> None:

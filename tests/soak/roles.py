@@ -54,7 +54,7 @@ class Subscriber(Actor):
         system, kind: its patterns.
         overflow, start: as in ``subscribe``; "past", "next" and "future" are sequences around what has been sent.
         role: as in ``open``.
-        style: "one", "many", "iterate" or "channel".
+        style: "one", "many", "iterate", "channel"; "await" and "await many" in event loops.
         threads: how many threads share the subscription.
         pause: seconds after an event, for one event in twenty.
     """
@@ -91,7 +91,8 @@ class Member(Actor):
 
     Attributes:
         group: the group's number.
-        style: "next" acknowledges by asking on, "ack" by ``ack``, "many" takes several at once.
+        style: "next" acknowledges by asking on, "ack" by ``ack``, "many" takes several at once; "await" and
+            "await many" wait in event loops.
         reject: the part of the events that it gives back.
     """
 

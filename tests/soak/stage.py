@@ -328,6 +328,7 @@ class Play:
         if bool(left()) != (self.plan.persist or dies):
             problems.append(f"after the last one has left there is {left() or 'nothing'}")
         if not left():
+            self._check_bells()
             return
         with eventbus.open(self.stage.name, capacity=self.plan.traffic.capacity) as bus:
             stats = bus.stats()
@@ -341,6 +342,15 @@ class Play:
             eventbus.unlink(self.stage.name)
         if left():
             problems.append(f"at the very end there is {left()}")
+        self._check_bells()
+
+    def _check_bells(self) -> None:
+        """Of no bus of this round a doorbell is left."""
+        books = (ledger.read(self.stage.directory, number) for number in self.casts)
+        buses = {one.c for book in books for one in book if one.kind in (Kind.JOINING, Kind.JOINED)}
+        marks = tuple(f"eventbus.bell.{bus % (1 << 64):016x}." for bus in buses)
+        if bells := [one for one in os.listdir(SHARED_MEMORY) if marks and one.startswith(marks)]:
+            self.result.violations.append(f"at the very end there are the doorbells {bells}")
 
     def _sent_at_the_end(self) -> int:
         books = (ledger.read(self.stage.directory, number) for number in self.casts)
