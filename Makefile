@@ -39,11 +39,12 @@ asan: $(ASAN)/.ready
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest -m "not release" --ignore tests/test_models.py
 
-tsan: $(TSAN)/stress $(TSAN)/stress_groups $(TSAN)/stress_hands $(TSAN)/stress_later
+tsan: $(TSAN)/stress $(TSAN)/stress_groups $(TSAN)/stress_hands $(TSAN)/stress_later $(TSAN)/stress_bells
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_groups
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_hands
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_later
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_bells
 
 # Each fuzz target for so many minutes; what they keep is replayed by `make test`. Needs clang for the targets in C.
 fuzz: $(VENV)/.fuzz

@@ -89,14 +89,14 @@ struct eb_bus {
     eb_kept kept;
     pthread_mutex_t roster_mutex; /* threads of this process; the file lock is between processes */
     eb_subscription *subscriptions;
-    eb_hearing *hearings; /* of every slot, NULL before the first; for whoever has the publish lock, like the next */
-    uint32_t look_ups;    /* left in this pass over the bystanders */
-    uint64_t *parked;     /* a bit for each block of the parking, NULL before the first time */
-    eb_file ring_file;    /* while it is being opened */
-    eb_file ringer;       /* the socket that others' doorbells are rung with */
-    uint64_t identity;    /* which their files are named after */
-    eb_bell *bell;        /* our own, NULL before somebody waits in an event loop */
-    bool silent;          /* it is to be one that needs no socket */
+    eb_hearing *hearings;  /* of every slot, NULL before the first; for whoever has the publish lock, like the next */
+    uint32_t look_ups;     /* left in this pass over the bystanders */
+    uint64_t *parked;      /* a bit for each block of the parking, NULL before the first time */
+    eb_file ring_file;     /* while it is being opened */
+    eb_file ringer;        /* the socket that others' doorbells are rung with */
+    uint64_t identity;     /* which their files are named after */
+    eb_bell *_Atomic bell; /* our own, NULL before somebody waits in an event loop */
+    _Atomic bool silent;   /* it is to be one that needs no socket */
     eb_u64 dozing[EB_WAITER_WORDS]; /* who waits for it, by their slots, and */
     eb_u64 told[EB_WAITER_WORDS];   /* has something to look at in this process */
     int64_t byte;                   /* of its attachment; 0 for none */

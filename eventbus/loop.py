@@ -56,7 +56,7 @@ class Doorbell:
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
         self._loops: dict[Loop, Look] = {}
-        self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
+        self._desks: list[weakref.ref[Desk]] = []
         self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
     async def news(self, sub: SubscriptionHandle, deadline: int) -> None:
@@ -102,7 +102,7 @@ class Doorbell:
 
     def add_desk(self, desk: Desk) -> None:
         """It is told, too, whenever the bell is heard, and lies down by itself."""
-        self._desks.add(desk)
+        self._desks.append(weakref.ref(desk))
 
     def lie_down(self, sub: SubscriptionHandle, loop: Loop) -> bool:
         """From now on the bell tells of the next event, unless there may be one already."""
@@ -137,14 +137,19 @@ class Doorbell:
     def _told(self, slots: list[int]) -> None:
         for slot in slots:
             self._tell(slot)
-        for desk in list(self._desks):
-            desk.rung(slots)
+        self._tell_desks(slots)
+
+    def _tell_desks(self, slots: list[int]) -> None:
+        for reference in self._desks:
+            if (desk := reference()) is not None:
+                desk.rung(slots)
 
     def _look(self, loop: Loop) -> None:
         bus = self._bus()
         if loop in self._loops:
             self._loops[loop] = NO_LOOK
-        waits = any(self._waiting.values()) or any(desk.waits for desk in self._desks)
+        desks = [desk for reference in self._desks if (desk := reference()) is not None]
+        waits = any(self._waiting.values()) or any(desk.waits for desk in desks)
         if bus is None or not waits:
             return
         slots, again = self._bell.look(bus)
@@ -166,8 +171,7 @@ class Doorbell:
     def _unwatch(self, loop: Loop, look: Look) -> None:
         look.cancel()
         loop.remove_reader(self._bell.fd)
-        for desk in list(self._desks):
-            desk.rung([])
+        self._tell_desks([])
 
 
 def _nothing() -> None:

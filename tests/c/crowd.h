@@ -42,7 +42,7 @@ static uint64_t chance_of(unsigned thread)
     return draw(&state);
 }
 
-static int64_t soon(uint64_t *state)
+static inline int64_t soon(uint64_t *state)
 {
     return eb_now() + (int64_t)(draw(state) % 2000000);
 }

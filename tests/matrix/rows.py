@@ -188,7 +188,9 @@ ROWS = {
         closer=Closing(dozing=True),
         patient=True,
     ),
-    "wake_posted": who_sends(WHOLE, Sending(sent=True, sleepers=True), _rung, closer=Closing(), patient=True),
+    "wake_posted": who_sends(
+        WHOLE + "; a loop looks by itself", Sending(sent=True, sleepers=True), _unrung, closer=Closing(), patient=True
+    ),
     "topic_written": who_sends("nothing; its place in the table is used by the next", Sending(hold=PUBLISH, new=True)),
     "topic_shown": who_sends("a topic without events", Sending(hold=PUBLISH, new=True)),
     "shutdown_stored": row(
