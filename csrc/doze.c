@@ -7,6 +7,7 @@
 
 enum { AWAKE = 0, ALONE, MEMBER, FULL, NAPPING };
 
+#define TOGETHER_NS (EB_SLICE_NS / 4)  /* who would look so soon looks now: of many, not each at a time of its own */
 #define FULL_NS (200 * EB_MILLISECOND) /* how often one with full hands looks for the end, of which it is not told */
 
 static void mark(eb_u64 *words, uint32_t slot, bool set)
@@ -150,7 +151,7 @@ static bool is_to_look(eb_subscription *sub, int64_t now)
 {
     int64_t until = atomic_load(&sub->until);
     if (atomic_load(&sub->dozes) != ALONE || sub->promised != 0) return until <= now;
-    if (until > now) return false;
+    if (until > now + TOGETHER_NS) return false;
     eb_waiter_raise(&sub->bus->roster, sub->index); /* [wake] */
     atomic_store(&sub->until, now + EB_SLICE_NS);
     return eb_moved(sub, atomic_load(&sub->position)) || eb_look_at(sub->bus) <= now || !eb_file_ours(&sub->file);

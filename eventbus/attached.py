@@ -32,20 +32,24 @@ class Attached(Asker):
         self._opening = threading.RLock()
         self._open: Callable[[], Attachment] | None = opened
         try:
-            self._opened_late()
+            self._open_now()
         except UnavailableError as error:  # in an event loop: when it is entered or first used
             if not native.put_off(error):
                 raise
 
     def _opened_late(self) -> Attachment | None:
         if self._open is not None:
-            with self._opening:
-                if self._open is not None:
-                    handle = self._open()
-                    self._finalize(_forgotten, self._name, weakref.ref(handle))
-                    lifetime.opened(self)
-                    self._handle, self._open = handle, None
+            with native.patient():
+                self._open_now()
         return self._handle
+
+    def _open_now(self) -> None:
+        with self._opening:
+            if self._open is not None:
+                handle = self._open()
+                self._finalize(_forgotten, self._name, weakref.ref(handle))
+                lifetime.opened(self)
+                self._handle, self._open = handle, None
 
     def _finalize(self, call: Callable[..., object], *arguments: object) -> None:
         """What happens when nobody refers to it any more; not at the end of the process, where others still send.

@@ -34,7 +34,8 @@ class Awaiting(_fast.Receiver):
         """``receive_many`` in the running event loop."""
         check_limit(limit)
         deadline = native.deadline_after(timeout)
-        await self._let_others_run(min(limit, BATCH_LIMIT))
+        if self._is_long_in_a_row(min(limit, BATCH_LIMIT)):
+            await Turn()
         if not self._begins():
             return []
         if (self._asks or not length_hint(self._ready)) and not await self._more(deadline):
@@ -68,7 +69,8 @@ class Awaiting(_fast.Receiver):
 
     async def _awaited(self, deadline: int) -> Event | None:
         """The next event, None when the deadline is over or the end has come."""
-        await self._let_others_run(1)
+        if self._is_long_in_a_row(1):
+            await Turn()
         if not self._begins():
             return None
         if not self._asks:
@@ -86,12 +88,13 @@ class Awaiting(_fast.Receiver):
             raise StopAsyncIteration
         return event
 
-    async def _let_others_run(self, events: int) -> None:
-        """Before so many are taken, after BATCH_LIMIT that did not have to be waited for."""
+    def _is_long_in_a_row(self, events: int) -> bool:
+        """Whether others in the loop are to run before so many are taken: after BATCH_LIMIT that came at once."""
         self._in_a_row += events
-        if self._in_a_row > BATCH_LIMIT:
-            self._in_a_row = events
-            await Turn()
+        if self._in_a_row <= BATCH_LIMIT:
+            return False
+        self._in_a_row = events
+        return True
 
     async def _joined(self) -> None:
         """Once it has joined: the lock that this takes is waited for in a thread."""
@@ -106,22 +109,22 @@ class Awaiting(_fast.Receiver):
     async def _more(self, deadline: int) -> bool:
         """``_fill``, which waits in the event loop. A poll ends the wait of all who wait for the subscription: this one
         waits on for them, too, or sees to it that the next of them does."""
-        await self._joined()
+        if self._join is not None:
+            await self._joined()
         try:
             while not (filled := self._fill(native.BRIEF)) and not self._is_over and not native.is_over(deadline):
-                await self._news(deadline)
+                self._in_a_row = 0
+                await (self._doorbell or self._hang()).news(self._subscription, deadline)
             return filled
         finally:
             if (doorbell := self._doorbell) is not None:
                 doorbell.next(self._subscription, last=self._is_over)
 
-    async def _news(self, deadline: int) -> None:
-        if (doorbell := self._doorbell) is None:
-            from eventbus.loop import doorbell_of  # takes longer to import than all of eventbus
+    def _hang(self) -> Doorbell:
+        from eventbus.loop import doorbell_of  # takes longer to import than all of eventbus
 
-            doorbell = self._doorbell = doorbell_of(self._subscription.bus)
-        self._in_a_row = 0
-        await doorbell.news(self._subscription, deadline)
+        self._doorbell = doorbell_of(self._subscription.bus)
+        return self._doorbell
 
     @property
     def _is_over(self) -> bool:

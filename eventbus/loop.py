@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 import weakref
 from collections import deque
@@ -34,9 +35,9 @@ class Desk(Protocol):
 
 
 class Look(NamedTuple):
-    """When a loop looks by itself, by its clock. Not each handle can tell: those of uvloop for what is due cannot."""
+    """When a loop looks by itself, in ns on the monotonic clock."""
 
-    when: float
+    until: int
     handle: asyncio.Handle | None
 
     def cancel(self) -> None:
@@ -45,7 +46,7 @@ class Look(NamedTuple):
             self.handle.cancel()
 
 
-NO_LOOK = Look(float("inf"), None)
+NO_LOOK = Look(sys.maxsize, None)
 
 
 class Doorbell:
@@ -56,7 +57,7 @@ class Doorbell:
         self._bell = Bell(bus)
         self._waiting: dict[int, deque[Waiter]] = {}  # by slots
         self._loops: dict[Loop, Look] = {}
-        self._desks: weakref.WeakSet[Desk] = weakref.WeakSet()
+        self._desks: list[weakref.ref[Desk]] = []
         self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
     async def news(self, sub: SubscriptionHandle, deadline: int) -> None:
@@ -102,7 +103,7 @@ class Doorbell:
 
     def add_desk(self, desk: Desk) -> None:
         """It is told, too, whenever the bell is heard, and lies down by itself."""
-        self._desks.add(desk)
+        self._desks.append(weakref.ref(desk))
 
     def lie_down(self, sub: SubscriptionHandle, loop: Loop) -> bool:
         """From now on the bell tells of the next event, unless there may be one already."""
@@ -124,10 +125,10 @@ class Doorbell:
     def _look_by(self, loop: Loop, until: int) -> None:
         """From now on the loop hears the bell; it looks by itself then, if not before."""
         self.watch(loop)
-        look, when = self._loops[loop], by_clock_of(loop, until)
-        if look.when > when:
+        look = self._loops[loop]
+        if look.until > until:
             look.cancel()
-            self._loops[loop] = Look(when, loop.call_at(when, self._look, loop))
+            self._loops[loop] = Look(until, loop.call_at(by_clock_of(loop, until), self._look, loop))
 
     def _rung(self) -> None:
         bus = self._bus()
@@ -137,14 +138,19 @@ class Doorbell:
     def _told(self, slots: list[int]) -> None:
         for slot in slots:
             self._tell(slot)
-        for desk in list(self._desks):
-            desk.rung(slots)
+        self._tell_desks(slots)
+
+    def _tell_desks(self, slots: list[int]) -> None:
+        for reference in self._desks:
+            if (desk := reference()) is not None:
+                desk.rung(slots)
 
     def _look(self, loop: Loop) -> None:
         bus = self._bus()
         if loop in self._loops:
             self._loops[loop] = NO_LOOK
-        waits = any(self._waiting.values()) or any(desk.waits for desk in self._desks)
+        desks = [desk for reference in self._desks if (desk := reference()) is not None]
+        waits = any(self._waiting.values()) or any(desk.waits for desk in desks)
         if bus is None or not waits:
             return
         slots, again = self._bell.look(bus)
@@ -166,8 +172,7 @@ class Doorbell:
     def _unwatch(self, loop: Loop, look: Look) -> None:
         look.cancel()
         loop.remove_reader(self._bell.fd)
-        for desk in list(self._desks):
-            desk.rung([])
+        self._tell_desks([])
 
 
 def _nothing() -> None:

@@ -236,7 +236,8 @@ class Subscription(Awaiting):
             UnavailableError: it has yet to join, and somebody keeps a lock.
         """
         if self._join is not None:
-            self._join_now()
+            with native.patient():
+                self._join_now()
         self._subscription.check(f"the subscription {self._name!r}")
         return self._handle
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import sysconfig
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from eventbus.errors import ClosedError, InvalidError, SegmentError, UnavailableError
@@ -101,9 +103,24 @@ def put_off(error: UnavailableError) -> bool:
     return "lock" in error.details and in_loop()
 
 
+_patience = threading.local()
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """What stands within waits for locks as in any thread: a call that an event loop makes and cannot put off again."""
+    before = getattr(_patience, "asked", False)
+    _patience.asked = True
+    try:
+        yield
+    finally:
+        _patience.asked = before
+
+
 def lock_deadline() -> int:
     """Until when a lock that is held for microseconds is waited for."""
-    return deadline_after(LOOP_SECONDS if in_loop() else LOCK_SECONDS)
+    brief = in_loop() and not getattr(_patience, "asked", False)
+    return deadline_after(LOOP_SECONDS if brief else LOCK_SECONDS)
 
 
 def is_over(deadline: int) -> bool:

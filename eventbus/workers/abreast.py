@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Literal
 
 from eventbus.errors import UnavailableError
@@ -16,7 +17,7 @@ from eventbus.loop import LONGEST_PAUSE, in_thread
 from eventbus.member import Member
 from eventbus.request import Request
 from eventbus.workers.loop import Loop
-from eventbus.workers.ways import Result, Watcher
+from eventbus.workers.ways import Handle, Result, Watcher
 
 _log = logging.getLogger("eventbus.worker")
 
@@ -118,13 +119,17 @@ class InLoop:
 
     # --- run ---
 
-    async def run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
-        """Begins to handle the event; a loop whose tasks are eager may have come to its end with that."""
+    def runner(self, handle: Handle) -> Handle:
+        """What begins to handle an event."""
+        return partial(self._begin, handle)
+
+    async def _begin(self, handle: Handle, event: Event) -> None:
+        """A loop whose tasks are eager may have come to the end of the event with that."""
         task = self._running.create_task(self._run(handle, event))
         if not task.done():
             self._under_way[event.sequence] = task
 
-    async def _run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
+    async def _run(self, handle: Handle, event: Event) -> None:
         """A task that is cancelled before its first step never comes here: so it is when the process leaves."""
         self._since[event.sequence] = time.monotonic_ns()
         if len(self._since) == 1:

@@ -168,7 +168,7 @@ class _Flow:
 
     async def _handle_all(self, take: Callable[[int], Awaitable[Iterable[Event]]]) -> None:
         """Until the end has come, or the limit; what cannot be read is a dead letter by the time that this is known."""
-        run, handle = self._way.run, self._handle
+        run = self._way.runner(self._handle)
         limit, taken = self._handling.limits.events or sys.maxsize, -1
         while taken < self._taken < limit:
             taken = self._taken
@@ -177,7 +177,7 @@ class _Flow:
                     if self._taken == 0:
                         self._watcher.began()
                     self._taken += 1
-                    await run(handle, event)
+                    await run(event)
             except SegmentError as error:
                 if "sequence" not in error.details:
                     raise

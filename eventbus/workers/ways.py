@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from eventbus.request import Request
 from eventbus.workers.loop import Loop
 
 Result = TypeVar("Result")
+Handle = Callable[[Event], Awaitable[None]]
 
 
 class Watcher(Protocol):
@@ -57,8 +59,8 @@ class Way(Protocol):
         Who asks them for another one has begun with those before.
         """
 
-    def run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> Awaitable[None]:
-        """Handles the event, or sees to it that it is handled."""
+    def runner(self, handle: Handle) -> Handle:
+        """What handles an event by ``handle``, or sees to it that it is handled."""
 
     def result(self, event: Event, result: Any) -> Awaitable[Any]:
         """What the handler gives in the end, which has returned this."""
@@ -119,11 +121,11 @@ class InCalls:
         event = self._member.receive(timeout)
         return () if event is None else (event,)
 
-    def run(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> Awaitable[None]:
-        """Handles the event."""
-        return handle(event) if self._timeout is None else self._watched(handle, event)
+    def runner(self, handle: Handle) -> Handle:
+        """What handles an event, watched where it may not take any time."""
+        return handle if self._timeout is None else partial(self._watched, handle)
 
-    async def _watched(self, handle: Callable[[Event], Awaitable[None]], event: Event) -> None:
+    async def _watched(self, handle: Handle, event: Event) -> None:
         self._watcher.handles(event.sequence, time.monotonic_ns())
         await handle(event)
         self._watcher.handled()
