@@ -1,5 +1,5 @@
 /* Who of a group is woken: csrc/relay.c (eb_relay_pass_on, eb_relay_await, idle, look_at, sleep_or_watch), csrc/claims.c
- * (eb_claims_look), csrc/group.c (eb_unwatched), csrc/wake.c (eb_wake), csrc/wait.c.
+ * (eb_claims_look), csrc/group.c (eb_unwatched), csrc/wake.c (eb_wake), csrc/rouse.c, csrc/doze.c, csrc/wait.c.
  *
  * Members share one flag in the waiter set and one semaphore, so an event wakes one of them, who sees to it that the next
  * event wakes another, and that one of those asleep watches whether those who work live. Taking an event under the
@@ -13,7 +13,13 @@
  * CHECK watch -DMEMBERS=3 -DPUBLISHERS=1 -DLOOKING=1 -DDEATHS=1 -DIN_HAND: of a member that dies with an event in hand one of those asleep learns when WATCH_NS is over
  * CHECK delay -DMEMBERS=2 -DPUBLISHERS=1 -DSENDS=2 -DREJECTS=1 -DDELAYS: what is given back for later wakes one of those asleep when it is due, though whoever watched for it was woken for another event, which it may work on for ever
  * CHECK delay_slice -DMEMBERS=2 -DPUBLISHERS=1 -DREJECTS=1 -DDELAYS -DDEATHS=1 -DSLICE: the same whoever is killed, one slice later
+ * CHECK dozing -DMEMBERS=2 -DPUBLISHERS=1 -DREJECTS=1 -DHURRIED=1 -DDOZING=2: as hurried, where each sleeps in a call or dozes in an event loop, and one that dozes may give up
+ * CHECK dozing_slice -DMEMBERS=2 -DPUBLISHERS=1 -DDEATHS=1 -DSLICE -DDOZING=2: as slice, likewise
  *
+ * MUTANT remembered_is_forgotten dozing: whoever begins to doze does not look at the semaphore
+ * MUTANT semaphore_stays dozing: whoever gets up from a doze leaves the semaphore as it is
+ * MUTANT none_is_rung dozing: where nobody sleeps in a call, nobody is rung
+ * MUTANT given_up_for_all dozing: whoever gives up does not pass on what it was told
  * MUTANT deadline_ends_a_wake_up hurried: whoever leaves at its deadline leaves the flag as it is
  * MUTANT flag_is_not_raised_anew hurried: whoever takes an event does not raise the flag for those asleep
  * MUTANT no_second_look hurried: no look between raising the flag and sleeping
@@ -33,6 +39,9 @@
 #endif
 #ifndef LOOKING
 #define LOOKING 0
+#endif
+#ifndef DOZING
+#define DOZING 0
 #endif
 #ifndef SENDS
 #define SENDS 1
@@ -54,6 +63,9 @@ bit word;                /* its semaphore */
 byte sleepers;           /* the asleep bits */
 byte watched;            /* until when somebody looks */
 bool queued[MEMBERS + 1]; /* in the kernel's queue of the semaphore */
+bool doorbell[MEMBERS + 1]; /* its slot says that it is rung instead */
+bool rung[MEMBERS + 1];  /* and was, and has not looked yet */
+bool dozes[MEMBERS + 1];
 bool holds[MEMBERS + 1];
 bool returned;           /* a claim that was given back, and is due */
 bool later;              /* one that is not yet */
@@ -72,8 +84,9 @@ byte rejects;
 #define IS_HELD(who) holds[who]
 #define IS_ORPHANED(who) (holds[who] && gone[who])
 #define IS_QUEUED(who) queued[who]
-#define IS_WATCHING(who) (queued[who] && (watches[who] == NOW || watches[who] == SOON))
-#define WILL_LOOK(who) (IS_WATCHING(who) && (ORPHANS || returned) || queued[who] && watches[who] == LATER && returned)
+#define SLEEPS(who) (queued[who] || dozes[who] && !rung[who])
+#define IS_WATCHING(who) (SLEEPS(who) && (watches[who] == NOW || watches[who] == SOON))
+#define WILL_LOOK(who) (IS_WATCHING(who) && (ORPHANS || returned) || SLEEPS(who) && watches[who] == LATER && returned)
 #ifdef MUTANT_due_is_not_looked_for
 #define LOOK (returned -> NOW : (SOME(IS_HELD) -> SOON : 0))
 #else
@@ -86,6 +99,8 @@ byte rejects;
 #endif
 #define LEFT (cursor != committed || returned)
 #define OTHERS (sleepers & ~(1 << _pid))
+
+#define IS_RUNG(who) (((sleepers >> who) & 1) && doorbell[who] && !gone[who])
 
 /* The kernel wakes one of those in the queue. */
 inline post()
@@ -100,16 +115,29 @@ inline post()
 #if MEMBERS > 2
             :: queued[3] -> queued[3] = false
 #endif
-            :: !SOME(IS_QUEUED)
+            :: !SOME(IS_QUEUED) -> none = true
             fi)
     :: else
     fi;
+#ifndef MUTANT_none_is_rung
+    if
+    :: none && DOZING > 0 -> MOMENT(bell_rung, /* the first one asleep that answers [wake] */
+        if
+        :: IS_RUNG(1) -> rung[1] = true
+        :: !IS_RUNG(1) && IS_RUNG(2) -> rung[2] = true
+        :: !IS_RUNG(1) && !IS_RUNG(2)
+        fi)
+    :: else
+    fi;
+#endif
+    none = false;
     old = 0
 }
 
 proctype publisher()
 {
     bit old, up;
+    bool none;
     byte sent;
     do
     :: sent < SENDS ->
@@ -224,11 +252,61 @@ end_asleep:
     fi
 }
 
+/* As sleep_or_watch, in an event loop: eb_doze and eb_rise. */
+inline doze()
+{
+    MOMENT(_, watches[_pid] = LOOK);
+    if
+    :: watches[_pid] -> MOMENT(_, watches[_pid] = (!watched || LATER_THAN(watches[_pid]) -> watches[_pid] : 0))
+    :: else
+    fi;
+    if
+    :: watches[_pid] -> MOMENT(watch_set, watched = watches[_pid])
+    :: else
+    fi;
+#ifdef MUTANT_remembered_is_forgotten
+    old = 0;
+#else
+    MOMENT(_, old = word; word = 0);
+#endif
+    if
+    :: old -> woken = true
+    :: else ->
+        atomic { dozes[_pid] = true };
+end_dozing:
+        if
+        :: atomic { rung[_pid] };
+            MOMENT(_, rung[_pid] = false);
+            MOMENT(_, woken = TRUTH(!flag || word));
+            if
+            :: !woken -> goto end_dozing
+            :: else
+            fi
+        :: atomic { _pid <= HURRIED -> given_up = true } /* cancelled */
+        :: atomic { timeout && WILL_LOOK(_pid) }
+#if defined(SLICE)
+        :: atomic { timeout && !looked[_pid] -> looked[_pid] = true }
+#endif
+#if DEATHS > 0 && !defined(IN_HAND)
+        :: atomic { deaths < DEATHS -> deaths++; goto dead }
+#endif
+        fi;
+        atomic { dozes[_pid] = false }
+    fi;
+    old = 0;
+    if
+    :: watches[_pid] ->
+        MOMENT(watch_cleared, watched = 0);
+        watches[_pid] = 0
+    :: else
+    fi
+}
+
 proctype member()
 {
     byte other, seen;
     bit old;
-    bool left, woken, over;
+    bool left, woken, over, none, in_loop, given_up;
 receive:
     take();
     if
@@ -272,6 +350,13 @@ end_looking:
         atomic { LEFT -> goto receive }
     :: else
     fi;
+    if
+    :: _pid <= DOZING -> in_loop = true
+    :: true -> in_loop = false
+    fi;
+#if DOZING > 0
+    MOMENT(doorbell_stored, doorbell[_pid] = in_loop); /* [wake] */
+#endif
     MOMENT(asleep_set, sleepers = sleepers | (1 << _pid));
     MOMENT(waiter_raised, flag = 1); /* [wake] */
 #ifndef MUTANT_no_second_look
@@ -282,11 +367,22 @@ end_looking:
     fi;
 #endif
     if
-    :: !left -> sleep_or_watch()
+    :: !left && !in_loop -> sleep_or_watch()
+    :: !left && in_loop -> doze()
     :: else
     fi;
     left = false;
     MOMENT(waiter_woken, sleepers = sleepers & ~(1 << _pid));
+#ifndef MUTANT_semaphore_stays
+    if
+    :: in_loop -> MOMENT(_, word = 0)
+    :: else
+    fi;
+#endif
+    if
+    :: given_up -> goto hurried
+    :: else
+    fi;
     goto receive; /* at its deadline, to look once more */
 working: /* for ever, or until it is killed */
 end_working:
@@ -297,14 +393,19 @@ end_working:
 #endif
     fi;
 hurried:
-#ifdef MUTANT_deadline_ends_a_wake_up
+#if defined(MUTANT_deadline_ends_a_wake_up)
     skip;
+#elif defined(MUTANT_given_up_for_all)
+    if
+    :: !given_up -> pass_on()
+    :: else
+    fi;
 #else
     pass_on();
 #endif
     goto dead_or_left;
 dead:
-    atomic { gone[_pid] = true; queued[_pid] = false }
+    atomic { gone[_pid] = true; queued[_pid] = false; dozes[_pid] = false }
 dead_or_left:
     skip
 }
@@ -319,7 +420,7 @@ end_clock:
 #endif
 
 #if defined(SLICE)
-#define MAY_SLEEP(who) (queued[who] && !looked[who])
+#define MAY_SLEEP(who) (SLEEPS(who) && !looked[who])
 #define AFTER_SLICES true
 #else
 #define MAY_SLEEP(who) false
@@ -342,8 +443,8 @@ init
     }
     timeout && !SOME(MAY_SLEEP) && !SOME(WILL_LOOK);
     /* Where somebody sleeps, nothing is left, the next event wakes one, and one watches if somebody works. */
-    assert(!SOME(IS_QUEUED) || !LEFT);
-    assert(!SOME(IS_QUEUED) || flag);
-    assert(!SOME(IS_QUEUED) || !SOME(IS_HELD) || SOME(IS_WATCHING) || AFTER_SLICES);
-    assert(!SOME(IS_QUEUED) || !ORPHANS)
+    assert(!SOME(SLEEPS) || !LEFT);
+    assert(!SOME(SLEEPS) || flag);
+    assert(!SOME(SLEEPS) || !SOME(IS_HELD) || SOME(IS_WATCHING) || AFTER_SLICES);
+    assert(!SOME(SLEEPS) || !ORPHANS)
 }
