@@ -10,14 +10,14 @@ from matrix.groups import Burying, Changing, Contending, Dissolving, Making, Wit
 from matrix.manual import ByHand
 from matrix.opening import Opening, Repairing
 from matrix.paging import Paging
-from matrix.receiving import Deciding, Freeing, Joining, Receiving, Sleeping
+from matrix.receiving import Deciding, Freeing, Joining, Receiving
 from matrix.row import Row, row, who_sends
 from matrix.scene import Hold, Role
 from matrix.scheduling import Keeping, PuttingOff
 from matrix.sending import Closing, Queueing, Sending, Waiting
+from matrix.sleeps import SLEEPS
 from matrix.turns import TakingTurns
 from matrix.working import MakingRoom, PassingOn, Returning, Watching, Working
-from matrix.working import Sleeping as MemberSleeping
 
 DOOR, ROSTER, PUBLISH, GROUP, GATE = Hold.DOOR, Hold.ROSTER, Hold.PUBLISH, Hold.GROUP, Hold.GATE
 NOTHING_SENT = "nothing; the next owner takes the lock over"
@@ -40,7 +40,6 @@ _moving = Sending(hold=PUBLISH, lapped=True, full=True, bystanders=True, again=F
 _counting = _visible, Sending(hold=PUBLISH, owner_dead=True)
 _unwoken = Sending(sent=True, sleepers=True, unwoken=True)
 _unrung = replace(_unwoken, dozing=True)
-_rung = Sending(sent=True, sleepers=True, dozing=True)
 _reaping = Waiting(ROSTER, freed=True)
 _closing = Closing(PUBLISH, closed=False)
 _closing_after_a_death = Closing(PUBLISH, closed=False, owner_dead=True)
@@ -71,8 +70,6 @@ def _parking(sees: str, again: bool = True) -> Row:
 
 
 # Rows of more than one moment.
-_asleep, _asleep_too = (Sleeping(), Sleeping(dozing=True)), (MemberSleeping(), MemberSleeping(dozing=True))
-_dozing, _dozing_too = Sleeping(dozing=True, again=False), MemberSleeping(dozing=True, again=False)
 _keeps = "whoever sleeps until something is due"
 _keeping = row("the event, sent by who looks next", _keeps, subscriber=Keeping(), member=Keeping(), patient=True)
 _told = row(
@@ -179,15 +176,6 @@ ROWS = {
         closer=(Closing(), Handing()),
         patient=True,
     ),
-    "bell_rung": row(
-        WHOLE,
-        "whoever wakes somebody who waits in an event loop",
-        publisher=_rung,
-        subscriber=_rung,
-        member=(_rung, Returning(dozing=True)),
-        closer=Closing(dozing=True),
-        patient=True,
-    ),
     "wake_posted": who_sends(
         WHOLE + "; a loop looks by itself", Sending(sent=True, sleepers=True), _unrung, closer=Closing(), patient=True
     ),
@@ -269,18 +257,8 @@ ROWS = {
     "receive_copied": _read,
     "receive_counted": _read,
     "receive_advanced": _read,
-    "doorbell_stored": row("nothing", "whoever waits in an event loop", subscriber=_dozing, member=_dozing_too),
-    "waiter_raised": row(
-        "nothing; one needless wake-up, or ring", "whoever sleeps", subscriber=_asleep, member=_asleep_too, patient=True
-    ),
-    "semaphore_taken": row(
-        "nothing; of a group, another member looks by itself",
-        "whoever sleeps",
-        subscriber=Sleeping(),
-        member=MemberSleeping(),
-        patient=True,
-    ),
-    "waiter_woken": row("the same", "whoever sleeps", subscriber=_asleep, member=_asleep_too, patient=True),
+    # --- sleep, and doze in event loops ---
+    **SLEEPS,
     # --- make a group ---
     "group_written": row("no group; the next makes it", "whoever makes a group", member=_making),
     "group_slot": _group_placed,
@@ -345,7 +323,6 @@ ROWS = {
         cells=_given_back.cells | {Role.MEMBER: (*_free, _burying, ByHand(whole=True), ByHand(whole=True, delay=0.5))},
     ),
     "dead_counted": row("the dead letter, once", "a member", member=Burying(1)),
-    "asleep_set": row("nothing", "a member", member=_asleep_too, patient=True),
     "watch_set": _watch_changed,
     "watch_cleared": _watch_changed,
     "keeper_set": _keeping,
@@ -369,17 +346,6 @@ ROWS = {
     "ring_sized": _made,
     "roster_sized": _made,
     "attached": row("nothing", "whoever opens", opener=(_opening, _joining_bus)),
-    "mute_stored": row(
-        "a bus on which whoever waits in an event loop has a thread that sleeps",
-        "whoever opens and may make no socket",
-        opener=(Opening(mute=True), Opening(used=True, mute=True)),
-    ),
-    "bell_bound": row(
-        "a file that nobody answers at; the last one out removes it",
-        "whoever waits in an event loop for the first time",
-        subscriber=(_dozing, Joining(place=True, watched=True)),
-        member=(_dozing_too, Joining(watched=True)),
-    ),
     "publisher_entered": row("nothing", "whoever opens and may send", opener=(_opening, _joining_bus)),
     "ring_mode_set": _made,
     "roster_mode_set": _made,
@@ -413,20 +379,7 @@ ROWS = {
     "alone_gated": _repaired,
     "alone_reopened": _repaired,
     # --- leave ---
-    "bell_taken_down": row(
-        "nothing",
-        "whoever leaves, and has waited in an event loop",
-        subscriber=Joining(watched=True),
-        member=Joining(watched=True),
-        closer=(Leaving(DOOR, dozed=True), LastOut(Hold.NOTHING, dozed=True)),
-    ),
     "sending_stopped": row("nothing", "whoever leaves", closer=(Leaving(), LastOut(Hold.NOTHING))),
-    "bells_unlinked": row(
-        "a bus that nobody is on",
-        "the last one out, whoever replaces what was left, or removes a bus by its name",
-        opener=Opening(abandoned=True),
-        closer=(LastOut(), LastOut(dozed=True), LastOut(persist=True), Removing(whole=True)),
-    ),
     "ring_unlinked": row(
         "half a bus; the next to open it starts over",
         "the last one out, and whoever replaces what was left",
