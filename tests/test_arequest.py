@@ -22,7 +22,6 @@ from eventbus import (
     SegmentError,
     UnavailableError,
 )
-from eventbus.core import bell
 from harness import DEADLINE, Fork, take, until
 from loops import next_of, run
 from serving import aask, answer_all, serving, under_way, waiting
@@ -30,10 +29,7 @@ from serving import aask, answer_all, serving, under_way, waiting
 MANY = 2000
 
 
-@pytest.fixture(params=["doorbell", "thread"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a socket, and as where none can be had."""
-    monkeypatch.setattr(bell, "SILENT", request.param == "thread")
+pytestmark = pytest.mark.usefixtures("doorbell")
 
 
 @pytest.fixture

@@ -17,16 +17,11 @@ from eventbus import (
     ClosedError,
     UnavailableError,
 )
-from eventbus.core import bell
 from harness import DEADLINE, Fork, take
 from loops import next_of, run
 from serving import aask, answer_all, ask, leader_is_there, under_way, waiting
 
-
-@pytest.fixture(params=["doorbell", "thread"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a socket, and as where none can be had."""
-    monkeypatch.setattr(bell, "SILENT", request.param == "thread")
+pytestmark = pytest.mark.usefixtures("doorbell")
 
 
 @pytest.fixture

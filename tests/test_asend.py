@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
@@ -29,6 +30,21 @@ def has_room(bus: Bus) -> bool:
         return bus.send("a", "b", "/fill", b"x" * 1000, timeout=0)
     except FullError:
         return False
+
+
+@contextmanager
+def turning() -> Iterator[Iterator[int]]:
+    """Counts the turns that others in the loop have meanwhile."""
+    turns = count()
+
+    async def turn() -> None:
+        while True:
+            next(turns)
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(turn())
+    yield turns
+    task.cancel()
 
 
 def drain(sub: Subscription) -> list[object]:
@@ -86,29 +102,18 @@ def test_a_full_ring_holds_up_no_loop(bus: Bus) -> None:
     """Others run until there is room; then it is sent. Where the time is up first, the error says who holds it."""
 
     async def main() -> None:
-        turns = 0
-
-        async def run_beside() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        beside = asyncio.ensure_future(run_beside())
-        with full(bus) as sub:
-            before = turns
+        with full(bus) as sub, turning() as turns:
             with pytest.raises(FullError, match="events to receive"):
                 await bus.asend("a", "b", "/c", b"x" * 1000, timeout=0.05)
-            assert turns > before + 10
+            assert next(turns) > 10
             task = asyncio.ensure_future(bus.asend("a", "b", "/c", b"x" * 1000, timeout=None))
             await asyncio.sleep(0.01)
             assert not task.done()
-            before = turns
+            before = next(turns)
             heard = drain(sub)
             assert await task
-            assert turns > before
+            assert next(turns) > before + 1
             assert heard + drain(sub) == [b"x" * 1000]
-        beside.cancel()
 
     run(main())
 
@@ -157,27 +162,15 @@ def test_a_publisher_that_keeps_the_lock(bus: Bus, fork: Fork) -> None:
         bus.send("a", "b", "/c", "never")
 
     async def main() -> None:
-        turns = 0
-
-        async def run_beside() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
         async with bus.subscribe("a") as sub:
             await bus.asend("a", "b", "/c", 0)
             other = fork(send)
             other.wait_stopped()
-            beside = asyncio.ensure_future(run_beside())
-            await asyncio.sleep(0)
-            before = turns
-            with pytest.raises(UnavailableError, match="publish lock"):
-                await bus.asend("a", "b", "/c", 1, timeout=0.2)
-            with pytest.raises(UnavailableError, match="publish lock"):
-                await bus.asend("new", "topic", "/c", 1, timeout=0.2)
-            assert turns > before + 10
-            beside.cancel()
+            with turning() as turns:
+                for topic in ("a", "new"):
+                    with pytest.raises(UnavailableError, match="publish lock"):
+                        await bus.asend(topic, "b", "/c", 1, timeout=0.2)
+                assert next(turns) > 20
             task = await waiting(bus.asend("a", "b", "/c", 2))
             other.kill()
             assert await task

@@ -11,16 +11,11 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, SegmentError, Subscription
-from eventbus.core import bell
 from eventbus.core.reader import SubscriptionHandle
 from harness import DEADLINE, Fork
 from loops import next_of, publisher, run, waiting
 
-
-@pytest.fixture(params=["doorbell", "thread"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a socket, and as where none can be had."""
-    monkeypatch.setattr(bell, "SILENT", request.param == "thread")
+pytestmark = pytest.mark.usefixtures("doorbell")
 
 
 @pytest.mark.parametrize("group", [None, "g"])
