@@ -42,8 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what the arguments ask for; returns the exit code."""
     asked = _parser().parse_args(arguments)
     # `timeout` and a closing terminal end the run the way Ctrl-C does: with its workers and files removed.
-    for number in _ENDING:
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
         _run(asked)
     except CrewError as error:
@@ -51,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 

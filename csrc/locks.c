@@ -56,6 +56,7 @@ static int set_lock(const eb_file *file, short type, int64_t byte)
     if (!eb_file_ours(file)) return EB_ROBBED;
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
     if (fcntl(file->fd, F_OFD_SETLK, &lock) == 0) return EB_OK;
+    if (errno == EBADF) return EB_ROBBED; /* since the look before */
     return errno == EAGAIN || errno == EACCES ? EB_NOTHING : EB_SYSTEM;
 }
 

@@ -9,6 +9,7 @@ import pytest
 
 import eventbus
 from eventbus.cli import app as cli
+from eventbus.core import native
 from eventbus.core.segment import inspect_bus
 from harness import Fork, Line, arm, ring_of, roster_of
 
@@ -56,8 +57,11 @@ def test_what_somebody_uses_stays(name: str, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("point", ["looked_up_again", "format_written", "attached"])
-def test_a_bus_that_is_being_made(name: str, fork: Fork, capsys: pytest.CaptureFixture[str], point: str) -> None:
+def test_a_bus_that_is_being_made(
+    name: str, fork: Fork, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
     """Its maker is stopped in the middle: it is not abandoned, and whole when it goes on."""
+    monkeypatch.setattr(native, "LOCK_SECONDS", 0.5)  # that the door is waited for
 
     def make(line: Line) -> object:
         arm(point, 19)

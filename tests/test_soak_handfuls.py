@@ -301,7 +301,7 @@ def test_jugglers_are_drawn() -> None:
     plans = [draw(1, number, shortest=1, longest=2, root=False, clocks=False, storms=True) for number in range(1, 60)]
     drawn = [(plan, one) for plan in plans for one in plan.actors if isinstance(one, Juggler)]
     assert {one.apart for _, one in drawn} == {False, True}
-    assert {one.style for _, one in drawn} == {"next", "many"}
+    assert {one.style for _, one in drawn} == {"next", "many", "await"}
     assert any(one.long for _, one in drawn)
     assert any(one.reject for _, one in drawn)
     assert len({one.prefetch for _, one in drawn}) > 10
