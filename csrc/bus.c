@@ -15,7 +15,7 @@
 #define LOCK_TRIES 200
 #define LOCK_SLICE_NS (50 * EB_MILLISECOND) /* also what a poll grants: the lock is held for nanoseconds */
 #define LOCK_LOOK_NS (10 * EB_MILLISECOND)  /* how often who waits for the lock looks whether its owner lives */
-#define REAP_WAIT_NS (3 * EB_MILLISECOND)
+#define REAP_WAIT_NS (20 * EB_MILLISECOND)
 
 static struct timespec to_timespec(int64_t ns)
 {
@@ -365,12 +365,18 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 }
 
 /* Frees the slots of the dead, and the claims of groups that are no more; the number of slots. */
-int eb_bus_reap(eb_bus *bus)
+int eb_bus_reap_by(eb_bus *bus, int64_t deadline)
 {
-    if (eb_bus_lock_roster(bus, eb_now() + REAP_WAIT_NS) != EB_OK) return 0;
+    int64_t wait = deadline == EB_BRIEF ? EB_BRIEFLY : REAP_WAIT_NS;
+    if (eb_bus_lock_roster(bus, eb_now() + wait) != EB_OK) return 0;
     int reaped = eb_roster_reap(&bus->roster);
     eb_claims_drop_all(&bus->roster);
     eb_bus_unlock_roster(bus);
     if (reaped > 0) eb_event_post(&bus->roster.header->changed);
     return reaped;
+}
+
+int eb_bus_reap(eb_bus *bus)
+{
+    return eb_bus_reap_by(bus, EB_POLL);
 }

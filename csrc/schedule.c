@@ -133,18 +133,25 @@ static uint32_t send_due(eb_bus *bus, eb_outgoing *sent)
     return count;
 }
 
-/* Whether anything was sent. A look at a word when nothing is to be. */
-bool eb_fire_due(eb_bus *bus)
+/* Whether anything was sent. A look at a word when nothing is to be; else the publish lock is waited for as by a poll of the
+ * caller's. */
+bool eb_fire_due_by(eb_bus *bus, int64_t deadline)
 {
     eb_outgoing sent[AT_ONCE];
     int64_t look = eb_look_at(bus);
     if (look == EB_NEVER || look > eb_now()) return false;
-    if (eb_bus_check(bus) != EB_OK || eb_bus_lock_publish(bus, EB_BRIEF) != EB_OK) return false;
+    if (eb_bus_check(bus) != EB_OK || eb_bus_lock_publish(bus, deadline == EB_BRIEF ? EB_BRIEF : EB_POLL) != EB_OK)
+        return false;
     uint32_t count = atomic_load(&bus->ring.header->closed) ? 0 : send_due(bus, sent);
     eb_bus_unlock_publish(bus);
     EB_TEST_POINT(schedule_told);
     if (count > 0) eb_wake(bus, eb_may_hear, sent, (int)count);
     return count > 0;
+}
+
+bool eb_fire_due(eb_bus *bus)
+{
+    return eb_fire_due_by(bus, EB_POLL);
 }
 
 /* --- read --- */
