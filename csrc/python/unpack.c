@@ -147,10 +147,13 @@ static PyObject *data_of(const hand_object *hand, uint32_t text)
 }
 
 /* A tuple of an event's fields: an event, a request, or a plain one. Steals their references, also where one could not be
- * made: then NULL. */
+ * made: then NULL, and nothing is made beside that error, as what the collector runs may lose it. */
 static PyObject *fields_of(const hand_object *hand, PyObject *(*fields)[EB_EVENT_FIELDS], bool asked, bool plain)
 {
-    PyObject *tuple = plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty(hand, asked);
+    bool whole = true;
+    for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++)
+        whole = whole && (*fields)[i] != NULL;
+    PyObject *tuple = !whole ? NULL : plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty(hand, asked);
     for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++) {
         PyObject *field = (*fields)[i];
         bool address = !plain && asked && i == EB_EVENT_PATH;
