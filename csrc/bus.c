@@ -365,7 +365,7 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 }
 
 /* Frees the slots of the dead, and the claims of groups that are no more; the number of slots. */
-int eb_bus_reap_by(eb_bus *bus, int64_t deadline)
+int eb_bus_reap(eb_bus *bus, int64_t deadline)
 {
     int64_t wait = deadline == EB_BRIEF ? EB_BRIEFLY : REAP_WAIT_NS;
     if (eb_bus_lock_roster(bus, eb_now() + wait) != EB_OK) return 0;
@@ -374,9 +374,4 @@ int eb_bus_reap_by(eb_bus *bus, int64_t deadline)
     eb_bus_unlock_roster(bus);
     if (reaped > 0) eb_event_post(&bus->roster.header->changed);
     return reaped;
-}
-
-int eb_bus_reap(eb_bus *bus)
-{
-    return eb_bus_reap_by(bus, EB_POLL);
 }

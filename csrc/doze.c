@@ -25,8 +25,9 @@ static bool lie_down_alone(eb_subscription *sub, uint64_t bell)
 /* Unless it is done with what it was given as soon as it asks for more. */
 static bool has_full_hands(eb_subscription *sub)
 {
+    if (!sub->manual) return false;
     pthread_mutex_lock(&sub->at_hand);
-    bool full = sub->manual && eb_hand_room(sub, sub->most) == 0;
+    bool full = eb_hand_room(sub, sub->most) == 0;
     pthread_mutex_unlock(&sub->at_hand);
     return full;
 }
@@ -81,7 +82,7 @@ static int keep_vigil(eb_subscription *sub)
 static int lie_down(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
     bool member = sub->group != NULL;
-    if (member && sub->manual && has_full_hands(sub)) return lie_down_full(sub, until) ? EB_OK : EB_NOTHING;
+    if (member && has_full_hands(sub)) return lie_down_full(sub, until) ? EB_OK : EB_NOTHING;
     int64_t nap = eb_nap_ns(sub);
     if (nap > 0) {
         atomic_store(&sub->dozes, NAPPING);

@@ -271,7 +271,7 @@ int eb_await_hand(eb_subscription *sub, uint32_t limit, int64_t deadline)
 {
     int status = EB_OK;
     if (eb_over(deadline) || is_all_taken(sub)) return EB_NOTHING;
-    eb_fire_due_by(sub->bus, deadline);
+    eb_fire_due(sub->bus, deadline);
     atomic_store(&sub->full, true);
     pthread_mutex_lock(&sub->at_hand);
     bool full = eb_hand_room(sub, limit) == 0;

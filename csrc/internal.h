@@ -389,7 +389,6 @@ int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_roster(eb_bus *bus);
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_publish(eb_bus *bus);
-int eb_bus_reap_by(eb_bus *bus, int64_t deadline);
-int eb_bus_reap(eb_bus *bus);
+int eb_bus_reap(eb_bus *bus, int64_t deadline);
 
 #endif

@@ -256,7 +256,7 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         int status = take(sub, limit, deadline);
         /* Else what was read may be other records' bytes, and no damage what looks like it. */
         if (!eb_group_stayed(sub)) return end_for_all(sub);
-        if (status == EB_NO_SLOT) eb_bus_reap_by(sub->bus, deadline); /* a group that is no more may have them */
+        if (status == EB_NO_SLOT) eb_bus_reap(sub->bus, deadline); /* a group that is no more may have them */
         if (status == EB_NO_SLOT && !eb_over(deadline)) { /* others hold all claims: until one is done, or found dead */
             eb_nap(eb_sooner(deadline, CHECK_NS));
             return EB_INTERRUPTED;
@@ -270,7 +270,7 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
         bool more = seen != atomic_load(&header->committed) && !is_full(sub, limit);
         if (more && (status = eb_look_on(deadline, &begun)) == EB_OK) continue;
         if (more && status == EB_INTERRUPTED) return status;
-        if (!woken && eb_fire_due_by(sub->bus, deadline)) continue; /* it may hear what it has sent */
+        if (!woken && eb_fire_due(sub->bus, deadline)) continue; /* it may hear what it has sent */
         if (eb_over(deadline)) {
             /* It may have been woken, the flag lowered, for what another one took, or to watch. */
             eb_relay_pass_on(sub);

@@ -106,7 +106,7 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     EB_TEST_POINT(publish_unlocked);
     atomic_store_explicit(&sent, eb_published() + (uint64_t)what->count, memory_order_relaxed);
     eb_wake(bus, eb_may_hear, what->events, what->count);
-    eb_fire_due_by(bus, deadline);
+    eb_fire_due(bus, deadline);
     return EB_OK;
 }
 
@@ -141,7 +141,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
     if (room && !others) return; /* [space] */
     press(bus, slowest);
     if (eb_event_wait(space, epoch, eb_sooner(deadline, room ? TURN_NS : EB_SPACE_SLICE_NS)) != EB_NOTHING) return;
-    if (!room) eb_bus_reap_by(bus, deadline);
+    if (!room) eb_bus_reap(bus, deadline);
 }
 
 /* Whether room may have come of the dead: looked for when one of them is the slowest, so a full ring that is polled costs a
@@ -149,7 +149,7 @@ static void await_room(eb_bus *bus, uint64_t need, int64_t deadline, uint64_t sh
 static bool reap(eb_bus *bus, int64_t deadline)
 {
     int slowest = slowest_of(bus);
-    return slowest >= 0 && eb_slot_is_left(&bus->roster, (uint32_t)slowest) && eb_bus_reap_by(bus, deadline) > 0;
+    return slowest >= 0 && eb_slot_is_left(&bus->roster, (uint32_t)slowest) && eb_bus_reap(bus, deadline) > 0;
 }
 
 /* After each wait the caller gets EB_INTERRUPTED: a signal that came between two waits must not wait for the third. */
@@ -160,7 +160,7 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
     if (status == EB_OK) status = try_publish(bus, what, deadline, share);
     if (status == EB_FULL) share = eb_share(bus);
     if (share > least) status = try_publish(bus, what, deadline, share);
-    if (status == EB_FULL && eb_fire_due_by(bus, deadline))
+    if (status == EB_FULL && eb_fire_due(bus, deadline))
         status = try_publish(bus, what, deadline, share); /* for which room was kept */
     if (status != EB_FULL) return status;
     if (atomic_load(&bus->interrupted)) return EB_CLOSED;

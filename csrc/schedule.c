@@ -60,7 +60,7 @@ int64_t eb_schedule(eb_bus *bus, const eb_outgoing *event, const char *bytes, si
     eb_bus_unlock_publish(bus);
     if (status != EB_OK) return status;
     EB_TEST_POINT(schedule_unlocked);
-    eb_fire_due(bus);
+    eb_fire_due(bus, EB_POLL);
     eb_see_kept(bus, NULL);
     return (int64_t)what.number;
 }
@@ -135,7 +135,7 @@ static uint32_t send_due(eb_bus *bus, eb_outgoing *sent)
 
 /* Whether anything was sent. A look at a word when nothing is to be; else the publish lock is waited for as by a poll of the
  * caller's. */
-bool eb_fire_due_by(eb_bus *bus, int64_t deadline)
+bool eb_fire_due(eb_bus *bus, int64_t deadline)
 {
     eb_outgoing sent[AT_ONCE];
     int64_t look = eb_look_at(bus);
@@ -147,11 +147,6 @@ bool eb_fire_due_by(eb_bus *bus, int64_t deadline)
     EB_TEST_POINT(schedule_told);
     if (count > 0) eb_wake(bus, eb_may_hear, sent, (int)count);
     return count > 0;
-}
-
-bool eb_fire_due(eb_bus *bus)
-{
-    return eb_fire_due_by(bus, EB_POLL);
 }
 
 /* --- read --- */

@@ -48,8 +48,7 @@ void eb_see_kept(eb_bus *bus, const eb_subscription *but);
 void eb_pass_wake(eb_subscription *sub);
 
 /* schedule.c */
-bool eb_fire_due_by(eb_bus *bus, int64_t deadline);
-bool eb_fire_due(eb_bus *bus);
+bool eb_fire_due(eb_bus *bus, int64_t deadline);
 
 /* keeper.c */
 void eb_promise(eb_subscription *sub, int64_t *until);

@@ -166,7 +166,7 @@ int eb_single_receive(eb_subscription *sub, uint32_t most, int64_t deadline)
             continue;
         }
         if (closed) return EB_CLOSED;
-        if (!woken && eb_fire_due_by(sub->bus, deadline)) continue; /* it may hear what it has sent */
+        if (!woken && eb_fire_due(sub->bus, deadline)) continue; /* it may hear what it has sent */
         if (EB_IS_POLL(deadline)) return EB_NOTHING;
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
         status = await(sub, position, deadline);

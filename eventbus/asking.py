@@ -137,6 +137,11 @@ class Asker(Messenger):
             assert self._replies is not None
             return self._replies
 
+    def _request(self, system: str, kind: str, path: str, identity: str) -> tuple[str, str]:
+        """Kind and path of a request that may be sent, as they are sent."""
+        self._allow(system, kind, path)
+        return marked(kind), addressed(path, identity)
+
     def _ask_slow(
         self,
         system: str,
@@ -149,9 +154,8 @@ class Asker(Messenger):
         headers: Mapping[str, str] | None,
     ) -> None:
         """With all checks, names and patience."""
-        self._allow(system, kind, path)
-        sent_as = marked(kind)
-        self._send_own(system, sent_as, addressed(path, identity), data, timeout, deadline, headers)
+        sent_as, sent_to = self._request(system, kind, path, identity)
+        self._send_own(system, sent_as, sent_to, data, timeout, deadline, headers)
         self._remember(self._asked, (system, kind), (system, sent_as))
 
     async def _aask(
@@ -166,9 +170,8 @@ class Asker(Messenger):
         headers: Mapping[str, str] | None,
     ) -> None:
         """The same in an event loop."""
-        self._allow(system, kind, path)
-        sent_as = marked(kind)
-        await self._asend_own(system, sent_as, addressed(path, identity), data, timeout, deadline, headers)
+        sent_as, sent_to = self._request(system, kind, path, identity)
+        await self._asend_own(system, sent_as, sent_to, data, timeout, deadline, headers)
         self._remember(self._asked, (system, kind), (system, sent_as))
 
     # --- answering ---

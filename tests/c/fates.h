@@ -306,7 +306,7 @@ static void *read_figures(void *with)
         for (uint32_t slot = 0; slot < SLOTS; slot++)
             if (eb_subscriber(it.bus, slot, &info) == 1)
                 CHECK("a member says of which group", info.group >= 0 && info.group < GROUPS);
-        eb_bus_reap(it.bus);
+        eb_bus_reap(it.bus, EB_POLL);
         sched_yield();
     }
     return NULL;

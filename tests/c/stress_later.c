@@ -253,7 +253,7 @@ static void *read_figures(void *with)
     (void)with;
     while (!atomic_load(&figures_stopping)) {
         read_timetable();
-        eb_bus_reap(it.bus);
+        eb_bus_reap(it.bus, EB_POLL);
         sched_yield();
     }
     return NULL;

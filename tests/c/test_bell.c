@@ -162,14 +162,14 @@ static void of_the_dead_nothing_is_left(void)
     EQUAL("an event is sent", put(it.peer, 0, 1), EB_OK);
     CHECK("for whom nobody answers", !flag_is_up(&it, 0));
     eb_bell *bell = hold(it.bus, 0);
-    EQUAL("whoever reaps the slot", eb_bus_reap(it.peer), 1);
+    EQUAL("whoever reaps the slot", eb_bus_reap(it.peer, EB_POLL), 1);
     CHECK("removes it, and nobody else's", !is_there(path) && has_file(bell));
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
     CHECK("whoever takes the slot has no doorbell yet", eb_slot(sub) == 0 && doorbell_at(&it, 0) == 0);
     doze(sub);
     EQUAL("and then its own", doorbell_at(&it, 0), bell->id);
     die_with(sub);
-    EQUAL("of a subscription whose descriptor is closed", eb_bus_reap(it.peer), 1);
+    EQUAL("of a subscription whose descriptor is closed", eb_bus_reap(it.peer, EB_POLL), 1);
     CHECK("the bell of its process stays", has_file(bell));
     eb_subscription_free(sub);
     eb_bell_release(bell);

@@ -86,7 +86,7 @@ static void who_may_only_subscribe_neither_keeps_nor_sends(void)
     EQUAL("it does not keep", eb_test_passed(EB_POINT_keeper_set), 0);
     make_due(it.bus, 0, 1);
     EQUAL("nor send", next(sub), EB_NOTHING);
-    EQUAL("who may send does", eb_fire_due(it.peer), true);
+    EQUAL("who may send does", eb_fire_due(it.peer, EB_POLL), true);
     EQUAL("then it comes", next(sub), 7);
     leave(sub);
     eb_bus_free(reader);

@@ -80,7 +80,7 @@ static void neither_entry_nor_slot_are_used_anew_while_a_member_lives(void)
     put(it.peer, 0, 1);
     EQUAL("a member has an event in hand", next(old), 1);
     remove_it(it.peer);
-    EQUAL("nothing is left to be reaped", eb_bus_reap(it.peer), 0);
+    EQUAL("nothing is left to be reaped", eb_bus_reap(it.peer, EB_POLL), 0);
     make(it.peer);
     CHECK("another one of its name has another entry", !eb_group_is_open(first) && eb_group_is_open(second));
     eb_subscription *young = join_group(it.peer), *plain = join(it.peer, EB_LATEST, true);
@@ -139,8 +139,8 @@ static void whoever_waits_for_room_ends_what_a_dead_one_began(void)
         EQUAL("its room is free", put(it.peer, 0, 1), EB_OK);
         if (lives) EQUAL("its member sees the end", eb_receive(sub, 1, EB_POLL), EB_CLOSED);
         if (lives) leave(sub);
-        EQUAL("its slot is free, too", eb_bus_reap(it.peer), lives);
-        EQUAL("and reaped once", eb_bus_reap(it.peer), 0);
+        EQUAL("its slot is free, too", eb_bus_reap(it.peer, EB_POLL), lives);
+        EQUAL("and reaped once", eb_bus_reap(it.peer, EB_POLL), 0);
         scene_end(&it);
     }
 }

@@ -10,11 +10,11 @@ static void what_is_due_is_sent_in_its_order(void)
     const uint64_t due[] = {30, 10, 20, 10};
     for (uint64_t i = 0; i < 4; i++)
         EQUAL("they are numbered from one on", put_down(it.peer, 0, i + 1), i + 1);
-    EQUAL("nothing is due", eb_fire_due(it.peer), false);
+    EQUAL("nothing is due", eb_fire_due(it.peer, EB_POLL), false);
     EQUAL("so nothing comes", next(sub), EB_NOTHING);
     for (uint32_t i = 0; i < 4; i++)
         make_due(it.bus, i, due[i]);
-    EQUAL("somebody sends what is due", eb_fire_due(it.peer), true);
+    EQUAL("somebody sends what is due", eb_fire_due(it.peer, EB_POLL), true);
     const int64_t order[] = {2, 4, 3, 1};
     for (int i = 0; i < 4; i++)
         EQUAL("the one that was due first, or was put down first", next(sub), order[i]);
@@ -94,7 +94,7 @@ static void put_one_down(void *with)
 
 static void send_due(void *with)
 {
-    eb_fire_due(((scene *)with)->bus);
+    eb_fire_due(((scene *)with)->bus, EB_POLL);
 }
 
 static void cancel_first(void *with)
@@ -115,7 +115,7 @@ static void expect_sevens(scene *it, eb_subscription *sub, int count)
     EQUAL("others can publish", put(it->peer, 0, 99), EB_OK);
     for (uint32_t i = 0; i < eb_timetable_used(&it->bus->ring); i++)
         if (atomic_load(&entry_of(it->bus, i)->due) != 0) make_due(it->bus, i, 1);
-    eb_fire_due(it->peer);
+    eb_fire_due(it->peer, EB_POLL);
     while ((number = next(sub)) != EB_NOTHING)
         if (number != 99) {
             EQUAL("it is whole", number, 7);
@@ -234,7 +234,7 @@ static void nothing_is_sent_on_a_bus_that_was_shut_down(void)
     put_down(it.peer, 0, 7);
     EQUAL("the bus is shut down", eb_shutdown(it.peer, EB_POLL), EB_OK);
     make_due(it.bus, 0, 1);
-    EQUAL("nothing is sent", eb_fire_due(it.peer), false);
+    EQUAL("nothing is sent", eb_fire_due(it.peer, EB_POLL), false);
     EQUAL("who receives comes to the end", next(sub), EB_CLOSED);
     EQUAL("it can be seen what was to be sent", waiting(it.bus), 1);
     EQUAL("no more can be put down", put_down(it.peer, 0, 7), EB_CLOSED);

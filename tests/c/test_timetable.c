@@ -111,14 +111,14 @@ static void what_finds_no_room_is_sent_once_there_is_some(void)
         count++;
     make_due(it.bus, 0, 1);
     int64_t before = eb_now();
-    EQUAL("there is no room", eb_fire_due(it.peer), false);
+    EQUAL("there is no room", eb_fire_due(it.peer, EB_POLL), false);
     EQUAL("it stays", waiting(it.bus), 1);
     CHECK("it is tried again soon", eb_look_at(it.bus) > before && eb_look_at(it.bus) < eb_now() + EB_SLICE_NS);
     EQUAL("and publishers leave so much room", eb_timetable_overdue(&it.bus->ring), EB_RECORD_BYTES(LONG));
     for (int i = 0; i < count; i++)
         EQUAL("the others come first", next(sub), 1);
     while (atomic_load(&header->look) != 0)
-        eb_fire_due(it.peer);
+        eb_fire_due(it.peer, EB_POLL);
     EQUAL("then it comes", eb_receive(sub, 1, EB_POLL), 1);
     CHECK("whole", holds_pattern(eb_batch_of(sub), LONG, 7));
     EQUAL("once", next(sub), EB_NOTHING);
