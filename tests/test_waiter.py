@@ -1,4 +1,4 @@
-"""What a task waits with for the doorbell: it goes on at once, and whatever it does then, the others that were told do, too."""
+"""What a task waits with for the doorbell: it goes on at once, and whatever it does then, so do the others."""
 
 from __future__ import annotations
 
