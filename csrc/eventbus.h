@@ -358,6 +358,9 @@ int eb_attend(eb_subscription *sub);
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);
+/* Of a subscription that never joined, to a bus that is only looked at: the next events that the ring has kept, all that there
+ * are, without waiting; or EB_NOTHING. */
+int eb_peek(eb_subscription *sub, int limit);
 uint64_t eb_lost(const eb_subscription *sub);
 uint32_t eb_slot(const eb_subscription *sub);
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventbus.cli.streams import printable
 from eventbus.core.segment import Inspection, inspect_bus
 from eventbus.core.stats import BusStats
 
@@ -19,23 +20,6 @@ Row = dict[str, Any]
 _SIZES = frozenset(("size", "used", "capacity"))
 _TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
-_WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """A console that wraps and colours on a terminal only, and leaves a closed pipe to the caller."""
-    made = _Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else _Console(stderr=stderr, highlight=False, width=_WIDEST)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError that rich is handling; its own way is to exit here
-
-
-def printable(text: str) -> str:
-    """The text with escapes for what would break the line, move the cursor or command the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def existing(name: str) -> Inspection:
