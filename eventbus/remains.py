@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eventbus.core.looking import look_at
+from eventbus.core.looking import look_at_remains
 from eventbus.core.reader import BATCH_LIMIT, SubscriptionHandle
 from eventbus.errors import SegmentError
 from eventbus.event import Event, Unreadable
@@ -17,7 +17,7 @@ class Remains(Subscription):
 
     def __init__(self, name: str, wanted: Hearing) -> None:
         wanted.check_allowed()
-        super().__init__(SubscriptionHandle(look_at(name)), checked_name(None, wanted.system.text), _any, None)
+        super().__init__(SubscriptionHandle(look_at_remains(name)), checked_name(None, wanted.system.text), _any, None)
         self._wanted = wanted
 
     def found(self) -> Iterator[Event | SegmentError]:

@@ -17,7 +17,7 @@ from eventbus.core.stats import BusStats
 
 Row = dict[str, Any]
 
-_SIZES = frozenset(("size", "used", "capacity"))
+_SIZES = frozenset(("size", "used", "capacity", "kept", "parked"))
 _TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
 

@@ -1,8 +1,10 @@
-"""A bus that nobody is attached to, mapped to be read from: neither attached to, nor changed, nor repaired."""
+"""A bus that is mapped to be read from, and neither attached to, nor changed, nor repaired."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from eventbus.core.attachment import Attachment
 from eventbus.core.segment import check_trust, has_ring, open_ring, open_roster
@@ -10,12 +12,12 @@ from eventbus.core.terms import check_name
 from eventbus.errors import SegmentError, UnavailableError
 
 
-def look_at(name: str) -> Attachment:
-    """What is left of a bus. It can be read for as long as this is kept, whoever replaces the bus meanwhile.
+@contextmanager
+def looking(name: str) -> Iterator[Attachment]:
+    """A bus in whatever state, mapped to be read from meanwhile.
 
     Raises:
         FileNotFoundError: there is no such bus.
-        UnavailableError: somebody is attached to it.
         SegmentError: a part of it is gone, or was never made, or is of another version, damaged or not to be trusted.
         OSError: no permission.
     """
@@ -26,10 +28,20 @@ def look_at(name: str) -> Attachment:
         check_trust(name, seen.roster_fd)
         if not seen.is_signed():
             raise SegmentError(f"the bus {name!r} was never finished by its maker: nothing was sent on it")
-        if not seen.alone():
-            raise UnavailableError(f"the bus {name!r} is in use: 'eventbus tail {name} --oldest' shows what it holds")
         open_ring(name, seen, read_only=True)
         seen.look()
+        yield seen
+
+
+def look_at_remains(name: str) -> Attachment:
+    """What is left of a bus. It can be read for as long as this is kept, whoever replaces the bus meanwhile.
+
+    Raises:
+        As ``looking``; UnavailableError: somebody is attached to it.
+    """
+    with looking(name) as seen:
+        if not seen.alone():
+            raise UnavailableError(f"the bus {name!r} is in use: 'eventbus tail {name} --oldest' shows what it holds")
     return seen
 
 
