@@ -21,7 +21,7 @@ class Place(NamedTuple):
 PLACES = {
     "ls": Place("buses", "list_buses", "eventbus ls --json"),
     "stat": Place("buses", "describe_bus", "eventbus stat shop"),
-    "top": Place("top", "top", "eventbus top shop --filter 'orders.**' --sort backlog"),
+    "top": Place("top", "top", "eventbus top shop --filter orders --sort backlog"),
     "tail": Place("talk", "tail_bus", "eventbus tail shop 'orders.**' --kind '*.created'"),
     "send": Place("talk", "send_events", "eventbus send shop orders order.created /orders/1 '{\"total\": 9}'"),
     "record": Place("record", "record", "eventbus record shop friday.jsonl.zst 'orders.**'"),

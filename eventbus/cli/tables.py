@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import pwd
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from eventbus.cli.streams import printable
 from eventbus.core.segment import Inspection, inspect_bus
-from eventbus.core.stats import BusStats
+from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 
 Row = dict[str, Any]
 
@@ -30,8 +30,50 @@ def existing(name: str) -> Inspection:
     """
     bus = inspect_bus(name)
     if bus is None:
-        raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+        raise missing(name)
     return bus
+
+
+def missing(name: str) -> FileNotFoundError:
+    """The error for a bus that is not there."""
+    return FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+
+
+class Holding(NamedTuple):
+    """Who holds the ring back most: how much of it, with what, and what to do about it."""
+
+    share: float
+    who: str
+    remedy: str
+
+
+def holding(stats: BusStats) -> Holding | None:
+    """None if nobody has anything to take from the ring. Who stands still and hears nothing of it holds nobody up."""
+    everybody: list[SubscriberStats | GroupStats] = [*stats.subscribers, *stats.groups]
+    busy = [one for one in everybody if one.kept and _is_busy(one)]
+    slowest = max(busy, key=lambda one: one.kept, default=None)
+    return None if slowest is None else Holding(slowest.kept / stats.capacity, *_with_what(slowest))
+
+
+def _is_busy(one: SubscriberStats | GroupStats) -> bool:
+    return one.backlog > 0 or (isinstance(one, GroupStats) and in_hand(one) > 0)
+
+
+def in_hand(group: GroupStats) -> int:
+    """How many events its members have in hand, or gave back."""
+    return group.returned + sum(member.events for member in group.members)
+
+
+def _with_what(one: SubscriberStats | GroupStats) -> tuple[str, str]:
+    if isinstance(one, SubscriberStats):
+        who = f"subscriber {one.name!r} of process {one.pid} has {one.backlog} events to receive"
+        return who, "let it receive or close it, or let it subscribe with overflow='drop'"
+    if one.backlog:
+        return (
+            f"the group {one.name!r} has {one.backlog} events that no member took",
+            "add members, or remove the group",
+        )
+    return f"members of the group {one.name!r} have {in_hand(one)} events in hand", "add members, or end who hangs"
 
 
 def listed(bus: Inspection) -> Row:
@@ -105,10 +147,11 @@ def _cell(column: str, value: Any) -> Text:
         return Text("-")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
-    return Text(_bytes(value) if column in _SIZES else printable(str(value)))
+    return Text(byte_text(value) if column in _SIZES else printable(str(value)))
 
 
-def _bytes(size: int) -> str:
+def byte_text(size: int) -> str:
+    """A size for people."""
     scaled, units = float(size), ["B", "KiB", "MiB", "GiB"]
     while scaled >= 1024 and len(units) > 1:
         scaled, units = scaled / 1024, units[1:]

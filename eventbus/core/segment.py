@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 
 import posix_ipc
@@ -128,6 +129,11 @@ def _names(name: str) -> tuple[str, str]:
     return f"/eventbus.{name}.ring", f"/eventbus.{name}.roster"
 
 
+def open_roster_file(name: str) -> BufferedReader:
+    """The roster's file, for those who look at its locks and nothing else."""
+    return open(_path(_names(name)[1]), "rb", opener=_as_it_is)
+
+
 def unlink(name: str) -> None:
     """Removes both segments and the doorbells beside them, whoever is attached: the ring first, because a bus without a
     roster is none, and the next to open it may make the ring of another one under the name.
@@ -139,7 +145,7 @@ def unlink(name: str) -> None:
     """
     found = False
     ring, roster = _names(check_name(name))
-    with contextlib.suppress(OSError), open(_path(roster), "rb", opener=_as_it_is) as file:
+    with contextlib.suppress(OSError), open_roster_file(name) as file:
         native.remove_bells(file.fileno())
     for segment in (ring, roster):
         with contextlib.suppress(posix_ipc.ExistentialError):
@@ -282,11 +288,10 @@ def open_roster(name: str, attachment: Attachment) -> bool:
 
 def open_or_create(name: str, attachment: Attachment) -> bool | None:
     """Whether this call made the roster; None when others came and went in between."""
-    roster = _names(name)[1]
     if open_roster(name, attachment):
         return False
     with contextlib.suppress(posix_ipc.ExistentialError):
-        _open_segment(name, roster, attachment.take_roster(True), create=0o600)
+        _open_segment(name, _names(name)[1], attachment.take_roster(True), create=0o600)
         return True
     if not SHARED_MEMORY.is_dir():
         reason = f"there is no shared memory for the bus {name!r}: mount a tmpfs at {SHARED_MEMORY}"
