@@ -84,7 +84,14 @@ def _send_for(bus: Bus, pipes: list[Any], seconds: float) -> tuple[int, list[int
     while time.perf_counter() - begin < seconds:
         sent += bus.send_many(events, timeout=None)
     bus.shutdown()
-    return sent, [pipe.recv() for pipe in pipes], time.perf_counter() - begin
+    return sent, [*map(_result, pipes)], time.perf_counter() - begin
+
+
+def _result(pipe: Any) -> int:
+    try:
+        return int(pipe.recv())
+    except EOFError as error:
+        raise EventBusError("a process of the benchmark died: its figure is none") from error
 
 
 def _listen(bus: Bus, pipe: Any) -> None:
@@ -138,8 +145,9 @@ def _crew(jobs: list[Job]) -> Iterator[tuple[Bus, list[Any]]]:
         pairs = zip(jobs, lines, strict=True)
         processes = [fork.Process(target=_run, args=(job, bus, line[1]), daemon=True) for job, line in pairs]
         try:
-            for process in processes:
+            for process, line in zip(processes, lines, strict=True):
                 process.start()
+                line[1].close()  # it has its own: when it dies, there is no other
             yield bus, [line[0] for line in lines]
         except BaseException:
             for process in processes:

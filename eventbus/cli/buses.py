@@ -53,9 +53,10 @@ def collect(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and remove nothing")] = False,
 ) -> None:
-    """Remove what dead processes left: abandoned buses, and doorbells at which nobody answers.
+    """Remove what dead processes left.
 
-    Nothing that somebody alive uses is touched, nor a bus that was told to stay.
+    That is abandoned buses, and doorbells at which nobody answers. Nothing that somebody alive uses is touched, nor a
+    bus that was told to stay.
     """
     found = sweep(dry_run, names or ())
     would = "would be " if dry_run else ""
@@ -72,7 +73,7 @@ def collect(
 def remove_group(
     name: BusName, group: Annotated[str, typer.Argument(metavar="GROUP", help="its name", show_default=False)]
 ) -> None:
-    """Remove a group, with the events that it still had to handle.
+    """Remove a group, with what it still had to do.
 
     Its members see the end of their subscriptions, and the room that it held in the ring is free.
     """

@@ -24,9 +24,10 @@ def doctor(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with this host and its buses, and how to mend it.
+    """Say what is wrong here and how to mend it.
 
-    One line for each finding. The exit code is 1 if there is any. Nothing is attached to, changed or removed.
+    This host is looked at, and its buses: one line for each finding. The exit code is 1 if there is any. Nothing is
+    attached to, changed or removed.
     """
     names = _all_names() if name is None else [existing(name).name]
     found = [*look_at_host(), *_buses(names, name is not None)]

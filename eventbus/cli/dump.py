@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import typer
@@ -26,20 +27,34 @@ def dump(name: BusName, pattern: Systems = "**", kind: Kinds = None, as_json: Ev
     recording.
     """
     tables.existing(name)
-    show, events, bad = shower(as_json), list[Event](), 0
-    with closing(Remains(name, hearing(pattern, kind, make_guard(None)))) as remains:
-        for one in remains.found():
-            if isinstance(one, SegmentError):
+    bad = 0
+
+    def readable(found: Iterable[Event | SegmentError]) -> Iterator[Event]:
+        nonlocal bad
+        for one in found:
+            if isinstance(one, Event):
+                yield one
+            else:
                 say(one.message)
                 bad += 1
-                continue
-            events.append(one)
-            if len(events) == BATCH:
-                show(events)
-                events = []
-        if events:
-            show(events)
+
+    with closing(Remains(name, hearing(pattern, kind, make_guard(None)))) as remains:
+        _show(readable(remains.found()), shower(as_json))
         if remains.lost:
             say(f"lost {remains.lost} events: the bus is in use again, and its ring went on")
     if bad:
         raise typer.Exit(1)
+
+
+def _show(events: Iterator[Event], show: Callable[[list[Event]], None]) -> None:
+    """In batches; what was read before the ring turned out to be damaged, too."""
+    batch: list[Event] = []
+    try:
+        for event in events:
+            batch.append(event)
+            if len(batch) == BATCH:
+                show(batch)
+                batch = []
+    finally:
+        if batch:
+            show(batch)

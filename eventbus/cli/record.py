@@ -12,13 +12,14 @@ import typer
 from eventbus.bus import Bus
 from eventbus.cli.options import BusName, Kinds, Systems
 from eventbus.cli.recorder import Recorder, recorder
-from eventbus.cli.recording import Recorded, recorded
+from eventbus.cli.recording import Recorded
 from eventbus.cli.streams import say
 from eventbus.cli.tail import encoded, follow
-from eventbus.errors import InvalidError, SegmentError
+from eventbus.errors import SegmentError
 from eventbus.event import Event
 from eventbus.subscription import Subscription
 
+NAME = "eventbus record"
 QUIET = 0.5  # seconds without events until what waits to be compressed is written
 
 
@@ -42,7 +43,8 @@ def record(
     """
     with recorder(file) as into, Bus(name, role="subscriber") as bus:
         start = _start(bus, file, into.last, pattern, kind) or ("oldest" if oldest else "latest")
-        with bus.subscribe(pattern, kind, overflow="block" if lossless else "drop", start=start) as heard:
+        overflow: Literal["block", "drop"] = "block" if lossless else "drop"
+        with bus.subscribe(pattern, kind, overflow=overflow, start=start, name=NAME) as heard:
             _record(heard, into, count)
 
 
@@ -85,14 +87,12 @@ def _closed_by_signals(heard: Subscription) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(bus: Bus, file: str, line: bytes | None, pattern: str, kind: str | None) -> int | Literal["oldest"] | None:
-    """Behind the last line that was recorded; None if there is none."""
-    if line is None:
+def _start(
+    bus: Bus, file: str, last: Recorded | None, pattern: str, kind: str | None
+) -> int | Literal["oldest"] | None:
+    """Behind the last event that was recorded; None if there is none."""
+    if last is None:
         return None
-    try:
-        last = recorded(line)
-    except InvalidError as error:
-        raise InvalidError(f"the last line of {file!r}: {error.message}; choose another file") from error
     if _is_other(bus, last, pattern, kind):
         say(f"{file!r} ends with event {last.sequence} of another bus: the oldest event kept of this one is next")
         return "oldest"

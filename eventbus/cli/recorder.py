@@ -11,12 +11,13 @@ import gzip
 import importlib
 import io
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from eventbus.cli.recording import GZIP, ZSTANDARD
+from eventbus.cli.recording import GZIP, ZSTANDARD, Recorded, recorded
 from eventbus.errors import InvalidError, UnavailableError
 
 PART = 1 << 20  # bytes of lines that are compressed together; fewer when no events come
@@ -31,10 +32,10 @@ class Recorder:
     """Lines go into a file that nobody else writes to. Made by ``recorder``.
 
     Attributes:
-        last: the last whole line that was there before; None if there was none.
+        last: the event of the last whole line that was there before; None if there was none.
     """
 
-    def __init__(self, file: io.FileIO, pack: Callable[[bytes], bytes] | None, last: bytes | None) -> None:
+    def __init__(self, file: io.FileIO, pack: Callable[[bytes], bytes] | None, last: Recorded | None) -> None:
         self._file = file
         self._pack = pack
         self._lines: list[bytes] = []
@@ -78,9 +79,7 @@ def recorder(name: str) -> Iterator[Recorder]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InvalidError(f"somebody else is recording to {name!r}: choose another file") from error
-        end, last = _whole(file, unpacked, name)
-        os.ftruncate(file.fileno(), end)
-        file.seek(end)
+        last = _go_on(file, unpacked, name) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
         made = Recorder(file, pack, last)
         try:
             yield made
@@ -108,15 +107,23 @@ def _packing(name: str) -> tuple[Callable[[bytes], bytes] | None, Callable[[], A
     return zstandard.ZstdCompressor().compress, zstandard.ZstdDecompressor().decompressobj
 
 
-def _whole(file: io.FileIO, unpacked: Callable[[], Any] | None, name: str) -> tuple[int, bytes | None]:
-    """How many bytes of the file are whole, and the last line in them."""
+def _go_on(file: io.FileIO, unpacked: Callable[[], Any] | None, name: str) -> Recorded | None:
+    """Cuts off what is not whole, of a recording and of nothing else; the last event before that."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
-        return 0, None
-    end, tail = _whole_lines(file, size) if unpacked is None else _whole_parts(file, unpacked)
-    if end == 0 and not any(begin.startswith(os.pread(file.fileno(), len(begin), 0)) for begin in BEGINS):
+        return None
+    end, text = _whole_lines(file, size) if unpacked is None else _whole_parts(file, unpacked)
+    last = text.rstrip(b"\n").rpartition(b"\n")[2]
+    begins = any(begin.startswith(os.pread(file.fileno(), len(begin), 0)) for begin in BEGINS)
+    try:
+        event = recorded(last) if last else None
+    except InvalidError as error:
+        raise InvalidError(f"the last line of {name!r}: {error.message}; choose another file") from error
+    if event is None and not begins:
         raise InvalidError(f"{name!r} is there, and is no recording that could go on: choose another file")
-    return end, tail.rstrip(b"\n").rpartition(b"\n")[2] or None
+    os.ftruncate(file.fileno(), end)
+    file.seek(end)
+    return event
 
 
 def _whole_lines(file: io.FileIO, size: int) -> tuple[int, bytes]:

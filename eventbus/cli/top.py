@@ -27,10 +27,11 @@ def top(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Watch a bus: its rates, its topics, who has how much to receive, and who holds the ring back.
+    """Watch a bus as it goes.
 
-    Rates are per second, of the last interval. "kept" is how much of the ring is kept for somebody: at seven eighths
-    publishers wait. Nothing is attached to, and nobody is held up.
+    Its topics, who has how much to receive, what groups have in hand, and who holds the ring back. Rates are per
+    second, of the last interval. "kept" is how much of the ring is kept for somebody: at seven eighths publishers wait.
+    Nothing is attached to, and nobody is held up.
 
     On a terminal, q ends it, s sorts by the next column, / asks for a filter, and space looks at once. With --json it
     writes one JSON object per line and interval, with --once a single one.
