@@ -49,8 +49,10 @@ def recorded(line: bytes) -> Recorded:
         if not isinstance(value := fields.get(name), kind) or isinstance(value, bool):
             raise InvalidError(f"it is no event: its {name} is {value!r}")
     data = _bytes_of(fields["base64"]) if "base64" in fields else fields.get("data")
+    if not isinstance(headers := fields.get("headers", {}), dict):
+        raise InvalidError(f"it is no event: its headers are {headers!r}")
     system, kind, path = (fields[name] for name in _NAMES)
-    return Recorded(system, kind, path, data, fields.get("headers") or {}, fields["sequence"], fields["time"])
+    return Recorded(system, kind, path, data, headers, fields["sequence"], fields["time"])
 
 
 _NAMES = ("system", "kind", "path")
