@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def crash(fork: Fork, name: str, job: Any, **options: Any) -> None:
 
 def send(bus: Bus) -> None:
     bus.send_many([("orders", "order.created", f"/{number}", {"n": number}) for number in range(300)])
+
+
+def send_much(bus: Bus) -> None:
+    for _ in range(20):
+        send(bus)
 
 
 def dumped(capsys: Capture, name: str, *options: str, code: int = 0) -> list[dict[str, Any]]:
@@ -99,7 +105,7 @@ def test_lines_for_people_and_patterns(name: str, fork: Fork, capsys: Capture) -
 
 def test_a_ring_that_went_round(name: str, fork: Fork, capsys: Capture) -> None:
     """What it has kept is all there, without a gap up to the last one."""
-    crash(fork, name, lambda bus: [send(bus) for _ in range(20)], capacity=16384)
+    crash(fork, name, send_much, capacity=16384)
     found = sequences(capsys, name)
     assert found == [*range(found[0], 6001)]
     assert found[0] > 1
@@ -184,7 +190,7 @@ def test_it_is_used_again_meanwhile(name: str) -> None:
     """Whoever comes while it is read overwrites what is next: that is counted, and nothing else is missed."""
     with eventbus.open(name, capacity=16384, persist=True) as bus:
         send(bus)
-    with Remains(name, hearing("**", None, None)) as remains:
+    with closing(Remains(name, hearing("**", None, None))) as remains:
         found = remains.found()
         first = [next(found)]
         with eventbus.open(name) as bus:
@@ -200,7 +206,7 @@ def test_it_is_used_again_meanwhile(name: str) -> None:
 def test_one_that_was_replaced_meanwhile(name: str, fork: Fork) -> None:
     """What is being read is still what the crash left."""
     crash(fork, name, send)
-    with Remains(name, hearing("**", None, None)) as remains:
+    with closing(Remains(name, hearing("**", None, None))) as remains:
         with eventbus.open(name, capacity=65536) as bus:
             bus.send("a", "b", "/")
         assert [event.sequence for event in remains.found() if isinstance(event, Event)] == [*range(1, 301)]
@@ -257,7 +263,7 @@ def test_it_has_nothing_to_give_back(name: str, fork: Fork) -> None:
     """It never joined: closed, and closed again, the bus is as it was."""
     crash(fork, name, send)
     before = state(name)
-    with Remains(name, hearing("**", None, None)) as remains:
+    with closing(Remains(name, hearing("**", None, None))) as remains:
         assert len([*remains.found()]) == 300
         remains.close()
         assert remains.closed

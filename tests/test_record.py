@@ -46,6 +46,12 @@ def send(bus: Bus, count: int) -> None:
     bus.send_many([("orders", "order.created", f"/{number}", {"number": number}) for number in range(count)])
 
 
+def send_hundreds(bus: Bus) -> None:
+    """A thousand, ten at a time: as many as fit into a small ring."""
+    for _ in range(100):
+        send(bus, 10)
+
+
 def end(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     """Its exit code, and what it said."""
     code, out, errors = ended(process)
@@ -170,7 +176,7 @@ def test_what_it_lost_is_said(name: str, tmp_path: Path) -> None:
     """Without --lossless it holds nobody up, and counts exactly what is not in the file."""
     file = tmp_path / "recording.jsonl"
     with eventbus.open(name, capacity=4096, send_timeout=0) as bus, record(bus, file) as process:
-        stopped(bus, process, lambda: [send(bus, 10) for _ in range(100)])
+        stopped(bus, process, lambda: send_hundreds(bus))
         bus.shutdown()
         code, said = end(process)
     heard = sequences(file)
@@ -206,8 +212,7 @@ def test_what_the_ring_lost_between_two_recorders_is_said(name: str, tmp_path: P
         with record(bus, file, "--count", "10") as process:
             send(bus, 10)
             end(process)
-        for _ in range(100):
-            send(bus, 10)
+        send_hundreds(bus)
         with record(bus, file) as process:
             bus.shutdown()
             code, said = end(process)

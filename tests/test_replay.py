@@ -20,13 +20,14 @@ from commands import EVENTBUS, SECONDS, command, ended, running
 from eventbus import Bus, Subscription
 from eventbus.cli import app as cli
 from eventbus.cli import replay as room
+from eventbus.cli.recording import Recorded
 from eventbus.cli.replay import Clock, Sending
 from harness import take
 
 Capture = pytest.CaptureFixture[str]
 
 
-def line(number: int, time: int = 0, **fields: Any) -> str:
+def line(number: int, time: int | None = 0, **fields: Any) -> str:
     event = {"system": "orders", "kind": "order.created", "path": f"/{number}", "data": number, "sequence": number}
     return json.dumps({**event, "time": time, "sender": 1, "deliveries": 1, **fields}) + "\n"
 
@@ -132,7 +133,7 @@ def test_due_is_never_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(50, 2.0)
 
     def due(time: int) -> int:
-        return clock.due((1, room.recording.Recorded("a", "b", "/", None, {}, 1, time)))
+        return clock.due((1, Recorded("a", "b", "/", None, {}, 1, time)))
 
     assert [due(time) - due(50) for time in (50, 60, 10)] == [0, 5, 0]
 
