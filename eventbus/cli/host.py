@@ -66,7 +66,7 @@ def shared_memory() -> Iterator[Finding]:
         yield Finding(check, f"{where} is no tmpfs but of type {kind}, which may write events to a disk", mounting)
     if room.f_flag & os.ST_RDONLY:
         yield Finding(check, f"{where} is mounted read-only", f"mount it anew: mount -o remount,rw {where}")
-    elif not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+    elif not os.access(SHARED_MEMORY, os.W_OK | os.X_OK, effective_ids=True):
         mode = stat.filemode(there.st_mode)
         problem = f"uid {os.geteuid()} may not make files in {where}, which is of uid {there.st_uid} with mode {mode}"
         yield Finding(check, problem, f"chmod 1777 {where}")
