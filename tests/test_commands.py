@@ -1,4 +1,4 @@
-"""The command line as a whole: help with examples, completion, the version; and the short commands ``policy``, ``bench``."""
+"""The command line as a whole: help with examples, completion, the version; and ``policy`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def test_version() -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str, tmp_path: Path) -> None:
     """It is installed for the shell, and what a shell asks is answered."""
-    home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    home: dict[str, Any] = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     installed = command("--install-completion", shell, **home)
     assert (installed.returncode, installed.stderr) == (0, "")
     assert f"{shell} completion installed in {tmp_path}" in installed.stdout
-    asking = {
+    asking: dict[str, dict[str, Any]] = {
         "bash": {"COMP_WORDS": "eventbus re", "COMP_CWORD": "1"},
         "zsh": {"_TYPER_COMPLETE_ARGS": "eventbus re"},
         "fish": {"_TYPER_COMPLETE_ARGS": "eventbus re", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
@@ -83,11 +83,10 @@ def test_a_command_imports_what_it_needs() -> None:
     """``ls`` waits for nothing that only another command is made of."""
     code = "import sys; from eventbus.cli import app; app.run(['ls', '--json']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=True)
-    rooms = {name for name in done.stderr.split() if name.startswith("eventbus.cli.")}
-    assert rooms == {
-        f"eventbus.cli.{room}" for room in ["app", "commands", "streams", "options", "console", "tables", "buses"]
-    }
-    assert not {"zstandard", "rich.live", "ast"} & set(done.stderr.split())
+    modules = set(done.stderr.split())
+    rooms = {name.rpartition(".")[2] for name in modules if name.startswith("eventbus.cli.")}
+    assert rooms == {"app", "commands", "streams", "options", "console", "tables", "buses"}
+    assert not {"zstandard", "rich.live", "rich.progress"} & modules
 
 
 # --- policy ---

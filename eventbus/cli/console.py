@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 _WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
 
@@ -33,6 +32,8 @@ def progress(unit: str, total: int | None) -> Iterator[Callable[[int, int], None
     Yields:
         What is told by how much it went on, and how many have been sent.
     """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # takes as long to import as typer
+
     columns = (TextColumn("{task.fields[sent]} {task.description}"), BarColumn(), TimeElapsedColumn())
     console = make_console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
