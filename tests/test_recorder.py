@@ -91,6 +91,35 @@ def test_what_is_no_recording_is_kept(tmp_path: Path, kind: str, text: bytes) ->
     assert file.read_bytes() == text
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("other", KINDS)
+def test_a_name_that_says_something_else(tmp_path: Path, kind: str, other: str) -> None:
+    """A recording that is compressed in another way than its name says is refused, whole or not, and stays as it is."""
+    written, file = tmp_path / f"written.{other}", tmp_path / f"named.{kind}"
+    write(written, LINES)
+    for text in (written.read_bytes(), written.read_bytes()[:20]):
+        file.write_bytes(text)
+        if kind != other:
+            with pytest.raises(InvalidError, match="choose another file"):
+                write(file, LINES)
+            assert file.read_bytes() == text
+        else:
+            assert write(file, LINES) == (6 if len(text) > 20 else None)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_spoiled_recording_is_kept(tmp_path: Path, kind: str) -> None:
+    """Damage in the middle is no work of a killed recorder: what stands behind it is not cut off."""
+    file = tmp_path / f"recording.{kind}"
+    write(file, LINES)
+    whole = file.read_bytes()
+    spoiled = whole[:30] + bytes(20) + whole[50:]
+    file.write_bytes(spoiled)
+    with pytest.raises(InvalidError, match="is damaged after byte 0: choose another file"):
+        write(file, LINES)
+    assert file.read_bytes() == spoiled
+
+
 def test_one_writer(tmp_path: Path) -> None:
     """A second one would spoil what the first writes, and is refused."""
     file = tmp_path / "recording.jsonl"

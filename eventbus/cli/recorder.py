@@ -22,9 +22,8 @@ from eventbus.errors import InvalidError, UnavailableError
 
 PART = 1 << 20  # bytes of lines that are compressed together; fewer when no events come
 CHUNK = 1 << 18
-BEGINS = (b'{"system":', GZIP, ZSTANDARD)
-"""What a recording begins with, of which a killed writer may have left a part."""
-
+PLAIN = b'{"system":'  # what a recording begins with, of which a killed writer may have left a part; or, by its name,
+BEGINS = {".gz": GZIP, ".zst": ZSTANDARD}
 MISSING = "it takes zstandard to write this: pip install 'eventbus[zstandard]', or use a name that ends in .gz"
 
 
@@ -112,14 +111,14 @@ def _go_on(file: io.FileIO, unpacked: Callable[[], Any] | None, name: str) -> Re
     size = os.fstat(file.fileno()).st_size
     if size == 0:
         return None
-    end, text = _whole_lines(file, size) if unpacked is None else _whole_parts(file, unpacked)
+    end, text = _whole_lines(file, size) if unpacked is None else _whole_parts(file, unpacked, name)
     last = text.rstrip(b"\n").rpartition(b"\n")[2]
-    begins = any(begin.startswith(os.pread(file.fileno(), len(begin), 0)) for begin in BEGINS)
+    begin = BEGINS.get(os.path.splitext(name)[1], PLAIN)
     try:
         event = recorded(last) if last else None
     except InvalidError as error:
         raise InvalidError(f"the last line of {name!r}: {error.message}; choose another file") from error
-    if event is None and not begins:
+    if event is None and not begin.startswith(os.pread(file.fileno(), len(begin), 0)):
         raise InvalidError(f"{name!r} is there, and is no recording that could go on: choose another file")
     os.ftruncate(file.fileno(), end)
     file.seek(end)
@@ -137,8 +136,8 @@ def _whole_lines(file: io.FileIO, size: int) -> tuple[int, bytes]:
     return 0, b""
 
 
-def _whole_parts(file: io.FileIO, unpacked: Callable[[], Any]) -> tuple[int, bytes]:
-    """Up to and with the last part that is complete; and its text."""
+def _whole_parts(file: io.FileIO, unpacked: Callable[[], Any], name: str) -> tuple[int, bytes]:
+    """Up to and with the last part that is complete; and its text. A killed writer leaves nothing that is wrong."""
     end = position = 0
     part, text, last = unpacked(), [b""], b""
     while chunk := os.pread(file.fileno(), CHUNK, position):
@@ -149,7 +148,7 @@ def _whole_parts(file: io.FileIO, unpacked: Callable[[], Any]) -> tuple[int, byt
             except Exception as error:
                 if not _is_damage(error):
                     raise
-                return end, last
+                raise InvalidError(f"{name!r} is damaged after byte {end}: choose another file") from error
             if not part.eof:
                 break
             chunk = part.unused_data

@@ -133,7 +133,9 @@ def _zstandard(file: io.BufferedReader) -> Iterator[tuple[Any, type[Exception]]]
         else:
             yield reader(found, file), found.ZstdError
             return
-    raise UnavailableError("it is compressed by zstandard: pip install 'eventbus[zstandard]', or decompress it before: zstd -dc")
+    raise UnavailableError(
+        "it is compressed by zstandard: pip install 'eventbus[zstandard]', or decompress it before: zstd -dc"
+    )
 
 
 def _own(module: Any, file: io.BufferedReader) -> Any:
