@@ -134,7 +134,7 @@ def _zstandard(file: io.BufferedReader) -> Iterator[tuple[Any, type[Exception]]]
             yield reader(found, file), found.ZstdError
             return
     raise UnavailableError(
-        "it is compressed by zstandard: pip install 'eventbus[zstandard]', or decompress it before: zstd -dc"
+        "it takes zstandard to read it: pip install 'eventbus[zstandard]', or decompress it: zstd -dc"
     )
 
 
