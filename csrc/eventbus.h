@@ -319,7 +319,8 @@ int eb_is_publishing(const eb_bus *bus); /* whether somebody has the lock */
 int eb_slowest(eb_bus *bus);
 int64_t eb_waiting(const eb_bus *bus,
                    uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
-int64_t eb_kept_for(const eb_bus *bus, uint32_t slot); /* bytes of the ring that its owner keeps from being overwritten */
+int64_t eb_kept_for(const eb_bus *bus,
+                    uint32_t slot); /* bytes of the ring that its owner keeps from being overwritten */
 int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
 uint32_t eb_roster_epoch(eb_bus *bus);
