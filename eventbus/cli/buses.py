@@ -9,7 +9,6 @@ import typer
 
 from eventbus.bus import Bus
 from eventbus.cli import tables
-from eventbus.cli.console import make_console
 from eventbus.cli.options import BusName, Json
 from eventbus.cli.streams import say
 from eventbus.core.leftovers import sweep
@@ -27,7 +26,7 @@ def list_buses(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
     elif rows:
-        tables.show_listed(rows, make_console())
+        tables.show_listed(rows)
     else:
         say("there are no buses on this host")
 
@@ -44,7 +43,7 @@ def describe_bus(name: BusName, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(row, indent=2))
     else:
-        tables.show_described(row, make_console())
+        tables.show_described(row)
 
 
 def collect(

@@ -22,20 +22,11 @@ class _Console(Console):
 
 
 @contextmanager
-def progress(unit: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
-    """A bar, if standard error is a terminal.
-
-    Args:
-        unit: of what is sent.
-        total: how far it goes; None if nobody knows.
-
-    Yields:
-        What is told by how much it went on, and how many have been sent.
-    """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # takes as long to import as typer
+def bar(unit: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; as ``streams.progress``."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # as long as all of typer
 
     columns = (TextColumn("{task.fields[sent]} {task.description}"), BarColumn(), TimeElapsedColumn())
-    console = make_console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(unit, total=total, sent=0)
-        yield lambda step, sent: bar.update(task, advance=step, sent=sent)
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as shown:
+        task = shown.add_task(unit, total=total, sent=0)
+        yield lambda step, sent: shown.update(task, advance=step, sent=sent)

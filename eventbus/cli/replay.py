@@ -14,10 +14,9 @@ import typer
 
 from eventbus.bus import SEND_TIMEOUT, Bus
 from eventbus.cli import recording
-from eventbus.cli.console import progress
 from eventbus.cli.feed import Line
 from eventbus.cli.recording import Recorded
-from eventbus.cli.streams import say
+from eventbus.cli.streams import progress, say
 from eventbus.errors import EventBusError, InvalidError
 
 BATCH = 256

@@ -18,9 +18,8 @@ import eventbus
 from eventbus.audience import would_hear
 from eventbus.bus import SEND_TIMEOUT, Bus
 from eventbus.cli import tables, tail
-from eventbus.cli.console import progress
 from eventbus.cli.graveyard import BATCH, MARK, Dead, Tally, choose, in_recording, in_ring, kept, left
-from eventbus.cli.streams import asked, say
+from eventbus.cli.streams import asked, progress, say
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 from eventbus.errors import EventBusError, InvalidError, UnavailableError
 from eventbus.letters import DEAD_KIND, DEAD_SYSTEM

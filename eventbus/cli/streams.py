@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from typing import cast
 
@@ -35,3 +37,23 @@ def standard_input() -> BufferedReader:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "standard input is closed")
     return cast("BufferedReader", sys.stdin.buffer)
+
+
+@contextmanager
+def progress(unit: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar, if standard error is a terminal.
+
+    Args:
+        unit: of what is sent.
+        total: how far it goes; None if nobody knows.
+
+    Yields:
+        What is told by how much it went on, and how many have been sent.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _step, _sent: None
+        return
+    from eventbus.cli.console import bar  # takes as long to import as typer
+
+    with bar(unit, total) as advance:
+        yield advance

@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import pwd
 from dataclasses import asdict
-from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus.cli.streams import printable
 from eventbus.core.segment import Inspection, inspect_bus
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
+
+if TYPE_CHECKING:  # what writes JSON does without it
+    from rich.table import Table
+    from rich.text import Text
 
 Row = dict[str, Any]
 
@@ -101,13 +101,21 @@ def described(bus: Inspection, stats: BusStats) -> Row:
     return {**listed(bus), **figures, **parts}
 
 
-def show_listed(rows: list[Row], console: Console) -> None:
+def show_listed(rows: list[Row]) -> None:
     """``ls`` for people."""
-    console.print(_table(rows))
+    from eventbus.cli.console import make_console
+
+    make_console().print(_table(rows))
 
 
-def show_described(about: Row, console: Console) -> None:
+def show_described(about: Row) -> None:
     """``stat`` for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from eventbus.cli.console import make_console
+
+    console = make_console()
     figures = Table(box=None, show_header=False, pad_edge=False)
     for key, value in about.items():
         if not isinstance(value, list):
@@ -126,6 +134,8 @@ def show_described(about: Row, console: Console) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows[0]:
         table.add_column(column, justify="left" if column in _TEXTS else "right")
@@ -143,6 +153,8 @@ def _owner(uid: int) -> str:
 
 def _cell(column: str, value: Any) -> Text:
     """As text of its own kind: what a bus calls itself is no markup."""
+    from rich.text import Text
+
     if value is None:
         return Text("-")
     if isinstance(value, bool):

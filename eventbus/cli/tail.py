@@ -6,14 +6,15 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from eventbus.cli.console import make_console
 from eventbus.cli.streams import printable
 from eventbus.errors import SegmentError
 from eventbus.event import Event, dumps
 from eventbus.subscription import Subscription
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 BATCH = 256
 
@@ -70,6 +71,8 @@ def _show_json(events: list[Event]) -> None:
 
 
 def _show_lines() -> Callable[[list[Event]], None]:
+    from eventbus.cli.console import make_console  # what writes JSON does without it
+
     console = make_console()
 
     def show_colours(events: list[Event]) -> None:
@@ -99,6 +102,8 @@ def encoded(event: Event) -> bytes:
 
 def as_line(event: Event) -> Text:
     """The event as a line: sequence, time of day, system, kind, path, data; raw bytes as Python writes them."""
+    from rich.text import Text
+
     styles = ("dim", "dim", "cyan", "green", "bold", "")
     texts = (str(event.sequence), _time_of_day(event.time), event.system, event.kind, event.path, _data(event.data))
     return Text(" ").join(Text(printable(text), style) for text, style in zip(texts, styles, strict=True) if text)

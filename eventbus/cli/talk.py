@@ -11,10 +11,9 @@ import typer
 from eventbus.audience import would_hear
 from eventbus.bus import SEND_TIMEOUT, Bus
 from eventbus.cli import tail
-from eventbus.cli.console import progress
 from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.options import BusName, Events, Kinds, Systems
-from eventbus.cli.streams import say, standard_input
+from eventbus.cli.streams import progress, say, standard_input
 from eventbus.errors import UnavailableError
 
 
