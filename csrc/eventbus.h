@@ -315,9 +315,12 @@ int eb_note_read(eb_bus *bus, eb_note *note, int64_t deadline); /* the last one 
 int eb_shutdown(eb_bus *bus, int64_t deadline);
 int eb_closed(const eb_bus *bus);
 int eb_lock_holder(const eb_bus *bus);
+int eb_is_publishing(const eb_bus *bus); /* whether somebody has the lock */
 int eb_slowest(eb_bus *bus);
 int64_t eb_waiting(const eb_bus *bus,
                    uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
+int64_t eb_kept_for(const eb_bus *bus,
+                    uint32_t slot); /* bytes of the ring that its owner keeps from being overwritten */
 int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
 uint32_t eb_roster_epoch(eb_bus *bus);
@@ -358,6 +361,9 @@ int eb_attend(eb_subscription *sub);
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);
+/* Of a subscription that never joined, to a bus that is only looked at: the next events that the ring has kept, all that there
+ * are, without waiting; or EB_NOTHING. */
+int eb_peek(eb_subscription *sub, int limit);
 uint64_t eb_lost(const eb_subscription *sub);
 uint32_t eb_slot(const eb_subscription *sub);
 

@@ -6,6 +6,11 @@ int eb_lock_holder(const eb_bus *bus)
     return (int)atomic_load_explicit(&bus->ring.header->holder, memory_order_relaxed);
 }
 
+int eb_is_publishing(const eb_bus *bus)
+{
+    return atomic_load_explicit(&bus->ring.header->publish_lock, memory_order_relaxed) != 0;
+}
+
 int eb_closed(const eb_bus *bus)
 {
     return atomic_load(&bus->ring.header->closed) != 0;
@@ -37,6 +42,15 @@ int eb_slowest(eb_bus *bus)
     int slowest;
     eb_roster_gate(&bus->roster, atomic_load(&bus->ring.header->committed), bus->ring.capacity, &slowest);
     return slowest;
+}
+
+/* Read in this order, the cursor is never ahead of what is committed; one that cannot be holds nobody up. */
+int64_t eb_kept_for(const eb_bus *bus, uint32_t slot)
+{
+    if (slot >= eb_roster_used(&bus->roster) || !eb_slot_holds_gate(&bus->roster, slot)) return 0;
+    uint64_t cursor = atomic_load(&bus->roster.header->slots[slot].cursor);
+    uint64_t lag = atomic_load(&bus->ring.header->committed) - cursor;
+    return lag <= bus->ring.capacity ? (int64_t)lag : 0;
 }
 
 int eb_stats_read(const eb_bus *bus, eb_stats *out)

@@ -36,7 +36,7 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk"}
+FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk", "remains"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
@@ -45,11 +45,11 @@ ROWS = (
     {"core.reader", "core.schedule", "request", "letters", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
-    {"core.leftovers"},
+    {"core.leftovers", "core.looking"},
     {"loop"},
     {"sending", "awaiting", "audience"},
     {"subscription", "messages"},
-    {"group", "replies"},
+    {"group", "replies", "remains"},
     {"desk"},
     {"asking"},
     {"member"},
@@ -65,11 +65,12 @@ ROWS = (
     {"workers.crew"},
     {"workers.worker"},
     {""},
-    {"cli.tables", "cli.feed", "cli.work"},
-    {"cli.tail", "cli.demo", "cli.streams"},
-    {"cli.recording"},
-    {"cli.graveyard"},
-    {"cli.requeue"},
+    {"cli.options", "cli.console", "cli.commands"},
+    {"cli.streams", "cli.feed", "cli.work", "cli.host", "cli.bench"},
+    {"cli.tables", "cli.tail", "cli.demo", "cli.recording", "cli.policy"},
+    {"cli.buses", "cli.talk", "cli.recorder", "cli.replay", "cli.dump", "cli.graveyard", "cli.rates", "cli.ailments"},
+    {"cli.record", "cli.requeue", "cli.screen", "cli.doctor"},
+    {"cli.top"},
     {"cli.app"},
     {"__main__"},
 )

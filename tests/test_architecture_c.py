@@ -24,7 +24,7 @@ CORE = (
     {"late", "bystanders", "parking", "queue", "wake", "vigil"},
     {"attachment", "share", "room"},
     {"schedule"},
-    {"publish", "inspect", "make_group", "backlog"},
+    {"publish", "inspect", "make_group", "backlog", "peek"},
     {"linger"},
     {"keeper"},
     {"single", "held", "relay"},

@@ -263,6 +263,7 @@ def test_stat_shows_subscribers_and_topics(name: str, capsys: pytest.CaptureFixt
             "backlog": 2,
             "lost": 0,
             "group": None,
+            "kept": shown["used"],
             "sleeping": False,
         }
     ]

@@ -288,6 +288,15 @@ class Attachment:
         """The pid that took the publish lock last."""
         return int(lib.eb_lock_holder(self.pointer))
 
+    @property
+    def publishing(self) -> bool:
+        """Whether somebody has the publish lock."""
+        return bool(lib.eb_is_publishing(self.pointer))
+
+    def kept(self, one: Occupant | Group) -> int:
+        """Bytes of the ring that are kept for it."""
+        return int(lib.eb_kept_for(self.pointer, one.slot))
+
     def slowest(self) -> Occupant | Group | None:
         """The subscription or group that holds the gate back."""
         slot = int(lib.eb_slowest(self.pointer))

@@ -10,7 +10,8 @@ from eventbus.core.schedule import scheduled
 
 @dataclass(frozen=True)
 class SubscriberStats:
-    """One live subscription: ``backlog`` counts the events that it hears and has yet to receive.
+    """One live subscription: ``backlog`` counts the events that it hears and has yet to receive; ``kept`` are the bytes
+    of the ring from its place on, which are let go when they are needed and there is nothing in them that it hears.
 
     A member of a group has no backlog of its own: ``group`` says where to look.
     """
@@ -24,6 +25,7 @@ class SubscriberStats:
     overflow: str
     sleeping: bool
     group: str | None = None
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class GroupStats:
         backlog: the events that it hears and that no member has claimed.
         returned: the events that were given back, or that dead members had in hand.
         parked: bytes of what members have in hand for so long that it has left the ring.
+        kept: bytes of the ring from the first event that it has not done with.
     """
 
     name: str
@@ -59,6 +62,7 @@ class GroupStats:
     returned: int
     parked: int
     members: tuple[MemberStats, ...]
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,
-        subscribers=tuple(_subscriber_stats(one, handle.waiting(one), names) for one in occupants),
-        groups=tuple(_group_stats(group, handle.waiting(group), occupants) for group in groups),
+        subscribers=tuple(_subscriber_stats(one, handle.waiting(one), handle.kept(one), names) for one in occupants),
+        groups=tuple(_group_stats(group, handle.waiting(group), handle.kept(group), occupants) for group in groups),
         scheduled=tuple(ScheduledStats(*one) for one in sorted(scheduled(handle), key=lambda one: one.due)),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
@@ -126,7 +130,7 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
     )
 
 
-def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> SubscriberStats:
+def _subscriber_stats(one: Occupant, backlog: int, kept: int, groups: dict[int, str]) -> SubscriberStats:
     return SubscriberStats(
         name=one.name,
         pid=one.pid,
@@ -137,10 +141,11 @@ def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> Su
         overflow="drop" if not one.blocking and one.group is None else "block",
         sleeping=one.sleeping,
         group=None if one.group is None else groups.get(one.group),
+        kept=kept,
     )
 
 
-def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) -> GroupStats:
+def _group_stats(group: Group, backlog: int, kept: int, occupants: tuple[Occupant, ...]) -> GroupStats:
     mine = [one for one in occupants if one.group == group.number]
     held: dict[int | None, list[Claim]] = {one.slot: [] for one in mine}
     for claim in sorted(group.claims, key=lambda claim: claim.sequence):
@@ -157,6 +162,7 @@ def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) ->
         returned=len(held.get(None, ())),
         parked=sum(claim.bytes for claim in group.claims if claim.parked),
         members=tuple(members),
+        kept=kept,
     )
 
 
