@@ -18,6 +18,7 @@ import eventbus
 from eventbus.audience import would_hear
 from eventbus.cli import demo, tables, tail
 from eventbus.cli.feed import Feed, parse, parse_headers
+from eventbus.cli.metrics import metrics
 from eventbus.cli.requeue import requeue
 from eventbus.cli.streams import progress, say, standard_input
 from eventbus.cli.work import work
@@ -184,6 +185,7 @@ def remove_group(
 
 app.command("work")(work)
 app.command("requeue")(requeue)
+app.command("metrics")(metrics)
 
 
 @app.command("demo")
