@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, MutableMapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -43,8 +43,8 @@ class _Tracing(Subscription):
         self._end()
         return await super().areceive_many(limit, timeout)  # which takes them by ``receive_many``
 
-    async def _awaited_next(self) -> Event:
-        return await self._awaited_took(super()._awaited_next)
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return _Each(partial(self._awaited_took, super()._awaited_next))
 
     def __iter__(self) -> Iterator[Event]:
         return iter(partial(self._took, partial(super().receive_until, native.FOREVER)), None)
@@ -88,6 +88,16 @@ class _Tracing(Subscription):
         for handled in list(self._handled.values()):
             handled.end()
         self._handled.clear()
+
+
+class _Each(AsyncIterator[Event]):
+    """What ``async for`` iterates over, by what gives the next one."""
+
+    def __init__(self, following: Callable[[], Coroutine[Any, Any, Event]]) -> None:
+        self._following = following
+
+    def __anext__(self) -> Coroutine[Any, Any, Event]:
+        return self._following()
 
 
 class TracedSubscription(_Tracing):
