@@ -58,6 +58,12 @@ def log_some(line: Line, bus: Bus, number: int, count: int) -> None:
             logger.info("%d %d", number, text)
 
 
+def log_all(logger: logging.Logger, texts: list[str]) -> None:
+    """One after the other."""
+    for text in texts:
+        logger.info(text)
+
+
 SPAWNED = """
 import logging, sys
 import eventbus
@@ -214,7 +220,7 @@ def test_waiting_for_room(eventbus_name: str) -> None:
     with eventbus.open(eventbus_name, capacity=65536, send_timeout=None) as bus:
         with BusListener(bus, kept), logger_to(BusHandler(bus)) as logger:
             texts = [f"{number} {'x' * 1000}" for number in range(200)]
-            thread = threading.Thread(target=lambda: [logger.info(text) for text in texts])
+            thread = threading.Thread(target=log_all, args=(logger, texts))
             thread.start()
             until(lambda: bus.stats().subscribers[0].backlog > 10, "a backlog")
             release.set()
@@ -344,7 +350,7 @@ def test_threads(eventbus_bus: Bus) -> None:
     kept = Kept()
     with BusListener(eventbus_bus, kept), logger_to(BusHandler(eventbus_bus)) as logger:
         threads = [
-            threading.Thread(target=lambda mine: [logger.info("%d %d", mine, text) for text in range(100)], args=(one,))
+            threading.Thread(target=log_all, args=(logger, [f"{one} {text}" for text in range(100)]))
             for one in range(4)
         ]
         for thread in threads:

@@ -238,7 +238,15 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.import_module("eventbus.observe.prometheus")
 
 
-DASHBOARD = Path(__file__).resolve().parent.parent / "docs" / "grafana.json"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+DASHBOARD = DOCS / "grafana.json"
+
+
+def test_the_guide_names_all_metrics() -> None:
+    """docs/observing.md has a line for each, with its labels, and for no other."""
+    rows = re.findall(r"^\| (`eventbus_.*?`) \| (.*?) \|", (DOCS / "observing.md").read_text(), re.MULTILINE)
+    told = {(name, labels) for names, labels in rows for name in re.findall(r"`(\w+)`", names)}
+    assert told == {(metric.name, ", ".join(f"`{label}`" for label in metric.labels)) for metric in METRICS}
 
 
 def test_the_dashboard_is_made_of_the_metrics() -> None:

@@ -144,16 +144,14 @@ def test_threads_have_their_own(traced: Bus, spans: Spans) -> None:
 def test_baggage(traced: Bus) -> None:
     """It comes along, and whoever handles the event has it."""
     token = context.attach(baggage.set_baggage("customer", "7"))
-    try:
-        with traced.subscribe("a") as sub:
+    with traced.subscribe("a") as sub:
+        try:
             traced.send("a", "k", "/")
+        finally:
             context.detach(token)
-            token = None
-            assert take(sub).headers["baggage"] == "customer=7"
-            assert baggage.get_baggage("customer") == "7"
-    finally:
-        if token is not None:
-            context.detach(token)
+        assert baggage.get_baggage("customer") is None
+        assert take(sub).headers["baggage"] == "customer=7"
+        assert baggage.get_baggage("customer") == "7"
 
 
 def test_a_failure(traced: Bus, spans: Spans) -> None:
@@ -163,7 +161,7 @@ def test_a_failure(traced: Bus, spans: Spans) -> None:
     with pytest.raises(InvalidError, match="each event must be"):
         traced.send_many([("a", "k")])
     with pytest.raises(InvalidError, match="mapping of str to str"):
-        traced.send("a", "k", "/", headers=[("a", "b")])
+        traced.send("a", "k", "/", headers=[("a", "b")])  # type: ignore[arg-type]
     with pytest.raises(UnavailableError):
         traced.request("a", "k", "/", timeout=0)
     rows = spans.rows()
