@@ -30,6 +30,7 @@ FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "des
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
+    {"core.figures"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
     {"core.bell"},
     {"core.reader", "core.schedule", "request", "letters", "hearing"},

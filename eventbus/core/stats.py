@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
+from eventbus.core.figures import NOTHING, Received
 from eventbus.core.schedule import scheduled
 
 
@@ -12,7 +13,7 @@ from eventbus.core.schedule import scheduled
 class SubscriberStats:
     """One live subscription: ``backlog`` counts the events that it hears and has yet to receive.
 
-    A member of a group has no backlog of its own: ``group`` says where to look.
+    A member of a group has no backlog of its own: ``group`` says where to look. ``received`` is what came to it so far.
     """
 
     name: str
@@ -24,6 +25,7 @@ class SubscriberStats:
     overflow: str
     sleeping: bool
     group: str | None = None
+    received: Received = NOTHING
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class GroupStats:
 
     Attributes:
         backlog: the events that it hears and that no member has claimed.
+        in_hand: the events that members have in hand, and
+        oldest: for how many seconds that one of them has been which was taken first; 0 if there is none.
         returned: the events that were given back, or that dead members had in hand.
         parked: bytes of what members have in hand for so long that it has left the ring.
     """
@@ -59,6 +63,8 @@ class GroupStats:
     returned: int
     parked: int
     members: tuple[MemberStats, ...]
+    in_hand: int = 0
+    oldest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> Su
         overflow="drop" if not one.blocking and one.group is None else "block",
         sleeping=one.sleeping,
         group=None if one.group is None else groups.get(one.group),
+        received=one.received,
     )
 
 
@@ -157,6 +164,8 @@ def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) ->
         returned=len(held.get(None, ())),
         parked=sum(claim.bytes for claim in group.claims if claim.parked),
         members=tuple(members),
+        in_hand=sum(one.events for one in members),
+        oldest=max((one.held for one in members), default=0.0),
     )
 
 

@@ -115,8 +115,8 @@ def _of_group(bus: str, group: GroupStats) -> Iterator[Figure]:
     figures = {
         GROUP_BACKLOG: group.backlog,
         MEMBERS: len(group.members),
-        IN_HAND: sum(one.events for one in group.members),
-        OLDEST: max((one.held for one in group.members), default=0.0),
+        IN_HAND: group.in_hand,
+        OLDEST: group.oldest,
         RETURNED: group.returned,
         REDELIVERED: group.redelivered,
         DEAD: group.dead,
