@@ -28,9 +28,13 @@ class Delays(NamedTuple):
     counts: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def measured(self) -> int:
         """How many were measured."""
         return sum(self.counts)
+
+    def plus(self, other: Delays) -> Delays:
+        """Those of two subscriptions."""
+        return Delays(self.total + other.total, tuple(map(int.__add__, self.counts, other.counts)))
 
     def since(self, before: Delays) -> Delays:
         """Those that came since another reading of the same subscription."""
@@ -42,7 +46,7 @@ class Delays(NamedTuple):
         Args:
             share: 0.5 for the median, 0.99 for the time that one of a hundred took longer than.
         """
-        wanted, begin = share * self.count, 0.0
+        wanted, begin = share * self.measured, 0.0
         for end, count, up_to in zip((*ENDS, ENDS[-1]), self.counts, accumulate(self.counts), strict=True):
             if count > 0 and up_to >= wanted:
                 return begin + (end - begin) * (wanted - (up_to - count)) / count

@@ -36,6 +36,14 @@ def rate(metric: Metric) -> str:
     return f"rate({now(metric)}[$__rate_interval])"
 
 
+def quantile(share: float, metric: Metric) -> str:
+    """What so large a share of its events took at most."""
+    return (
+        f"histogram_quantile({share}, sum by (le, bus, subscriber, pid) "
+        f'(rate({metric.name}_bucket{{bus=~"$bus"}}[$__rate_interval])))'
+    )
+
+
 OF_BUS, OF_SUBSCRIBER, OF_GROUP = "{{bus}}", "{{bus}} {{subscriber}} {{pid}}", "{{bus}} {{group}}"
 
 PANELS = (
@@ -45,8 +53,20 @@ PANELS = (
         "eps",
     ),
     Panel("Buses, by state", ((now(metrics.STATE), "{{bus}} {{state}}"),)),
+    Panel("Events received", ((rate(metrics.RECEIVED), OF_SUBSCRIBER),), "eps"),
+    Panel("Bytes received", ((rate(metrics.BYTES), OF_SUBSCRIBER),), "Bps"),
+    Panel(
+        "Delay of delivery",
+        tuple((quantile(share, metrics.DELIVERY), f"{OF_SUBSCRIBER} p{share * 100:g}") for share in (0.5, 0.99)),
+        "s",
+    ),
     Panel("Backlog of subscribers", ((now(metrics.BACKLOG), OF_SUBSCRIBER),)),
     Panel("Lost to lapping", ((rate(metrics.LOST), OF_SUBSCRIBER),), "eps"),
+    Panel(
+        "Wake-ups, and events passed over",
+        ((rate(metrics.WAKES), f"{OF_SUBSCRIBER} wake-ups"), (rate(metrics.SKIPPED), f"{OF_SUBSCRIBER} passed")),
+        "ops",
+    ),
     Panel("Backlog of groups", ((now(metrics.GROUP_BACKLOG), OF_GROUP),)),
     Panel(
         "In hand of members",

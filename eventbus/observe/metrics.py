@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from eventbus.core.figures import Delays
 from eventbus.core.segment import Inspection, inspect_bus, list_names
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 from eventbus.core.terms import check_name
@@ -18,17 +19,17 @@ class Metric(NamedTuple):
     """One metric, by the name that it is asked for with: that of a counter ends in ``_total``."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     help: str
 
 
 class Figure(NamedTuple):
-    """What a metric is for these values of its labels."""
+    """What a metric is for these values of its labels; of a histogram, delays."""
 
     metric: Metric
     labels: tuple[str, ...]
-    value: float
+    value: float | Delays
 
 
 _BUS, _SUBSCRIBER, _GROUP = ("bus",), ("bus", "subscriber", "pid"), ("bus", "group")
@@ -42,6 +43,13 @@ BACKLOG = Metric(
     "eventbus_subscriber_backlog_events", "gauge", _SUBSCRIBER, "Events that it hears and has yet to receive"
 )
 LOST = Metric("eventbus_subscriber_lost_total", "counter", _SUBSCRIBER, "Events that it lost to lapping")
+RECEIVED = Metric("eventbus_subscriber_received_total", "counter", _SUBSCRIBER, "Events that it received")
+BYTES = Metric("eventbus_subscriber_received_bytes_total", "counter", _SUBSCRIBER, "Bytes of these events")
+WAKES = Metric("eventbus_subscriber_wakeups_total", "counter", _SUBSCRIBER, "How often it slept, and looked again")
+SKIPPED = Metric("eventbus_subscriber_skipped_total", "counter", _SUBSCRIBER, "Events that it passed and does not hear")
+DELIVERY = Metric(
+    "eventbus_delivery_seconds", "histogram", _SUBSCRIBER, "From being sent to being handed out, of a sample of events"
+)
 GROUP_BACKLOG = Metric("eventbus_group_backlog_events", "gauge", _GROUP, "Events that no member has taken yet")
 MEMBERS = Metric("eventbus_group_members", "gauge", _GROUP, "Members that live")
 IN_HAND = Metric("eventbus_group_in_hand_events", "gauge", _GROUP, "Events that members have in hand")
@@ -55,7 +63,7 @@ REDELIVERED = Metric("eventbus_group_redelivered_total", "counter", _GROUP, "Del
 DEAD = Metric("eventbus_group_dead_total", "counter", _GROUP, "Events that became dead letters")
 
 METRICS = (
-    *(STATE, ATTACHED, SENT, CAPACITY, USED, BACKLOG, LOST),
+    *(STATE, ATTACHED, SENT, CAPACITY, USED, BACKLOG, LOST, RECEIVED, BYTES, WAKES, SKIPPED, DELIVERY),
     *(GROUP_BACKLOG, MEMBERS, IN_HAND, OLDEST, RETURNED, REDELIVERED, DEAD),
 )
 
@@ -105,10 +113,17 @@ def _as_asked(system: str, kind: str) -> tuple[str, str]:
 
 
 def _of_subscriber(bus: str, one: SubscriberStats) -> Iterator[Figure]:
-    labels = (bus, one.name, str(one.pid))
+    received = one.received
+    figures: dict[Metric, float | Delays] = {
+        RECEIVED: received.events,
+        BYTES: received.bytes,
+        WAKES: received.wakes,
+        DELIVERY: received.delays,
+    }
     if one.group is None:
-        yield Figure(BACKLOG, labels, one.backlog)
-        yield Figure(LOST, labels, one.lost)
+        figures |= {BACKLOG: one.backlog, LOST: one.lost, SKIPPED: received.skipped}
+    for metric, value in figures.items():
+        yield Figure(metric, (bus, one.name, str(one.pid)), value)
 
 
 def _of_group(bus: str, group: GroupStats) -> Iterator[Figure]:
