@@ -149,12 +149,13 @@ def test_async_for(traced: Bus, spans: Spans, grouped: bool) -> None:
             async for event in sub:
                 seen.append(current())
                 if event.path == "/2":
-                    break
+                    traced.shutdown()  # which ends the loop
         assert current() is None
         return seen
 
     seen = asyncio.run(main())
     assert [row["span"] for row in spans.rows() if row["name"] == "process jobs"] == seen
+    assert len(seen) == 3
 
 
 def test_many_in_a_loop(traced: Bus, spans: Spans) -> None:
