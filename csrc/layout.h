@@ -5,7 +5,8 @@
  *   roster  everybody attached. A slot belongs to the holder of the kernel lock on its byte; the waiter set, the two
  *           event counts and `persist` belong to all. A cursor, of a slot or of a group, is exchanged forward by its
  *           owner and by publishers, who move it on over records that the owner does not hear: whoever reads a record
- *           looks afterwards whether its cursor was moved past it, and trusts the record if it was not.
+ *           looks afterwards whether its cursor was moved past it, and trusts the record if it was not. A slot's figures
+ *           are its subscriber's to write, and each word is true by itself (figures.c).
  * A subscriber maps the ring read-only, so what it may scribble on is the roster: publishers bound all they read there.
  *
  * LIFE OF A RECORD

@@ -60,6 +60,7 @@ def test_quantiles() -> None:
     assert delays.quantile(0.25) == ENDS[0]
     assert delays.quantile(1) == ENDS[3]
     assert ENDS[2] < delays.quantile(0.5) < ENDS[3]  # type: ignore[operator]
+    assert delays.plus(delays).since(delays) == delays
     assert Delays(0.0, (0,) * BUCKETS).quantile(0.5) is None
     assert Delays(1e6, (*[0] * (BUCKETS - 1), 1)).quantile(0.5) == ENDS[-1]
 
