@@ -11,6 +11,7 @@ from cffi import FFI
 CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
 LEAVES += [
+    "figures.c",
     "apart.c",
     "group.c",
     "timetable.c",

@@ -107,6 +107,7 @@ int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
                                 .sleeping = is_raised(bus, slot, group),
                                 .group = member ? (int)group : -1,
                                 .exclusive = atomic_load(&from->exclusive) != 0};
+    eb_figures_read(&from->figures, &out->received);
     copy_text(out->name, from->name, from->name_length, EB_LABEL_LIMIT);
     copy_text(out->system, from->system, from->system_length, EB_PATTERN_LIMIT);
     copy_text(out->kind, from->kind, from->kind_length, EB_PATTERN_LIMIT);

@@ -29,6 +29,7 @@ PLACES = {
     "dump": Place("dump", "dump", "eventbus dump shop --json"),
     "work": Place("work", "work", "eventbus work shop jobs:worker --processes 4"),
     "requeue": Place("requeue", "requeue", "eventbus requeue shop --group billing.charge --since 2h --dry-run"),
+    "metrics": Place("metrics", "metrics", "eventbus metrics shop --listen 127.0.0.1:9464"),
     "policy": Place("policy", "commands", "eventbus policy explain policy.toml service:billing events.send orders.eu"),
     "doctor": Place("doctor", "doctor", "eventbus doctor shop"),
     "gc": Place("buses", "collect", "eventbus gc --dry-run"),

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus.cli.streams import printable
+from eventbus.core.figures import Received
 from eventbus.core.segment import Inspection, inspect_bus
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 
@@ -19,6 +20,8 @@ Row = dict[str, Any]
 
 _SIZES = frozenset(("size", "used", "capacity", "kept", "parked"))
 _TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
+_DELAYS = frozenset(("delay_p50", "delay_p99"))
+_DETAILS = frozenset(("bytes", "wakes", "skipped"))  # of a subscriber: --json has them
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
 
 
@@ -94,11 +97,19 @@ def described(bus: Inspection, stats: BusStats) -> Row:
     """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled."""
     figures = asdict(stats)
     topics = [{"system": system, "kind": kind, "sent": sent} for (system, kind), sent in sorted(stats.topics.items())]
-    subscribers = list(figures.pop("subscribers"))
+    subscribers = [_with_received(one) for one in figures.pop("subscribers")]
     groups = [{**group, "members": list(group["members"])} for group in figures.pop("groups")]
     scheduled = list(figures.pop("scheduled"))
     parts: Row = {"subscribers": subscribers, "groups": groups, "scheduled": scheduled, "topics": topics}
     return {**listed(bus), **figures, **parts}
+
+
+def _with_received(subscriber: Row) -> Row:
+    """What came to it beside the rest; of the delays, two quantiles in seconds."""
+    received: Received = subscriber.pop("received")
+    *figures, delays = received
+    quantiles = {"delay_p50": delays.quantile(0.5), "delay_p99": delays.quantile(0.99)}
+    return {**subscriber, **dict(zip(Received._fields, figures, strict=False)), **quantiles}
 
 
 def show_listed(rows: list[Row]) -> None:
@@ -123,6 +134,7 @@ def show_described(about: Row) -> None:
     console.print(figures)
     parts = {part: about[part] for part in ("subscribers", "groups", "scheduled", "topics")}
     parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
+    parts["subscribers"] = [{key: row[key] for key in row if key not in _DETAILS} for row in parts["subscribers"]]
     parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
     for part, rows in parts.items():
         console.print(f"\n{part}: {len(rows)}")
@@ -159,7 +171,16 @@ def _cell(column: str, value: Any) -> Text:
         return Text("-")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
+    if column in _DELAYS:
+        return Text(_delay(value))
     return Text(byte_text(value) if column in _SIZES else printable(str(value)))
+
+
+def _delay(seconds: float) -> str:
+    scaled, units = seconds * 1e6, ["us", "ms", "s"]
+    while scaled >= 1000 and len(units) > 1:
+        scaled, units = scaled / 1000, units[1:]
+    return f"{scaled:.3g} {units[0]}"
 
 
 def byte_text(size: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from eventbus import _fast
 from eventbus.core import native
+from eventbus.core.figures import Received, received
 from eventbus.core.native import INLINE, TABLE_FULL, checked, deadline_after, decode_names, ffi, lib, until_done
 from eventbus.errors import InvalidError
 
@@ -45,6 +46,7 @@ class Occupant(NamedTuple):
     sleeping: bool
     group: int | None  # its number, of a member
     exclusive: bool
+    received: Received
 
 
 class Claim(NamedTuple):
@@ -318,7 +320,7 @@ class Attachment:
             return None
         name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
         flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group), bool(out.exclusive))
-        return Occupant(slot, name, out.pid, out.lost, system, kind, *flags)
+        return Occupant(slot, name, out.pid, out.lost, system, kind, *flags, received(out.received))
 
     def waiting(self, one: Occupant | Group) -> int:
         """How many events it hears and has yet to take; of a member, none: they wait for its group."""

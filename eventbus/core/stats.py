@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
+from eventbus.core.figures import NOTHING, Received
 from eventbus.core.schedule import scheduled
 
 
@@ -13,7 +14,7 @@ class SubscriberStats:
     """One live subscription: ``backlog`` counts the events that it hears and has yet to receive; ``kept`` are the bytes
     of the ring from its place on, which are let go when they are needed and there is nothing in them that it hears.
 
-    A member of a group has no backlog of its own: ``group`` says where to look.
+    A member of a group has no backlog of its own: ``group`` says where to look. ``received`` is what came to it so far.
     """
 
     name: str
@@ -26,6 +27,7 @@ class SubscriberStats:
     sleeping: bool
     group: str | None = None
     kept: int = 0
+    received: Received = NOTHING
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class GroupStats:
 
     Attributes:
         backlog: the events that it hears and that no member has claimed.
+        in_hand: the events that members have in hand, and
+        oldest: for how many seconds that one of them has been which was taken first; 0 if there is none.
         returned: the events that were given back, or that dead members had in hand.
         parked: bytes of what members have in hand for so long that it has left the ring.
         kept: bytes of the ring from the first event that it has not done with.
@@ -63,6 +67,8 @@ class GroupStats:
     parked: int
     members: tuple[MemberStats, ...]
     kept: int = 0
+    in_hand: int = 0
+    oldest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ def _subscriber_stats(one: Occupant, backlog: int, kept: int, groups: dict[int, 
         sleeping=one.sleeping,
         group=None if one.group is None else groups.get(one.group),
         kept=kept,
+        received=one.received,
     )
 
 
@@ -163,6 +170,8 @@ def _group_stats(group: Group, backlog: int, kept: int, occupants: tuple[Occupan
         parked=sum(claim.bytes for claim in group.claims if claim.parked),
         members=tuple(members),
         kept=kept,
+        in_hand=sum(one.events for one in members),
+        oldest=max((one.held for one in members), default=0.0),
     )
 
 
