@@ -31,11 +31,12 @@ def check(file: File, as_json: Json = False) -> None:
     What is wrong with it is one line that names the rule and the key.
     """
     policy = Policy.load(file)
-    about: dict[str, object] = {"rules": len(policy.rules), "default": policy.default}
+    rules, default = len(policy.rules), policy.default
     if as_json:
-        print(json.dumps(about))
+        print(json.dumps({"rules": rules, "default": default}))
     else:
-        print(f"{printable(file)} has {about['rules']} rules; where none speaks the default is to {about['default']}")
+        count = f"{rules} rule{'s' * (rules != 1)}"
+        print(f"{printable(file)} has {count}; where none speaks the default is to {default}")
 
 
 @commands.command(
