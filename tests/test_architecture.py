@@ -67,7 +67,7 @@ ROWS = (
     {"workers.worker"},
     {""},
     {"observe.metrics", "observe.spans", "observe.logs", "testing.buses", "testing.recorder"},
-    {"observe.prometheus", "observe.dashboard", "observe.traced"},
+    {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
     {"observe.opentelemetry"},
     {"cli.options", "cli.console", "cli.commands"},
     {"cli.streams", "cli.feed", "cli.work", "cli.host", "cli.bench"},
