@@ -1,0 +1,1 @@
+"""The bridge: what one bus and others on other hosts tell each other over NATS."""
