@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
 COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
-PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli"}
+PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.bridge", "eventbus.cli"}
 LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
@@ -86,7 +86,7 @@ def module_of(path: Path) -> str:
 
 
 IMPORTS = {module_of(path): imports(path) for path in PACKAGE.rglob("*.py")}
-ROOMS = {"core", "workers", "cli"}  # their own files say what they are for, and import nothing
+ROOMS = {"core", "workers", "bridge", "cli"}  # their own files say what they are for, and import nothing
 
 
 def inside(module: str) -> set[str]:
