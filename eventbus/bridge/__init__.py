@@ -1,1 +1,1 @@
-"""The bridge: what one bus and others on other hosts tell each other over NATS."""
+"""The bridge: one bus on many hosts, over NATS."""
