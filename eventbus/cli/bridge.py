@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -79,21 +79,23 @@ def _named(name: str | None) -> str:
 
 
 def _run(asked: Config, take_over: bool) -> None:
-    process = _process()
+    import asyncio  # takes longer to import than all of eventbus
+
+    serve = _serve()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    code = process.run(asked, take_over=take_over)
+    code = asyncio.run(serve(asked, take_over=take_over))
     if code:
         raise typer.Exit(code)
 
 
-def _process() -> ModuleType:
+def _serve() -> Callable[..., Coroutine[None, None, int]]:
     try:
-        from eventbus.bridge import process
+        from eventbus.bridge.process import serve
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in EXTRA:
             raise
         raise UnavailableError("the bridge needs libraries: pip install 'eventbus[nats]'") from error
-    return process
+    return serve
 
 
 def _show(name: str, as_json: bool) -> None:
