@@ -28,7 +28,7 @@ ROOM_SECONDS: Final = 1.0
 
 VAIN, WANTED = "vain", ""
 _SEQUENCE: Final = {9: 5, 12: 7}
-"""Where the address of an acknowledgement has the sequence, by how many tokens there are: servers of a domain have more."""
+"""Where the address of an acknowledgement has the sequence, by its tokens: servers of a domain have more."""
 
 Waiting = list[tuple[Message, Position]]
 

@@ -1,8 +1,8 @@
-"""Link: one connection to the servers, as long as it lasts. It never mends itself: whoever has it drops it, and opens another.
+"""Link: one connection to the servers, as long as it lasts. Whoever has it drops it, and opens another.
 
-The client's own reconnection sends what it had buffered once more, which breaks order, so it is switched off. Two things
-are done past its public face, and only here: a whole batch is written at once, and what is dropped is dropped with all
-that it still had to write, also where the server stands still.
+The client's own reconnection sends what it had buffered once more, which breaks order, so it is switched off. Two
+things are done past its public face, and only here: a whole batch is written at once, and what is dropped is dropped
+with all that it still had to write, also where the server stands still.
 """
 
 from __future__ import annotations
