@@ -11,14 +11,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from nats.aio.msg import Msg
 from nats.js.api import StreamInfo
 from nats.js.errors import NotFoundError
 
 from eventbus.bridge import fence, messages, position, subjects
 from eventbus.bridge.config import Config
 from eventbus.bridge.flow import Flow, States
-from eventbus.bridge.link import Link, LinkError, block
+from eventbus.bridge.link import Arrived, Link, LinkError, block
 from eventbus.bridge.messages import Place, Stamp
 from eventbus.bridge.position import Position
 from eventbus.bridge.source import Source
@@ -121,7 +120,7 @@ class Export(Flow):
             return b""
         return written
 
-    async def _prove(self, link: Link, answer: asyncio.Future[Msg], some: list[Event], count: int) -> None:
+    async def _prove(self, link: Link, answer: asyncio.Future[Arrived], some: list[Event], count: int) -> None:
         found = await link.answered(answer)
         if found.get("stream") != self._stream or found.get("seq") != self._end + count:
             raise LinkError(f"the stream {self._stream} has messages that this bridge did not write: {found}")
