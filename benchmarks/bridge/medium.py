@@ -6,7 +6,7 @@ import sys
 from abc import abstractmethod
 from contextlib import ExitStack
 
-from benchmarks.bridge import relay
+from benchmarks.bridge.relay import __name__ as _RELAY
 from benchmarks.loops.bus import BlockingBusListener
 from benchmarks.peer import Medium, Topology
 from benchmarks.peers.bus import BusPublisher, new_name, remove
@@ -82,8 +82,7 @@ class RelayMedium(Carried):
     over = ""
 
     def ends(self, sent: str, heard: str, url: str) -> tuple[list[str], list[str]]:
-        module = relay.__name__
-        return [module, f"export{self.over}", sent, url], [module, f"import{self.over}", heard, url]
+        return [_RELAY, f"export{self.over}", sent, url], [_RELAY, f"import{self.over}", heard, url]
 
 
 class CoreRelayMedium(RelayMedium):
