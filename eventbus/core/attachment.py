@@ -269,9 +269,10 @@ class Attachment:
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
         return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
 
-    def try_send(self, rows: Any, count: int, blob: bytes, again: bool) -> int:
+    def try_send(self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None) -> int:
         """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY."""
-        return int(lib.eb_try_send(self.pointer, ffi.from_buffer("eb_outgoing[]", rows), count, blob, len(blob), again))
+        events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
+        return int(lib.eb_try_send(self.pointer, kept, events, count, blob, len(blob), again))
 
     def note(self, name: bytes, deadline: int) -> bytes | None:
         """The last note of the name; None if there is none."""
