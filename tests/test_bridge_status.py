@@ -1,4 +1,4 @@
-"""What a bus knows of its bridges: while they run, when they hang, and when they are gone."""
+"""What a bus knows of its bridges: while they run, when they hang, and when they are silent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_one_that_should_have_spoken(bus: Bus, health: Health, later: SimpleName
         assert row["why"].startswith(f"process {row['pid']} lives and said nothing for {ahead:.0f}"[:-1])
         assert row["exported"] == 7
     row = only(bus)
-    assert (row["state"], row["exported"]) == ("gone", 7)
+    assert (row["state"], row["exported"]) == ("silent", 7)
     assert row["why"].startswith("it said nothing for ")
 
 
@@ -116,7 +116,7 @@ def test_one_whose_last_word_left_the_ring(bus: Bus, health: Health) -> None:
         assert row["why"].endswith("lives and said nothing that the ring still holds")
         assert (row["state"], row["said"], row["export_lag_events"]) == ("hanging", None, 1)
         assert "exported" not in row
-    assert only(bus)["state"] == "gone"
+    assert only(bus)["state"] == "silent"
 
 
 def test_one_that_was_never_heard_of(bus: Bus) -> None:
@@ -142,6 +142,18 @@ def hang(line: Line, bus: Bus) -> None:
         line.hear()
 
 
+def test_one_that_may_be_lapped(bus: Bus, health: Health, later: SimpleNamespace) -> None:
+    """With when_full="drop" it reads by a subscription of that name, which says the same."""
+    with bus.subscribe("a", overflow="drop", name=group_of("h1")):
+        bus.send("a", "k", "/p")
+        health.beat()
+        assert (only(bus)["state"], only(bus)["export_lag_events"]) == ("running", 1)
+        assert health.snapshot()["export_lag_events"] == 1
+        later.ahead = 60.0
+        assert only(bus)["state"] == "hanging"
+    assert only(bus)["state"] == "silent"
+
+
 def test_nobody_is_asked(bus: Bus, fork: Fork, later: SimpleNamespace) -> None:
     """A bridge that stands still is seen as it is, by its pid."""
     child = fork(hang, bus)
@@ -151,7 +163,7 @@ def test_nobody_is_asked(bus: Bus, fork: Fork, later: SimpleNamespace) -> None:
     later.ahead = 60.0
     assert only(bus)["why"].startswith(f"process {child.pid} lives and said nothing for 6")
     child.kill()
-    assert only(bus)["state"] == "gone"
+    assert only(bus)["state"] == "silent"
 
 
 def test_what_others_sent_as_a_status(bus: Bus, health: Health) -> None:

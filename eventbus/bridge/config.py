@@ -22,7 +22,7 @@ OWN: Final = "eventbus.**"
 """What never travels, but the dead letters where they are named."""
 
 _SCHEMES: Final = ("nats", "tls")
-_KEYS: Final = ("bus", "domain", "origin", "when_full", "window", "ack_timeout", "relay")
+_KEYS: Final = ("bus", "capacity", "persist", "domain", "origin", "when_full", "window", "ack_timeout", "relay")
 _TABLES: Final = ("nats", "stream", "export", "import", "queue", "ask")
 _Value = TypeVar("_Value")
 
@@ -97,6 +97,8 @@ class Config:
     """All of it.
 
     Attributes:
+        capacity: bytes of the ring, where the bridge makes the bus; None for as many as it has, or the default.
+        persist: whether the bus stays, with what is to go out, when nobody has it open.
         when_full: "block" holds publishers up when the ring is full of what is to go out, "drop" counts it as lost.
         window: events that are published before an acknowledgement is asked for.
         ack_timeout: seconds that it is waited for.
@@ -107,6 +109,8 @@ class Config:
     nats: NatsConfig
     origin: str
     domain: str = DOMAIN
+    capacity: int | None = None
+    persist: bool = False
     when_full: str = "block"
     window: int = WINDOW
     ack_timeout: float = ACK_TIMEOUT
@@ -179,6 +183,8 @@ def from_dict(table: Mapping[str, Any], source: str) -> Config:
         origin=subjects.checked(
             read.get("origin", subjects.fitted(f"{socket.gethostname()}-{bus}"), str), f"{source}: 'origin'"
         ),
+        capacity=read.bytes("capacity") or None,
+        persist=read.get("persist", False, bool),
         when_full=settings.one_of(table.get("when_full", "block"), ("block", "drop"), f"{source}: 'when_full'"),
         window=read.whole("window", WINDOW, 1, WINDOW),
         ack_timeout=read.seconds("ack_timeout", ACK_TIMEOUT, 0.1),
