@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -140,9 +139,9 @@ def load(path: str | os.PathLike[str]) -> Config:
 def from_options(
     bus: str,
     *,
-    servers: Sequence[str],
-    exports: Sequence[str] = (),
-    imports: Sequence[str] = (),
+    servers: Sequence[str] | None = None,
+    exports: Sequence[str] | None = None,
+    imports: Sequence[str] | None = None,
     domain: str | None = None,
     origin: str | None = None,
     **files: str | None,
@@ -158,7 +157,7 @@ def from_options(
         InvalidError: as ``load``.
     """
     nats = {key: value for key, value in files.items() if value is not None}
-    table: dict[str, Any] = {"bus": bus, "nats": {"servers": list(servers), **nats}}
+    table: dict[str, Any] = {"bus": bus, "nats": {"servers": list(servers or ()), **nats}}
     table |= {key: value for key, value in (("domain", domain), ("origin", origin)) if value is not None}
     table |= {key: [{"systems": list(of)}] for key, of in (("export", exports), ("import", imports)) if of}
     return from_dict(table, "the command line")
@@ -181,7 +180,7 @@ def from_dict(table: Mapping[str, Any], source: str) -> Config:
         nats=_nats(_Reader(read.required("nats", dict), f"{source}, [nats]")),
         domain=subjects.checked(read.get("domain", DOMAIN, str), f"{source}: 'domain'"),
         origin=subjects.checked(
-            read.get("origin", subjects.fitted(f"{socket.gethostname()}-{bus}"), str), f"{source}: 'origin'"
+            read.get("origin", subjects.fitted(f"{os.uname().nodename}-{bus}"), str), f"{source}: 'origin'"
         ),
         capacity=read.bytes("capacity") or None,
         persist=read.get("persist", False, bool),

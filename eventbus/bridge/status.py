@@ -30,8 +30,8 @@ def bridges(bus: BusStats) -> list[Row]:
     """Each bridge that is or was on a bus, by its origin, as JSON has it.
 
     Beside the figures of ``Health.snapshot``, which are missing where the ring has no word of it any more, ``said``
-    counts the seconds since its last one. The state is "hanging" or "gone" where it should have said something and did
-    not.
+    counts the seconds since its last one. Where it should have said something and did not, the state is "hanging" if
+    the process lives that reads what is to go out, else "silent".
 
     Raises:
         SubscribersFullError: no slot is left to hear its last word by.
