@@ -47,6 +47,7 @@ class Inbound:
         self._note = position.import_note(config.domain, origin)
         self._position = position.unpacked(bus._noted(self._note))
         self._verdicts: dict[str, str] = {}
+        self._waits = False  # for room in the ring
         self.subjects = filters.filters(config.domain, origin, systems)
 
     async def begin(self, link: Link, info: StreamInfo, latest: bool) -> int:
@@ -154,14 +155,14 @@ class Inbound:
                 await self._commit(origin, some, some[-1][1], ROOM_SECONDS)
                 waiting = rest
             except FullError as error:
-                self._states.move("import", "degraded", error.message)
+                self._full(error.message)
                 size = max(1, len(some) // 2)
             except InvalidError as error:
                 if len(some) == 1:
                     self._rejected("large", f"{some[0][0].event.path}: {error.message}")
                     waiting = rest
                 size = max(1, len(some) // 2)
-        self._states.move("import", "running")
+        self._full("")
 
     async def _commit(self, origin: str, some: Waiting, at: Position, seconds: float | None = None) -> None:
         events = [message.event for message, _ in some]
@@ -170,6 +171,12 @@ class Inbound:
         if events:
             inward = self._health.inward(self._origin)
             self._health.imported(self._origin, len(events), inward.pending, events[-1].time)
+
+    def _full(self, why: str) -> None:
+        """Whether there is no room for what comes in, and who holds it."""
+        if why or self._waits:
+            self._waits = bool(why)
+            self._states.move("import", "degraded" if why else "running", why)
 
     def _skipped(self, before: int, sequence: int) -> None:
         """Messages between the two are gone from the stream."""

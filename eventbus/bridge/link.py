@@ -29,7 +29,6 @@ OLDEST: Final = (2, 9, 10)
 SAFE: Final = (2, 12, 7)
 """Below this version the servers lack security fixes."""
 
-CONNECT_SECONDS: Final = 5.0
 VERSION: Final = len("NATS/1.0")  # with which all headers begin
 
 _Answer = TypeVar("_Answer")
@@ -213,7 +212,7 @@ class Link:
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,  # of a first connection too: 0 would be for ever
             "reconnect_time_wait": 0,
-            "connect_timeout": CONNECT_SECONDS,
+            "connect_timeout": self._seconds,
             "error_cb": self._failed,
             "disconnected_cb": self._closed,
             "closed_cb": self._closed,
