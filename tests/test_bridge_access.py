@@ -1,4 +1,4 @@
-"""Who may do what at the servers: what the guide gives a host is enough, and no more; and every way to say who one is."""
+"""Who may do what at the servers: what the guide gives a host is enough and no more; every way to say who one is."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from pathlib import Path
 import nkeys
 import pytest
 from nats.aio.client import Client
-from nats.errors import Error
-from nats.js.errors import APIError
 
 import eventbus
 from eventbus import Bus
+from eventbus.bridge import imports
 from eventbus.bridge.config import NatsConfig, from_options
 from eventbus.bridge.link import LinkError, linked
 from eventbus.bridge.names import SYSTEM
@@ -73,8 +72,11 @@ def other(name: str) -> Iterator[Bus]:
         yield made
 
 
-def test_the_permissions_of_the_guide_are_enough(each_nats: NatsServer, bus: Bus, other: Bus, tmp_path: Path) -> None:
+def test_the_permissions_of_the_guide_are_enough(
+    each_nats: NatsServer, bus: Bus, other: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With them, two hosts export and import both ways."""
+    monkeypatch.setattr(imports, "LOOK_SECONDS", 0.02)
     each_nats.reconfigure(permissions())
 
     async def scenario() -> list[tuple[str, str]]:
@@ -163,7 +165,7 @@ def greets(config: NatsConfig) -> bool:
     """Whether the server takes it; else LinkError."""
 
     async def scenario() -> bool:
-        async with linked(config, "test", DEADLINE) as link:
+        async with linked(config, "test", 5.0) as link:
             return link.version > (2, 0, 0)
 
     return asyncio.run(scenario())
@@ -230,17 +232,17 @@ def token(signer: bytes, subject: str, name: str, claims: dict[str, object]) -> 
 
 def test_credentials(tmp_path: Path) -> None:
     """A file with a JWT and its seed, for servers whose users an operator signs."""
-    operator, account = seed_of(nkeys.PREFIX_BYTE_OPERATOR), seed_of(nkeys.PREFIX_BYTE_ACCOUNT)
-    user, stranger = seed_of(nkeys.PREFIX_BYTE_USER), seed_of(nkeys.PREFIX_BYTE_ACCOUNT)
+    operator, user = seed_of(nkeys.PREFIX_BYTE_OPERATOR), seed_of(nkeys.PREFIX_BYTE_USER)
+    account, system, stranger = (seed_of(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(3))
     limits = dict.fromkeys(("subs", "conn", "leaf", "imports", "exports", "data", "payload"), -1)
-    claims = {
-        "limits": {**limits, "wildcards": True, "mem_storage": -1, "disk_storage": -1},
-        "type": "account",
-        "version": 2,
-    }
+    stored = {"mem_storage": -1, "disk_storage": -1}
+    claims: dict[str, object] = {"type": "account", "version": 2, "limits": {**limits, "wildcards": True, **stored}}
+    none: dict[str, object] = {"type": "account", "version": 2, "limits": {**limits, "wildcards": True}}
     by_operator = token(operator, public(operator), "operator", {"type": "operator", "version": 2})
-    by_account = token(operator, public(account), "account", claims)
-    settings = f"operator: {by_operator}\nresolver: MEMORY\nresolver_preload: {{ {public(account)}: {by_account} }}\n"
+    accounts = {public(account): claims, public(system): none}
+    known = ", ".join(f"{name}: {token(operator, name, 'account', its)}" for name, its in accounts.items())
+    settings = f"operator: {by_operator}\nsystem_account: {public(system)}\n"
+    settings += f"resolver: MEMORY\nresolver_preload: {{ {known} }}\n"
     file = tmp_path / "h1.creds"
     with serving(tmp_path / "nats", settings) as server:
         for signer, good in ((account, True), (stranger, False)):
@@ -304,7 +306,7 @@ def tls(folder: Path, more: str = "") -> str:
 
 
 def test_tls(tmp_path: Path, certificates: Path) -> None:
-    """A server whose certificate the named authority signed is trusted, others are not, nor is one that speaks in clear."""
+    """A server is trusted whose certificate the named authority signed; one that speaks in clear learns no secret."""
     ca = str(certificates / "ca.pem")
     with serving(tmp_path / "nats", tls(certificates)) as server:
         url = server.url.replace("nats:", "tls:")
@@ -312,7 +314,8 @@ def test_tls(tmp_path: Path, certificates: Path) -> None:
         assert greets(NatsConfig((server.url,), ca=ca))
         assert "certificate verify failed" in refusal(NatsConfig((url,))).lower()
     with serving(tmp_path / "clear", "") as clear:
-        assert refusal(NatsConfig((clear.url.replace("nats:", "tls:"),), ca=ca))
+        for config in (NatsConfig((clear.url.replace("nats:", "tls:"),)), NatsConfig((clear.url,), ca=ca)):
+            assert "it speaks in clear, and its address or a file asks for TLS" in refusal(config)
 
 
 def test_a_certificate_of_ones_own(tmp_path: Path, certificates: Path) -> None:
