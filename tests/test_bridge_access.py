@@ -99,31 +99,26 @@ def test_the_permissions_of_the_guide_are_enough(
 def test_they_are_no_more_than_that(nats: NatsServer, tmp_path: Path) -> None:
     """One host cannot write another's events, or change, empty or remove its stream."""
     nats.reconfigure(permissions())
-    forbidden = ("eb.main.h2.orders.k", "$JS.API.STREAM.DELETE.EB-main-h2", "$JS.API.STREAM.PURGE.EB-main-h2")
-    forbidden += (
-        "$JS.API.STREAM.UPDATE.EB-main-h2",
-        "$JS.API.STREAM.CREATE.EB-main-h2",
-        "$JS.API.STREAM.DELETE.EB-main-h1",
-    )
+    streams = [f"$JS.API.STREAM.{verb}.EB-main-h2" for verb in ("CREATE", "UPDATE", "PURGE", "DELETE")]
+    forbidden = ["eb.main.h2.orders.k", "$JS.API.STREAM.DELETE.EB-main-h1", *streams]
 
     async def scenario() -> list[str]:
-        refused: list[str] = []
+        refused: asyncio.Queue[str] = asyncio.Queue()
 
         async def note(error: Exception) -> None:
-            refused.append(str(error))
+            refused.put_nowait(str(error).lower())
 
         client = Client()
         await client.connect(nats.url, user="h1", password=PASSWORDS["h1"], error_cb=note, allow_reconnect=False)
         for subject in forbidden:
             await client.publish(subject, b"")
-        await client.flush()
+        said = [await asyncio.wait_for(refused.get(), DEADLINE) for _ in forbidden]
         await client.close()
-        return refused
+        return said
 
     said = asyncio.run(scenario())
-    assert len(said) == len(forbidden)
-    for text, subject in zip(said, forbidden, strict=True):
-        assert f'permissions violation for publish to "{subject}"'.lower() in text.lower()
+    for subject in forbidden:
+        assert sum(f'permissions violation for publish to "{subject}"'.lower() in text for text in said) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +180,7 @@ def seed_of(kind: int) -> bytes:
 
 def public(seed: bytes) -> str:
     """The public half of a key."""
-    return nkeys.from_seed(bytearray(seed)).public_key.decode()
+    return str(nkeys.from_seed(bytearray(seed)).public_key.decode())
 
 
 def test_a_password_file(nats: NatsServer, tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ OLDEST: Final = (2, 9, 10)
 SAFE: Final = (2, 12, 7)
 """Below this version the servers lack security fixes."""
 
+DROP_SECONDS: Final = 0.5
+"""For the client to see that its connection is gone; after a handshake that failed, it waits for what never comes."""
+
 VERSION: Final = len("NATS/1.0")  # with which all headers begin
 
 _Answer = TypeVar("_Answer")
@@ -99,7 +102,7 @@ class Link:
         if writer is not None:
             writer.transport.abort()
         with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._client.close(), self._seconds)
+            await asyncio.wait_for(self._client.close(), DROP_SECONDS)
 
     @property
     def version(self) -> tuple[int, int, int]:
