@@ -188,7 +188,7 @@ class Link:
             answer.set_result(message)
 
     async def _failed(self, error: Exception) -> None:
-        self._cause = _cause(error)
+        self._cause = said(error)
         if "permissions violation" in self._cause:  # the connection goes on, and nobody would answer
             self._end(self._cause)
 
@@ -203,7 +203,7 @@ class Link:
     def _said(self, error: Exception) -> str:
         """What the server said, where the client's own error says less."""
         vague = isinstance(error, (nats.errors.NoServersError, nats.errors.ConnectionClosedError))
-        return self._cause if vague else _cause(error)
+        return self._cause if vague else said(error)
 
     def _options(self) -> dict[str, Any]:
         config = self._config
@@ -306,7 +306,10 @@ def _object(message: Arrived) -> dict[str, Any]:
     return found
 
 
-def _cause(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What an error says, as a cause without a full stop."""
+    if isinstance(error, LinkError):
+        return error.message
     if isinstance(error, APIError) and error.description:
         return str(error.description)
     if isinstance(error, OSError) and error.strerror:
