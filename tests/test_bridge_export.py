@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 import eventbus
-from bridges import Bridge, configured, connected, exports, numbers, stored
-from eventbus import Bus, FullError, UnavailableError
+from bridges import Bridge, configured, connected, exports, stored
+from eventbus import Bus
 from eventbus.bridge import messages
 from eventbus.bridge.export import Export
-from eventbus.bridge.fence import FencedError
-from eventbus.bridge.link import Link, LinkError
-from eventbus.errors import ClosedError
+from eventbus.bridge.link import Link
 from loops import run
 from nats_server import NatsServer
 
@@ -38,7 +36,7 @@ def send(bus: Bus, *numbers: int, system: str = "a") -> None:
 
 
 def test_what_stands_in_the_stream(bus: Bus, each_nats: NatsServer) -> None:
-    """An event is a message of its subject, with its path, headers, time and sender; JSON as text, bytes as they are."""
+    """A message has its event's subject, path, headers, time and sender; JSON as text, bytes as they are."""
 
     async def scenario() -> None:
         async with Bridge(bus, configured(bus, each_nats, **exports("a.**"))) as bridge:
@@ -112,7 +110,7 @@ def test_a_batch_is_a_chain(bus: Bus, nats: NatsServer, monkeypatch: pytest.Monk
             send(bus, *range(20))
             await bridge.until(lambda: bridge.health.out.events == 20, "the events to go out")
         lines = [block.split(b"\r\n")[0].split() for block in written]
-        assert [len(line) for line in lines] == [4] * 7 + [5] + [4] * 7 + [5] + [4] * 3 + [5]
+        assert [len(line) for line in lines] == [5] + [4] * 6 + [5] + [4] * 7 + [5] + [4] * 3 + [5]
         expected = [one.headers["Nats-Expected-Last-Sequence"] for one in await stored(nats) if one.headers]
         assert expected == [str(number) for number in range(20)]
 
@@ -120,8 +118,8 @@ def test_a_batch_is_a_chain(bus: Bus, nats: NatsServer, monkeypatch: pytest.Monk
 
 
 def test_where_a_stream_begins(bus: Bus, nats: NatsServer) -> None:
-    """A new stream begins with what is sent once there is a bridge, also while there is no server yet; on a bus that was
-    made anew, an origin that has a stream sends all that the ring has."""
+    """A new stream begins with what is sent once there is a bridge, be there a server yet or not; of a bus that was made
+    anew, whose origin has a stream, all that the ring has goes out."""
 
     async def scenario() -> None:
         terms = exports("a")
@@ -144,7 +142,7 @@ def test_where_a_stream_begins(bus: Bus, nats: NatsServer) -> None:
 
 @pytest.mark.parametrize("when_full", ["block", "drop"])
 def test_it_goes_on_behind_the_end(bus: Bus, nats: NatsServer, when_full: str) -> None:
-    """Whatever was sent while there was no bridge goes out once there is, and nothing twice; also where the stream holds
+    """Whatever was sent while there was no bridge goes out once there is, and nothing twice; also where the stream has
     none of it any more."""
 
     async def scenario() -> None:
@@ -235,7 +233,7 @@ def test_a_server_that_is_killed(bus: Bus, nats: NatsServer) -> None:
 def test_a_bridge_that_ends_in_a_batch(
     bus: Bus, nats: NatsServer, monkeypatch: pytest.MonkeyPatch, moment: str, passes: int
 ) -> None:
-    """Ended between what it writes, what is acknowledged, and what it notes: the next one sends the rest, nothing twice."""
+    """Ended between writing, acknowledgement and note, whatever the next one sends then is the rest, and nothing twice."""
     where = {"written": (Link, "write"), "proved": (Export, "_prove"), "noted": (Export, "_noted")}[moment]
     original = getattr(*where)
     left = passes
