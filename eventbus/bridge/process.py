@@ -38,7 +38,8 @@ async def serve(config: Config, *, take_over: bool = False) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
-        with Bus(config.bus, actor=f"bridge:{config.origin}") as bus:
+        actor = f"bridge:{config.origin}"
+        with Bus(config.bus, capacity=config.capacity, persist=config.persist, actor=actor) as bus:
             return await _run(bus, config, run, take_over, stopped)
     except EventBusError as error:
         _log.error("%s: %s", config.origin, error.message)

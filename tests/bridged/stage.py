@@ -132,7 +132,9 @@ class Stage:
                     break
                 except FullError as error:
                     if time.monotonic() > end:
-                        raise AssertionError(f"{host.origin} was full for {DEADLINE} s: {error}\n{self.said()}") from None
+                        raise AssertionError(
+                            f"{host.origin} was full for {DEADLINE} s: {error}\n{self.said()}"
+                        ) from None
                     self.pump()
                     time.sleep(0.001)
         self.pump()
