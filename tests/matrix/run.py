@@ -80,10 +80,11 @@ def play_all(cases: Iterable[AnyCase], play: Callable[[Line, AnyCase], None], at
         for child, (case, deadline) in list(running.items()):
             late = time.monotonic() > deadline
             if late:
+                where = child.where()
                 os.killpg(child.pid, signal.SIGKILL)
                 _remove(f"test-{child.pid}-*")
             if late or (how := child.last_word()) is not None:
-                outcomes[case] = "it hangs" if late else how or ""
+                outcomes[case] = f"it hangs:\n{where}" if late else how or ""
                 child.release()
                 del running[child]
     return outcomes
