@@ -1,4 +1,4 @@
-"""Flow: one way of a bridge, which runs on a connection, and on the next one when that is gone; and what all ways are in."""
+"""Flow: one way of a bridge, which runs on a connection, and on the next one when that is gone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from eventbus.bridge.config import Config
-from eventbus.bridge.health import Health, State
-from eventbus.bridge.link import SAFE, Link, LinkError, linked
+from eventbus.bridge.health import Health
+from eventbus.bridge.link import SAFE, Link, linked
+from eventbus.bridge.names import State
 from eventbus.bus import Bus
+from eventbus.errors import UnavailableError
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 5.0
@@ -55,7 +57,7 @@ class Flow(ABC):
                     self._states.move(self.way, "syncing")
                     self._check_version(link)
                     await self._carry(link)
-            except LinkError as error:
+            except UnavailableError as error:
                 self._states.move(self.way, "degraded", error.message)
             await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -73,5 +75,5 @@ class Flow(ABC):
         if link.version < SAFE:
             version, safe = (".".join(map(str, one)) for one in (link.version, SAFE))
             self._health.say(
-                "version", f"the server is {version}: fixes of its security came up to {safe}, use a newer one"
+                "version", f"the server is {version}, which lacks fixes of its security: use {safe} or newer"
             )

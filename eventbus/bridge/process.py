@@ -9,7 +9,6 @@ import signal
 import time
 from typing import Final
 
-import eventbus
 from eventbus.bridge.config import Config
 from eventbus.bridge.export import Export
 from eventbus.bridge.fence import FencedError
@@ -18,12 +17,15 @@ from eventbus.bridge.health import Health
 from eventbus.bridge.imports import Import
 from eventbus.bridge.notify import Notifier
 from eventbus.bus import Bus
-from eventbus.errors import EventBusError
+from eventbus.errors import ClosedError, EventBusError
 
 STOPPED, FAILED, FENCED = 0, 1, 3
 """Exit codes."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+WATCH_SECONDS: Final = 1.0
+"""How often it looks whether the bus is still there."""
 
 _log = logging.getLogger("eventbus.bridge")
 
@@ -36,7 +38,7 @@ async def serve(config: Config, *, take_over: bool = False) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
-        with eventbus.open(config.bus, actor=f"bridge:{config.origin}") as bus:
+        with Bus(config.bus, actor=f"bridge:{config.origin}") as bus:
             return await _run(bus, config, run, take_over, stopped)
     except EventBusError as error:
         _log.error("%s: %s", config.origin, error.message)
@@ -51,20 +53,22 @@ async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asy
     states = States(health)
     with contextlib.ExitStack() as ways:
         flows: list[Flow] = []
+        nearby: set[str] = set()
         if config.exports:
-            out = Export(bus, config, states, run, take_over)
+            out = Export(bus, config, states, run, nearby, take_over)
             ways.callback(out.close)
             flows.append(out)
         if config.imports:
-            flows.append(Import(bus, config, states, run))
+            flows.append(Import(bus, config, states, run, nearby))
         try:
-            return await _supervise(flows, health, stopped)
+            return await _supervise(bus, flows, health, stopped)
         finally:
             health.stop()
 
 
-async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) -> int:
-    tasks = [asyncio.ensure_future(one) for one in (stopped.wait(), health.run(), *(flow.run() for flow in flows))]
+async def _supervise(bus: Bus, flows: list[Flow], health: Health, stopped: asyncio.Event) -> int:
+    parts = (stopped.wait(), health.run(), _watch(bus), *(flow.run() for flow in flows))
+    tasks = [asyncio.ensure_future(one) for one in parts]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -78,3 +82,10 @@ async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _watch(bus: Bus) -> None:
+    """Raises ClosedError once the bus was shut down, or its name means another one."""
+    while not bus.closed:
+        await asyncio.sleep(WATCH_SECONDS)
+    raise ClosedError(f"the bus {bus.name!r} was shut down or removed: start the bridge again once it is back")
