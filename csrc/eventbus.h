@@ -192,6 +192,8 @@ typedef struct {
 typedef struct {
     uint64_t redelivered;
     uint64_t dead;
+    uint64_t next; /* what comes before this sequence was claimed, or passed over; claims that are read later tell which of it
+                    * is still to be done */
     uint32_t slot;
     uint32_t max_deliveries;
     char name[64];
@@ -299,9 +301,9 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length,
                   int64_t deadline);
 /* The note holds as soon as the events are visible, and not before; without events, when this returns EB_OK. EB_TABLE_FULL:
- * there are EB_NOTES other names. */
+ * there are EB_NOTES other names. `first` gets the sequence of the first event, where it is not NULL. */
 int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
-                  size_t length, int64_t deadline);
+                  size_t length, uint64_t *first, int64_t deadline);
 /* Polls; where it finds no room, its turn is kept for a moment, for another try, if there will be one. */
 int eb_try_send(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int again);
 /* What is sent once `due` is over, on CLOCK_MONOTONIC, by whoever publishes or receives then: its number, from 1 on, or a status.

@@ -16,6 +16,7 @@ typedef struct {
     const char *head;
     const char *body;
     const eb_note *note; /* or NULL */
+    uint64_t *first;     /* where the first one's sequence is to be stored, or NULL */
     bool returns;        /* whoever publishes it waits for room outside, and keeps its turn meanwhile */
     uint64_t bytes;      /* of all records */
 } eb_publication;
@@ -67,6 +68,7 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
         position += eb_ring_record_bytes(&what->events[i]);
     }
     EB_TEST_POINT(publish_counted);
+    if (what->first) *what->first = sequence;
     return EB_OK;
 }
 
@@ -244,9 +246,9 @@ static int send_all(eb_bus *bus, eb_publication what, size_t length, int64_t dea
 }
 
 int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
-                  size_t length, int64_t deadline)
+                  size_t length, uint64_t *first, int64_t deadline)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note};
+    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note, .first = first};
     return send_all(bus, what, length, deadline);
 }
 
@@ -258,7 +260,7 @@ int eb_try_send(eb_bus *bus, const eb_outgoing *events, int count, const char *b
 
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
 {
-    return eb_send_noted(bus, NULL, events, count, bytes, length, deadline);
+    return eb_send_noted(bus, NULL, events, count, bytes, length, NULL, deadline);
 }
 
 int eb_shutdown(eb_bus *bus, int64_t deadline)

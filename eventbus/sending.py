@@ -168,6 +168,10 @@ class Sender(_fast.Sender):
         """
         return self._publish(events, timeout, origin, note)
 
+    def _bring_one(self, origin: str, event: tuple[Any, ...], *, timeout: float | None = _DEFAULT) -> int:
+        """Sends an event that comes from the bus ``origin``; its sequence here, by which a group's claims name it."""
+        return self._published([event], timeout, origin, None)[1]
+
     def _noted(self, name: str) -> bytes | None:
         """The last note of the name that came with events that are visible; None if there is none."""
         handle = self._open_handle()
@@ -228,17 +232,24 @@ class Sender(_fast.Sender):
         note: tuple[str, bytes] | None = None,
     ) -> int:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
+        return self._published(events, timeout, origin, note)[0]
+
+    def _published(
+        self, events: Iterable[tuple[Any, ...]], timeout: float | None, origin: str, note: tuple[str, bytes] | None
+    ) -> tuple[int, int]:
+        """How many there were, and the sequence of the first; 0 if there was none."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
         self._open_handle()
         rows, count, blob = self._encoded(events, origin, deadline)
+        status = 0
         if count or note:
             handle = self._open_handle()
             self._check_writable(handle)
             status = handle.send_batch(rows, count, blob, deadline, note and (note[0].encode(), note[1]))
             if status < 0:
                 self._refuse(handle, status, seconds, len(blob))
-        return count
+        return count, status
 
     def _encoded(self, events: Iterable[tuple[Any, ...]], origin: str, deadline: int) -> tuple[array[int], int, bytes]:
         """The rows of what is sent together, how many, and their bytes."""

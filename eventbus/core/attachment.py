@@ -70,6 +70,7 @@ class Group(NamedTuple):
     max_deliveries: int
     redelivered: int
     dead: int
+    next: int  # what comes before this sequence was claimed, or passed over: without a claim it is done
     claims: tuple[Claim, ...]
 
 
@@ -262,12 +263,17 @@ class Attachment:
     def send_batch(
         self, rows: Any, count: int, blob: bytes, deadline: int, note: tuple[bytes, bytes] | None = None
     ) -> int:
-        """Sends ``count`` events, all or none; ``rows`` has six uint32 each, as eb_outgoing. The status.
+        """Sends ``count`` events, all or none; ``rows`` has six uint32 each, as eb_outgoing.
 
         A note, which is a name and bytes, holds from the moment on in which they can be seen.
+
+        Returns:
+            The sequence of the first, 0 if there is none; or a status.
         """
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
-        return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
+        first, what = ffi.new("uint64_t *"), (self.pointer, kept, events, count, blob, len(blob))
+        status = until_done(lambda: int(lib.eb_send_noted(*what, first, deadline)))
+        return status if status < 0 or count == 0 else int(first[0])
 
     def try_send(self, rows: Any, count: int, blob: bytes, again: bool) -> int:
         """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY."""
@@ -358,7 +364,7 @@ class Attachment:
             name, system, kind = (
                 ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind)
             )
-            counts = (out.slot, out.max_deliveries, out.redelivered, out.dead)
+            counts = (out.slot, out.max_deliveries, out.redelivered, out.dead, out.next)
             yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
 
     def _claims(self, group: int) -> Iterator[Claim]:
