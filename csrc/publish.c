@@ -45,7 +45,8 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
 {
     eb_ring *ring = &bus->ring;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
-    int status = eb_room_claim(bus, what->bytes + 8, kept_for_others(bus, share), share);
+    /* A note without events takes no room: the 8 bytes behind the last record are there, and are written as they are. */
+    int status = what->count == 0 ? EB_OK : eb_room_claim(bus, what->bytes + 8, kept_for_others(bus, share), share);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_claimed);
     uint64_t begin = atomic_load(&ring->header->committed), position = begin;
@@ -246,21 +247,23 @@ static int send_all(eb_bus *bus, eb_publication what, size_t length, int64_t dea
 }
 
 int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
-                  size_t length, uint64_t *first, int64_t deadline)
+                  size_t length, int64_t deadline)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note, .first = first};
+    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note};
     return send_all(bus, what, length, deadline);
 }
 
-int eb_try_send(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int again)
+int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes, size_t length,
+                int again, uint64_t *first)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes, .returns = again != 0};
+    eb_publication what = {
+        .events = events, .count = count, .head = bytes, .note = note, .first = first, .returns = again != 0};
     return send_all(bus, what, length, EB_BRIEF);
 }
 
 int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int64_t deadline)
 {
-    return eb_send_noted(bus, NULL, events, count, bytes, length, NULL, deadline);
+    return eb_send_noted(bus, NULL, events, count, bytes, length, deadline);
 }
 
 int eb_shutdown(eb_bus *bus, int64_t deadline)

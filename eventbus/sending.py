@@ -153,31 +153,6 @@ class Sender(_fast.Sender):
         status = cancel(handle, number, deadline_after(self._send_timeout))
         return status > 0 if status >= 0 else self._refuse(handle, status)
 
-    def _bring(
-        self,
-        origin: str,
-        events: Iterable[tuple[Any, ...]],
-        note: tuple[str, bytes] | None,
-        *,
-        timeout: float | None = _DEFAULT,
-    ) -> int:
-        """``send_many`` of what comes from the bus ``origin`` ("" for this one), and in the same step how far that is.
-
-        Args:
-            note: of what, and the position; kept until the next one of the name, whatever becomes of the events.
-        """
-        return self._publish(events, timeout, origin, note)
-
-    def _bring_one(self, origin: str, event: tuple[Any, ...], *, timeout: float | None = _DEFAULT) -> int:
-        """Sends an event that comes from the bus ``origin``; its sequence here, by which a group's claims name it."""
-        return self._published([event], timeout, origin, None)[1]
-
-    def _noted(self, name: str) -> bytes | None:
-        """The last note of the name that came with events that are visible; None if there is none."""
-        handle = self._open_handle()
-        self._check_writable(handle)
-        return handle.note(name.encode(), deadline_after(self._send_timeout))
-
     def _outgoing(self, event: tuple[Any, ...], origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
         system, kind, path, data, headers = _parts(event)
@@ -232,24 +207,17 @@ class Sender(_fast.Sender):
         note: tuple[str, bytes] | None = None,
     ) -> int:
         """Sends them all with the patience that was asked for, or says what went wrong; how many there were."""
-        return self._published(events, timeout, origin, note)[0]
-
-    def _published(
-        self, events: Iterable[tuple[Any, ...]], timeout: float | None, origin: str, note: tuple[str, bytes] | None
-    ) -> tuple[int, int]:
-        """How many there were, and the sequence of the first; 0 if there was none."""
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
         self._open_handle()
         rows, count, blob = self._encoded(events, origin, deadline)
-        status = 0
         if count or note:
             handle = self._open_handle()
             self._check_writable(handle)
             status = handle.send_batch(rows, count, blob, deadline, note and (note[0].encode(), note[1]))
             if status < 0:
                 self._refuse(handle, status, seconds, len(blob))
-        return count, status
+        return count
 
     def _encoded(self, events: Iterable[tuple[Any, ...]], origin: str, deadline: int) -> tuple[array[int], int, bytes]:
         """The rows of what is sent together, how many, and their bytes."""
@@ -284,13 +252,22 @@ class Sender(_fast.Sender):
                 self._refuse(handle, status, seconds, len(blob))
         return count
 
-    async def _try(self, handle: Attachment, rows: array[int], count: int, blob: bytes, deadline: int) -> int:
-        """Until they are sent, one after the other of those who try in this loop; the status."""
+    async def _try(
+        self,
+        handle: Attachment,
+        rows: array[int],
+        count: int,
+        blob: bytes,
+        deadline: int,
+        note: tuple[bytes, bytes] | None = None,
+    ) -> int:
+        """Until they are sent, one after the other of those who try in this loop; the sequence of the first, or a
+        status."""
         from eventbus.loop import Turns, through  # takes longer to import than all of eventbus
 
         self._turns = self._turns or Turns()
         async with self._turns.mine():
-            return await through(partial(handle.try_send, rows, count, blob, again=True), deadline)
+            return await through(partial(handle.try_send, rows, count, blob, True, note), deadline)
 
     def _refuse(self, handle: Attachment, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == native.FULL:

@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
 COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
-PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli"}
+PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.bridge", "eventbus.cli"}
 LONGEST = 400
-PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
+PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays", "settings"}
+PURE |= {"bridge.subjects", "bridge.filters"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {
@@ -29,7 +30,7 @@ FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "grou
 FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
-    {"patterns", "delays", "core.native"},
+    {"patterns", "delays", "settings", "core.native"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
     {"core.bell"},
     {"core.reader", "core.schedule", "request", "letters", "hearing"},
@@ -54,6 +55,9 @@ ROWS = (
     {"workers.post", "workers.renewal"},
     {"workers.crew"},
     {"workers.worker"},
+    {"bridge.subjects", "bridge.notify"},
+    {"bridge.filters", "bridge.config"},
+    {"bridge.health"},
     {""},
     {"cli.tables", "cli.feed", "cli.work"},
     {"cli.tail", "cli.demo", "cli.streams"},
@@ -86,7 +90,7 @@ def module_of(path: Path) -> str:
 
 
 IMPORTS = {module_of(path): imports(path) for path in PACKAGE.rglob("*.py")}
-ROOMS = {"core", "workers", "cli"}  # their own files say what they are for, and import nothing
+ROOMS = {"core", "workers", "bridge", "cli"}  # their own files say what they are for, and import nothing
 
 
 def inside(module: str) -> set[str]:

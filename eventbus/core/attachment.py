@@ -263,21 +263,25 @@ class Attachment:
     def send_batch(
         self, rows: Any, count: int, blob: bytes, deadline: int, note: tuple[bytes, bytes] | None = None
     ) -> int:
-        """Sends ``count`` events, all or none; ``rows`` has six uint32 each, as eb_outgoing.
+        """Sends ``count`` events, all or none; ``rows`` has six uint32 each, as eb_outgoing. The status.
 
         A note, which is a name and bytes, holds from the moment on in which they can be seen.
-
-        Returns:
-            The sequence of the first, 0 if there is none; or a status.
         """
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
-        first, what = ffi.new("uint64_t *"), (self.pointer, kept, events, count, blob, len(blob))
-        status = until_done(lambda: int(lib.eb_send_noted(*what, first, deadline)))
-        return status if status < 0 or count == 0 else int(first[0])
+        return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
 
-    def try_send(self, rows: Any, count: int, blob: bytes, again: bool) -> int:
-        """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY."""
-        return int(lib.eb_try_send(self.pointer, ffi.from_buffer("eb_outgoing[]", rows), count, blob, len(blob), again))
+    def try_send(
+        self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None
+    ) -> int:
+        """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY.
+
+        Returns:
+            The sequence of the first event, or the status.
+        """
+        first = ffi.new("uint64_t *")
+        events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
+        status = int(lib.eb_try_send(self.pointer, kept, events, count, blob, len(blob), again, first))
+        return status or int(first[0])
 
     def note(self, name: bytes, deadline: int) -> bytes | None:
         """The last note of the name; None if there is none."""

@@ -240,7 +240,6 @@ static void send(input *from)
                              {.topic = 1, .extension_length = extension, .path_length = 1, .body_length = 2}};
     eb_route route = {.bus = bus, .topic = how / 8 % 8};
     eb_note note = {.name_length = 1, .length = EB_NOTE_LIMIT, .name = "n"};
-    uint64_t first = 0;
     switch (how % 5) {
     case 0:
         memset(bytes + 13, 'x', length - 13);
@@ -248,7 +247,7 @@ static void send(input *from)
         break;
     case 1: known(eb_send_raw(&route, "/path", 5, bytes, length)); break;
     case 2: known(eb_send_batch(bus, events, 1, bytes, length, EB_POLL)); break;
-    case 3: known(eb_send_noted(bus, &note, events, 2, bytes, length + 3 + extension, &first, eb_now() + 1000)); break;
+    case 3: known(eb_send_noted(bus, &note, events, 2, bytes, length + 3 + extension, eb_now() + 1000)); break;
     default: known(eb_topic(bus, (char[]){'a', 'k', (char)('0' + take_byte(from) % 16)}, 1, 2, EB_POLL));
     }
 }
