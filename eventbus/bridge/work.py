@@ -1,0 +1,227 @@
+"""Work: the stream of a queue. All hosts put into it, and whoever serves takes from its one consumer, until it says what became of that.
+
+A message belongs to one host at a time, as long as that says from time to time that it works on it; silent for the
+acknowledgement's wait, the host counts as dead, and the message is another one's. It leaves the stream when it is
+acknowledged, and not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.js import api
+from nats.js.errors import NotFoundError
+
+from eventbus.bridge import subjects
+from eventbus.bridge.link import DESCRIPTION, STATUS, Link, LinkError, block
+from eventbus.bridge.messages import Message, read
+from eventbus.errors import InvalidError
+
+ACK_WAIT: Final = 30.0
+"""Seconds for which a host may be silent about what it has."""
+
+DELIVERIES: Final = "Eb-Deliveries"
+MESSAGE_ID: Final = "Nats-Msg-Id"
+
+_PREFIX: Final = "ebq"
+_CONSUMER: Final = "hosts"
+_PULL_SECONDS: Final = 5.0
+_DUPLICATES: Final = 120.0  # seconds for which the server knows what it has stored
+_IN_HAND: Final = 65_536  # messages that all hosts have together
+_PULLS: Final = 8_192  # that all hosts have under way together
+_LEFT: Final = "Nats-Pending-Messages"
+_NS: Final = 1_000_000_000
+
+Outgoing = tuple[str, bytes, dict[str, str]]
+"""Subject, payload and headers."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A message that this host has.
+
+    Attributes:
+        carried: how often its event was handed out on other hosts, for nothing.
+        told: when the server was told last that this host works on it, on the monotonic clock.
+    """
+
+    raw: Msg
+    message: Message
+    carried: int
+    told: float = field(default_factory=time.monotonic)
+
+    def again(self, carried: int) -> Outgoing:
+        """The same for another host, with a count that is one of few headers that change."""
+        headers = dict(self.raw.headers or {}) | {DELIVERIES: str(carried)}
+        headers[MESSAGE_ID] = f"{headers.get(MESSAGE_ID, self.raw.subject)}/{carried}"
+        return self.raw.subject, self.raw.data, headers
+
+
+def subject_of(domain: str, name: str, origin: str, system: str, kind: str) -> str:
+    """The subject of what an origin puts into a queue."""
+    return f"{_PREFIX}.{domain}.{name}{subjects.subject(domain, origin, system, kind).removeprefix(_head(domain))}"
+
+
+def job_of(raw: Msg, domain: str, name: str) -> Job:
+    """What a message says.
+
+    Raises:
+        InvalidError: no bridge wrote it.
+    """
+    subject = _head(domain) + raw.subject.removeprefix(f"{_PREFIX}.{domain}.{name}")
+    carried = (raw.headers or {}).get(DELIVERIES, "0")
+    if not (carried.isascii() and carried.isdigit() and len(carried) < 10):
+        raise InvalidError(f"its header {DELIVERIES!r} is {carried!r}", reason="foreign")
+    return Job(raw, read(subject, raw.headers, raw.data), int(carried))
+
+
+def _head(domain: str) -> str:
+    return f"{subjects.PREFIX}.{domain}"
+
+
+class Work:
+    """The stream of a queue by one connection. Every call may raise LinkError."""
+
+    def __init__(self, link: Link, domain: str, name: str, *, ack_wait: float, replicas: int, patience: float) -> None:
+        self.ack_wait = ack_wait
+        self.news = asyncio.Event()
+        self._link = link
+        self._stream = subjects.queue_name(domain, name)
+        self._subjects = f"{_PREFIX}.{domain}.{name}.>"
+        self._replicas = replicas
+        self._patience = patience
+        self._inbox = link.inbox()
+        self._fresh: list[Msg] = []
+        self._asked = 0
+        self._silent_at = 0.0
+        self._refusal = ""
+
+    async def open(self) -> None:
+        """Makes the stream and its consumer where they are not there; else they stay as they are."""
+        call, manager = self._link.call, self._link.manager
+        try:
+            await call(manager.stream_info(self._stream))
+        except NotFoundError:
+            await call(manager.add_stream(self._terms()))
+        try:
+            consumer = await call(manager.consumer_info(self._stream, _CONSUMER))
+        except NotFoundError:
+            consumer = await call(manager.add_consumer(self._stream, self._consumer()))
+        self.ack_wait = consumer.config.ack_wait or self.ack_wait
+        await self._link.subscribe(self._inbox, self._came)
+
+    def _terms(self) -> api.StreamConfig:
+        return api.StreamConfig(
+            name=self._stream,
+            description="eventbus: work for one host each",
+            subjects=[self._subjects],
+            retention=api.RetentionPolicy.WORK_QUEUE,
+            storage=api.StorageType.FILE,
+            num_replicas=self._replicas,
+            duplicate_window=_DUPLICATES,
+        )
+
+    def _consumer(self) -> api.ConsumerConfig:
+        return api.ConsumerConfig(
+            durable_name=_CONSUMER,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=self.ack_wait,
+            max_deliver=-1,
+            max_ack_pending=_IN_HAND,
+            max_waiting=_PULLS,
+        )
+
+    # --- putting in ---
+
+    def fits(self, outgoing: Outgoing) -> bool:
+        """Whether the server takes a message of that size."""
+        _, payload, headers = outgoing
+        lines = sum(len(name) + len(value) + 4 for name, value in headers.items())
+        return lines + 14 + len(payload) <= self._link.max_payload
+
+    async def put(self, messages: Iterable[Outgoing]) -> None:
+        """Returns when the server has them all; what it had before, it has once."""
+        for answer in await self._written(messages):
+            await self._link.answered(answer)
+
+    # --- taking out ---
+
+    async def pending(self) -> int:
+        """Messages that no host was given yet."""
+        found = await self._link.call(self._link.manager.consumer_info(self._stream, _CONSUMER))
+        return found.num_pending or 0
+
+    @property
+    def asked(self) -> int:
+        """Messages that were asked for and are still to come."""
+        return self._asked
+
+    async def ask(self, count: int) -> None:
+        """Wants so many more, as soon as there are some."""
+        wanted = json.dumps({"batch": count, "expires": round(_PULL_SECONDS * _NS)}).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{_CONSUMER}"
+        self._asked += count
+        self._silent_at = time.monotonic() + _PULL_SECONDS + self._patience
+        await self._link.publish(subject, wanted, reply=self._inbox)
+
+    def came(self) -> list[Msg]:
+        """What has come since the last call.
+
+        Raises:
+            LinkError: the server refuses, or does not even say that there is nothing.
+        """
+        self.news.clear()
+        if self._refusal:
+            raise LinkError(f"the queue {self._stream} gives nothing: {self._refusal}")
+        if self._asked and time.monotonic() > self._silent_at:
+            raise LinkError(f"the server has said nothing for {_PULL_SECONDS + self._patience:g} s")
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    async def _came(self, raw: Msg) -> None:
+        status = (raw.headers or {}).get(STATUS)
+        if status is None:
+            self._asked = max(self._asked - 1, 0)
+            self._fresh.append(raw)
+        elif status in ("404", "408"):  # the time is up, and so many did not come
+            self._asked = max(self._asked - int((raw.headers or {}).get(_LEFT, self._asked)), 0)
+        else:
+            self._refusal = (raw.headers or {}).get(DESCRIPTION) or f"status {status}"
+        self.news.set()
+
+    # --- what becomes of it ---
+
+    async def done(self, messages: Sequence[Msg]) -> None:
+        """Returns when the server has forgotten them."""
+        for answer in await self._written((raw.reply, b"+ACK", {}) for raw in messages):
+            refusal = (await self._link.arrived(answer)).headers
+            if refusal:
+                raise LinkError(f"the queue {self._stream} is gone: {refusal.get(STATUS)}")
+
+    async def working(self, jobs: Iterable[Job]) -> None:
+        """This host has them still."""
+        now = time.monotonic()
+        for job in jobs:
+            await self._link.publish(job.raw.reply, b"+WPI")
+            job.told = now
+
+    async def give_back(self, raw: Msg, seconds: float = 0.0) -> None:
+        """Another host may have it, from then on."""
+        delay = b' {"delay": %d}' % round(seconds * _NS) if seconds else b""
+        await self._link.publish(raw.reply, b"-NAK" + delay)
+
+    async def drop(self, raw: Msg) -> None:
+        """No host is to have it."""
+        await self._link.publish(raw.reply, b"+TERM")
+
+    async def _written(self, messages: Iterable[Outgoing]) -> list[asyncio.Future[Msg]]:
+        """What will have the server's answers."""
+        expected = [(self._link.expect(), message) for message in messages]
+        await self._link.write(block(*message, reply) for (reply, _), message in expected)
+        return [answer for (_, answer), _ in expected]
