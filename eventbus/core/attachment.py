@@ -270,9 +270,7 @@ class Attachment:
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
         return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
 
-    def try_send(
-        self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None
-    ) -> int:
+    def try_send(self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None) -> int:
         """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY.
 
         Returns:

@@ -1,0 +1,191 @@
+"""Export: what is sent on this bus goes to the stream of its origin, in its order and once.
+
+Each message tells the server which one has to be the last before it, so a batch is a chain: the acknowledgement of its
+end proves all of it, and nothing that comes late or twice is taken. Whatever goes wrong, the end of the stream says where
+to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
+
+from eventbus.bridge import fence, messages, position, subjects
+from eventbus.bridge.config import Config
+from eventbus.bridge.flow import Flow, States
+from eventbus.bridge.link import Link, LinkError, block
+from eventbus.bridge.messages import Place, Stamp
+from eventbus.bridge.position import Position
+from eventbus.bridge.source import Source
+from eventbus.bridge.streams import keep_stream
+from eventbus.bus import Bus
+from eventbus.errors import InvalidError, UnavailableError
+from eventbus.event import Event
+
+BATCH_BYTES: Final = 1 << 20
+"""What is written before an acknowledgement is waited for, beside a last message."""
+
+LAST: Final = "Nats-Expected-Last-Sequence"
+
+
+class Export(Flow):
+    """The way out."""
+
+    way = "export"
+
+    def __init__(self, bus: Bus, config: Config, states: States, run: int, take_over: bool) -> None:
+        super().__init__(bus, config, states)
+        self._stamp = Stamp(bus.identity, run, config.origin)
+        self._take_over = take_over
+        self._synced = False  # once: from then on a later run fences this one off
+        self._note = position.export_note(config.domain, config.origin)
+        self._acknowledged = position.unpacked(bus._noted(self._note))
+        self._stream = subjects.stream_name(config.domain, config.origin)
+        self._source = Source(bus, config, self._health, self._acknowledged.place.sequence)
+        self._batch: list[Event] = []  # in hand, and not known to be in the stream
+        self._done = 0  # the last event that the stream has, or that cannot go there
+        self._end = 0  # the sequence of the stream's last message
+
+    def close(self) -> None:
+        """Gives back what the stream is not known to have."""
+        self._source.close(handled=not self._batch)
+
+    async def _carry(self, link: Link) -> None:
+        await self._sync(link)
+        self._running()
+        while True:
+            self._batch = self._batch or await self._take(link)
+            await self._send(link, [event for event in self._batch if event.sequence > self._done])
+            self._batch = []
+            self._health.holding(None)
+
+    async def _take(self, link: Link) -> list[Event]:
+        """The next events, or LinkError when the connection is gone before there are any."""
+        events = self._source.poll()
+        if not events:
+            waiting = asyncio.ensure_future(self._source.wait())
+            try:
+                await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()  # nothing is in hand of whoever waits
+            link.check()
+            events = await waiting if waiting.done() else []
+        if events:
+            self._health.holding(events[0].time)
+        return events
+
+    # --- batches ---
+
+    async def _send(self, link: Link, events: Sequence[Event]) -> None:
+        """Returns once the stream has them all, but for those that cannot go there."""
+        for some, blocks in self._blocks(link, events):
+            reply, answer = link.expect()
+            blocks[-1] = self._block(link, some[-1], self._end + len(blocks) - 1, reply)
+            await link.write(blocks)
+            await self._prove(link, answer, some, len(blocks))
+        if events:
+            self._done = events[-1].sequence
+
+    def _blocks(self, link: Link, events: Sequence[Event]) -> Iterator[tuple[list[Event], list[bytes]]]:
+        """Events that go together, and what is written of them."""
+        some: list[Event] = []
+        blocks: list[bytes] = []
+        size = 0
+        for event in events:
+            written = self._block(link, event, self._end + len(blocks)) if self._source.travels(event) else b""
+            if not written:
+                continue
+            some.append(event)
+            blocks.append(written)
+            size += len(written)
+            if size >= BATCH_BYTES:
+                yield some, blocks
+                some, blocks, size = [], [], 0
+        if blocks:
+            yield some, blocks
+
+    def _block(self, link: Link, event: Event, last: int, reply: str = "") -> bytes:
+        """One message, which says what the sequence before it is; nothing where it cannot go."""
+        subject = subjects.subject(self._config.domain, self._config.origin, event.system, event.kind)
+        headers, payload = messages.headers_of(event, self._stamp), messages.payload_of(event)
+        headers[LAST] = str(last)
+        written = block(subject, payload, headers, reply)
+        if len(written) > link.max_payload and not link.fits(headers, payload):
+            text = (
+                f"{event.system} {event.kind} {event.path}: {len(payload)} bytes, the server takes {link.max_payload}"
+            )
+            self._health.refused("large", f"an event is too large for the server: {text}; raise its max_payload")
+            return b""
+        return written
+
+    async def _prove(self, link: Link, answer: asyncio.Future[Msg], some: list[Event], count: int) -> None:
+        found = await link.answered(answer)
+        if found.get("stream") != self._stream or found.get("seq") != self._end + count:
+            raise LinkError(f"the stream {self._stream} has messages that this bridge did not write: {found}")
+        self._end += count
+        self._proved(some[-1].sequence)
+        self._health.exported(count)
+
+    def _proved(self, sequence: int) -> None:
+        """From now on the stream has all up to this event."""
+        self._done = sequence
+        place = Place(self._stamp.epoch, self._stamp.run, sequence)
+        self._acknowledged = Position(place, self._end, 0)
+        try:
+            self._bus._bring("", [], (self._note, self._acknowledged.packed()), timeout=0)
+        except UnavailableError as error:  # the next one says it too; until then the stream is ahead of the note
+            self._health.say("note", f"the position could not be noted: {error.message}")
+
+    # --- where to go on ---
+
+    async def _sync(self, link: Link) -> None:
+        """Finds the end of the stream, and reads again what the servers had acknowledged and lost."""
+        stream = await keep_stream(link, self._config, fence.owner_of(self._config.bus), self._take_over)
+        last = await self._last(link, stream)
+        if last is not None:
+            if not self._synced:
+                self._stamp = self._stamp._replace(run=max(self._stamp.run, last.run + 1))
+            fence.check_run(self._stream, last, Place(self._stamp.epoch, self._stamp.run, 0))
+        if not self._synced:
+            self._source.begin(anew=bool(stream.did_create), known=last is not None and last.epoch == self._stamp.epoch)
+        self._synced, self._take_over = True, False
+        before, self._end = self._acknowledged, stream.state.last_seq
+        there = last.sequence if last is not None and last.epoch == self._stamp.epoch else 0
+        lacks = there < before.place.sequence and (there > 0 or before.message > self._end)
+        self._done = there if lacks else max(there, before.place.sequence)
+        if lacks:
+            await self._again(link, before)
+        elif there > before.place.sequence:
+            self._proved(there)
+
+    async def _last(self, link: Link, stream: StreamInfo) -> Place | None:
+        """Where the last message of a bridge stands; None where there is none. Others are passed over."""
+        for sequence in range(stream.state.last_seq, stream.state.first_seq - 1, -1) if stream.state.messages else ():
+            try:
+                found = await link.call(link.manager.get_msg(self._stream, sequence))
+                return messages.place_of(found.headers)
+            except NotFoundError:
+                continue
+            except InvalidError as error:
+                self._health.refused(
+                    "foreign", f"message {sequence} of {self._stream} is of no bridge: {error.message}"
+                )
+        return None
+
+    async def _again(self, link: Link, before: Position) -> None:
+        """Of what was acknowledged and is not there the ring may have the rest."""
+        missing, first = before.message - self._end, self._end
+        with self._source.again(self._done + 1) as events:
+            while some := [
+                one for one in events.receive_many(self._config.window, 0) if one.sequence <= before.place.sequence
+            ]:
+                await self._send(link, some)
+        lost = missing - (self._end - first)
+        self._done = max(self._done, before.place.sequence)
+        if lost > 0:
+            self._health.lost(lost)

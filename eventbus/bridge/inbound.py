@@ -1,0 +1,190 @@
+"""Inbound: messages of one origin become events of this bus, in one step with the position behind them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
+
+from eventbus import patterns
+from eventbus.bridge import filters, messages, position
+from eventbus.bridge.config import Config
+from eventbus.bridge.flow import States
+from eventbus.bridge.link import Link
+from eventbus.bridge.messages import Message
+from eventbus.bridge.position import Position
+from eventbus.bridge.source import is_own
+from eventbus.bus import Bus
+from eventbus.errors import FullError, InvalidError, PolicyDeniedError
+from eventbus.letters import DEAD_SYSTEM
+
+ROOM_SECONDS: Final = 1.0
+"""How long a batch waits for room in the ring before half of it is tried."""
+
+VAIN, WANTED = "vain", ""
+_SEQUENCE: Final = {9: 5, 12: 7}
+"""Where the address of an acknowledgement has the sequence, by how many tokens there are: servers of a domain have more."""
+
+Waiting = list[tuple[Message, Position]]
+
+
+class Inbound:
+    """What comes from one origin."""
+
+    def __init__(self, bus: Bus, config: Config, states: States, origin: str, systems: tuple[str, ...]) -> None:
+        self._bus = bus
+        self._config = config
+        self._states = states
+        self._health = states.health
+        self._origin = origin
+        self._hears = [patterns.compile(one) for one in systems]
+        self._whole = "**" in systems
+        self._dead = DEAD_SYSTEM in systems
+        self._note = position.import_note(config.domain, origin)
+        self._position = position.unpacked(bus._noted(self._note))
+        self._verdicts: dict[str, str] = {}
+        self.subjects = filters.filters(config.domain, origin, systems)
+
+    async def begin(self, link: Link, info: StreamInfo, latest: bool) -> int:
+        """The sequence to begin at; what is gone by then is told.
+
+        Args:
+            latest: whether what the stream has by now is old where there is no position yet.
+        """
+        made, state = microseconds(info.created), info.state
+        if self._position == position.NOWHERE:
+            before = state.last_seq if latest else max(state.first_seq - 1, 0)
+            await self._commit("", [], Position(position.NOWHERE.place, before, made))
+        elif not await self._is_same(link, info):
+            text = f"the stream of {self._origin} is another one, or was set back: it is read from its beginning"
+            self._health.say(f"again {self._origin}", text)
+            self._position = Position(self._position.place, max(state.first_seq - 1, 0), made)
+        else:
+            self._skipped(self._position.message, state.first_seq)
+            self._position = self._position._replace(message=max(self._position.message, state.first_seq - 1))
+        return self._position.message + 1
+
+    async def _is_same(self, link: Link, info: StreamInfo) -> bool:
+        """Whether the stream still is what the position was noted of."""
+        _, message, made = self._position
+        if made != microseconds(info.created) or message > info.state.last_seq:
+            return False
+        if message < info.state.first_seq:
+            return True
+        try:
+            found = await link.call(link.manager.get_msg(info.config.name or "", message))
+            return self._position.covers(messages.place_of(found.headers))
+        except (NotFoundError, InvalidError):
+            return True
+
+    # --- batches ---
+
+    async def bring(self, arrived: Sequence[Msg]) -> None:
+        """Sends what is new and to be heard here, and notes how far that is."""
+        at, pending = self._position, 0
+        waiting: Waiting = []
+        for one in arrived:
+            tokens = one.reply.split(".")
+            sequence, pending = int(tokens[_SEQUENCE[len(tokens)]]), int(tokens[-1 if len(tokens) == 9 else -2])
+            if self._whole:
+                self._skipped(at.message, sequence)
+            at = at._replace(message=sequence)
+            message = self._read(one, at)
+            if message is not None:
+                at = at._replace(place=message.place)
+                if self._is_wanted(message):
+                    waiting.append((message, at))
+        for origin, some in itertools.groupby(waiting, key=_origin_of):
+            await self._send(origin, [*some])
+        if at != self._position:
+            await self._commit("", [], at)
+        if waiting:
+            self._health.imported(self._origin, 0, pending, waiting[-1][0].event.time)
+
+    def _read(self, one: Msg, at: Position) -> Message | None:
+        """None of what is no event, or was there before."""
+        try:
+            message = messages.read(one.subject, one.headers, one.data)
+        except InvalidError as error:
+            self._rejected(error.details["reason"], f"{one.subject}: {error.message}")
+            return None
+        if at.covers(message.place):
+            self._health.duplicate(self._origin)
+            return None
+        return message
+
+    def _is_wanted(self, message: Message) -> bool:
+        system = message.event.system
+        verdict = self._verdicts.get(system)
+        if verdict is None:
+            verdict = self._verdicts[system] = self._verdict(system)
+        if verdict == VAIN:
+            self._health.vain(self._origin)
+        elif verdict:
+            self._rejected("policy", verdict)
+        elif self._config.origin in message.hops:
+            self._rejected("loop", f"an event that had passed {self._config.origin} came back: see where it is relayed")
+        else:
+            return True
+        return False
+
+    def _verdict(self, system: str) -> str:
+        """WANTED, VAIN, or why it is forbidden."""
+        if is_own(system) and not (system == DEAD_SYSTEM and self._dead):
+            return VAIN
+        if not any(one.matches(system) for one in self._hears):
+            return VAIN
+        try:
+            if self._bus._guard is not None:
+                self._bus._guard.check_send(system)
+        except PolicyDeniedError as error:
+            return error.message
+        return WANTED
+
+    async def _send(self, origin: str, waiting: Waiting) -> None:
+        """All of them; in smaller batches where there is not enough room for all at once."""
+        size = len(waiting)
+        while waiting:
+            some, rest = waiting[:size], waiting[size:]
+            try:
+                await self._commit(origin, some, some[-1][1], ROOM_SECONDS)
+                waiting = rest
+            except FullError as error:
+                self._states.move("import", "degraded", error.message)
+                size = max(1, len(some) // 2)
+            except InvalidError as error:
+                if len(some) == 1:
+                    self._rejected("large", f"{some[0][0].event.path}: {error.message}")
+                    waiting = rest
+                size = max(1, len(some) // 2)
+        self._states.move("import", "running")
+
+    async def _commit(self, origin: str, some: Waiting, at: Position, seconds: float | None = None) -> None:
+        events = [message.event for message, _ in some]
+        await self._bus._abring(origin, events, (self._note, at.packed()), seconds)
+        self._position = at
+        if events:
+            inward = self._health.inward(self._origin)
+            self._health.imported(self._origin, len(events), inward.pending, events[-1].time)
+
+    def _skipped(self, before: int, sequence: int) -> None:
+        """Messages between the two are gone from the stream."""
+        if sequence > before + 1:
+            self._health.gap(self._origin, sequence - before - 1)
+
+    def _rejected(self, reason: str, text: str) -> None:
+        self._health.rejected(self._origin, reason, text)
+
+
+def microseconds(then: datetime | None) -> int:
+    """Since the epoch."""
+    return 0 if then is None else round(then.timestamp() * 1e6)
+
+
+def _origin_of(one: tuple[Message, Position]) -> str:
+    return one[0].origin

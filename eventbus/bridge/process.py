@@ -1,0 +1,80 @@
+"""Process: one bridge from its start to its end, with the exit code that it ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from typing import Final
+
+import eventbus
+from eventbus.bridge.config import Config
+from eventbus.bridge.export import Export
+from eventbus.bridge.fence import FencedError
+from eventbus.bridge.flow import Flow, States
+from eventbus.bridge.health import Health
+from eventbus.bridge.imports import Import
+from eventbus.bridge.notify import Notifier
+from eventbus.bus import Bus
+from eventbus.errors import EventBusError
+
+STOPPED, FAILED, FENCED = 0, 1, 3
+"""Exit codes."""
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_log = logging.getLogger("eventbus.bridge")
+
+
+async def serve(config: Config, *, take_over: bool = False) -> int:
+    """Runs a bridge until SIGINT or SIGTERM, or until it cannot go on; the exit code."""
+    run = time.time_ns()
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        with eventbus.open(config.bus, actor=f"bridge:{config.origin}") as bus:
+            return await _run(bus, config, run, take_over, stopped)
+    except EventBusError as error:
+        _log.error("%s: %s", config.origin, error.message)
+        return FAILED
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asyncio.Event) -> int:
+    health = Health(bus, config, run, notifier=Notifier())
+    states = States(health)
+    with contextlib.ExitStack() as ways:
+        flows: list[Flow] = []
+        if config.exports:
+            out = Export(bus, config, states, run, take_over)
+            ways.callback(out.close)
+            flows.append(out)
+        if config.imports:
+            flows.append(Import(bus, config, states, run))
+        try:
+            return await _supervise(flows, health, stopped)
+        finally:
+            health.stop()
+
+
+async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) -> int:
+    tasks = [asyncio.ensure_future(one) for one in (stopped.wait(), health.run(), *(flow.run() for flow in flows))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+        return STOPPED
+    except FencedError as error:
+        health.move("fenced", error.message)
+        return FENCED
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
