@@ -37,6 +37,10 @@ class Figures(NamedTuple):
         claim on it, which whoever claims it makes before the cursor moves."""
         return sequence < self.next and sequence not in self.held
 
+    def with_one_more(self) -> Figures:
+        """The same with another event that waits."""
+        return self._replace(waiting=self.waiting + 1)
+
 
 class Pool:
     """The group, and the bridge's membership."""

@@ -16,7 +16,9 @@ from eventbus.bridge.fence import FencedError
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.health import Health
 from eventbus.bridge.imports import Import
+from eventbus.bridge.messages import Stamp
 from eventbus.bridge.notify import Notifier
+from eventbus.bridge.queues import Queue
 from eventbus.bus import Bus
 from eventbus.errors import EventBusError
 
@@ -57,6 +59,10 @@ async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asy
             flows.append(out)
         if config.imports:
             flows.append(Import(bus, config, states, run))
+        for queue in config.queues:
+            route = Queue(bus, config, states, queue, Stamp(bus.identity, run, config.origin))
+            ways.callback(route.close)
+            flows.append(route)
         try:
             return await _supervise(flows, health, stopped)
         finally:

@@ -28,10 +28,12 @@ from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.link import Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
 from eventbus.bridge.pool import Figures, Pool
+from eventbus.bridge.source import is_own
 from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, Job, Outgoing, Work, job_of, subject_of
 from eventbus.bus import Bus
-from eventbus.errors import InvalidError, SegmentError, UnavailableError
+from eventbus.errors import InvalidError, PolicyDeniedError, SegmentError, UnavailableError
 from eventbus.event import Event
+from eventbus.group import find_group
 from eventbus.request import Request
 
 BUSY: Final = 0.1
@@ -40,7 +42,8 @@ BUSY: Final = 0.1
 LATER: Final = 1.0
 """Seconds before the servers offer again what could not be taken."""
 
-_AT_WORK, _IDLE = 0.004, 0.25  # seconds between two looks at the group
+AT_WORK, IDLE = 0.004, 0.25
+"""Seconds between two looks at the group: while there is something to do, and else."""
 
 
 class Queue(Flow):
@@ -51,21 +54,21 @@ class Queue(Flow):
         super().__init__(bus, config, states)
         self._queue = queue
         self._stamp = stamp
+        self._own = f"bridge.queue.{queue.name}"  # the group of a host that only puts in
         self._pool: Pool | None = None
         self._taken: list[Event] = []  # that go into the queue
-        self._kept: list[Event] = []  # that cannot: the next member that sleeps gets them back
+        self._kept: list[Event] = []  # that cannot
         self._jobs: dict[int, Job] = {}  # that came out of it, by their sequences here
-        self._done: list[Msg] = []  # of these, what the server has yet to be told
+        self._returning: list[Event] = []  # of these, what goes to another host
+        self._done: list[Msg] = []  # and what the server has yet to be told
+        self._lost: list[Msg] = []  # what went with a group that was removed
         self._busy_since: float | None = None
 
     async def _carry(self, link: Link) -> None:
-        terms = {"ack_wait": self._queue.ack_wait, "replicas": self._config.stream.replicas}
-        work = Work(link, self._config.domain, self._queue.name, **terms, patience=self._config.ack_timeout)
+        work = Work(link, self._config, self._queue)
         await work.open()
         pool = self._joined()
-        for raw in self._lost:
-            await work.give_back(raw)
-        self._lost.clear()
+        await self._give_back(work)
         await self._put_taken(work, pool)
         if not self._queue.serve:
             self._running()
@@ -73,6 +76,7 @@ class Queue(Flow):
         await self._drain(work)
         self._running()
         await work.working(self._jobs.values())
+        await self._put_returning(work, pool, pool.look().limit)
         await self._serve(work, pool)
 
     def close(self) -> None:
@@ -113,15 +117,22 @@ class Queue(Flow):
     async def _feed(self, work: Work, link: Link, pool: Pool) -> None:
         """What a host that only puts in does."""
         while True:
-            await self._until_some(link, pool)
-            self._sort(self._received(pool, self._config.window), pool)
+            await self._take(link, pool)
             await self._put_taken(work, pool)
             self._let_go(pool)
 
-    async def _until_some(self, link: Link, pool: Pool) -> None:
-        """Until there may be an event, which is in nobody's hand yet."""
-        waiting = asyncio.ensure_future(pool.member.areceive_many(1))
-        ...
+    async def _take(self, link: Link, pool: Pool) -> None:
+        """Takes the next events, or raises LinkError when the connection is gone before there are any."""
+        waiting = asyncio.ensure_future(pool.member.areceive_many(self._config.window))
+        try:
+            await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                self._sort(waiting.result(), pool)
+        except SegmentError as error:  # one that cannot be read is dead by now
+            self._health.refused("unreadable", error.message)
+        finally:
+            waiting.cancel()  # nothing is in hand of whoever waits
+        link.check()
 
     def _received(self, pool: Pool, limit: int) -> list[Event]:
         """Up to so many events that wait. One that cannot be read is dead, and counted."""
@@ -134,7 +145,7 @@ class Queue(Flow):
     def _let_go(self, pool: Pool) -> None:
         """Of what no queue takes: requests, which others hear too, and what is too large, which is dead."""
         for event in self._kept:
-            if isinstance(event, Request):
+            if isinstance(event, Request) or is_own(event.system):
                 pool.member.ack(event)
             else:
                 pool.member.bury(event, error="it is too large for the servers")
@@ -175,14 +186,15 @@ class Queue(Flow):
             await self._tell(work, seen)
             for raw in work.came():
                 await self._take_in(work, pool, seen, raw)
+                seen = seen.with_one_more()
             wanted = seen.idle - seen.waiting - work.asked
-            if self._kept and seen.idle:
+            if seen.idle and self._kept:
                 pool.member.reject(self._kept.pop())
             elif wanted > 0:
                 await work.ask(wanted)
             elif self._is_stuck(seen):
                 await self._pass_on(work, pool, seen)
-            await self._news(work, _AT_WORK if self._jobs or seen.waiting else _IDLE)
+            await self._news(work, AT_WORK if self._jobs or seen.waiting else IDLE)
 
     async def _news(self, work: Work, seconds: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
@@ -200,30 +212,30 @@ class Queue(Flow):
 
     async def _take_in(self, work: Work, pool: Pool, seen: Figures, raw: Msg) -> None:
         """Sends to the bus what came out of the queue."""
-        queue, origin = self._queue.name, "queue"
+        name = self._queue.name
         try:
-            job = job_of(raw, self._config.domain, queue)
+            job = job_of(raw, self._config.domain, name)
         except InvalidError as error:
-            self._health.rejected(origin, str(error.details["reason"]), f"a message of {queue}: {error.message}")
+            self._health.rejected(self.way, str(error.details["reason"]), f"a message of {self.way}: {error.message}")
             await work.drop(raw)
             return
-        event, message = job.message.event, job.message
+        event, origin = job.message.event, job.message.origin
         if not seen.members or not pool.hears(event.system, event.kind):
             await work.give_back(raw, LATER)
             return
         try:
-            sequence = await self._bus._abring(message.origin, [event], None, self._config.ack_timeout)
-        except UnavailableError as error:  # of a full ring; the policy; an event that is too large here
-            self._health.say(f"queue {queue}", f"what came out of the queue {queue} goes back: {error.message}")
+            sequence = await self._bus._abring(origin, [event], None, self._config.ack_timeout)
+        except (UnavailableError, InvalidError, PolicyDeniedError) as error:
+            self._health.rejected(self.way, "refused", f"what came out of the {self.way} goes back: {error.message}")
             await work.give_back(raw, LATER)
             return
         self._jobs[sequence] = job
-        self._health.imported(message.origin, 1, 0, event.time)
+        self._health.imported(origin, 1, 0, event.time)
 
     # --- what this host cannot do at once ---
 
     def _is_stuck(self, seen: Figures) -> bool:
-        """Whether events have been waiting for as long as all members were busy."""
+        """Whether events have been waiting for so long while no member did."""
         now = time.monotonic()
         if seen.idle or not seen.waiting:
             self._busy_since = None
@@ -232,38 +244,50 @@ class Queue(Flow):
         return self._busy_since is not None and now - self._busy_since >= BUSY
 
     async def _pass_on(self, work: Work, pool: Pool, seen: Figures) -> None:
-        """Puts into the queue what waits here: as much as the others are likely to take soon, or all of it where
-        nobody is left to handle it."""
+        """Puts into the queue what waits here: what others are likely to take soon, or all where nobody is left."""
         window = self._config.window
-        room = min(seen.waiting - seen.members, window - await work.pending()) if seen.members else window
-        if room <= 0:
-            return
-        pool.member.claim_at_most(room)
-        with self._told_of_unreadable():
-            returning = self._sort(pool.member.receive_many(room, 0), pool)
+        room = window
+        if seen.members:
+            self._busy_since = None
+            room -= await work.pending()
+        if room > 0:
+            pool.member.claim_at_most(room)
+            self._sort(self._received(pool, room), pool)
             await self._put_taken(work, pool)
-            for event, job in returning:
-                await self._return(work, pool, seen, event, job)
+            await self._put_returning(work, pool, seen.limit)
 
-    def _sort(self, events: list[Event], pool: Pool) -> list[tuple[Event, Job]]:
-        """What came out of the queue and goes back; the others are the queue's now, or kept."""
-        returning = []
+    def _sort(self, events: list[Event], pool: Pool) -> None:
         for event in events:
-            if (job := self._jobs.get(event.sequence)) is not None:
-                returning.append((event, job))
-            elif event.origin:  # brought by a bridge that died: the server has it still
+            if event.sequence in self._jobs:
+                self._returning.append(event)
+            elif event.origin:  # of a bridge that died, or whose message is another host's by now
                 pool.member.ack(event)
             else:
-                (self._kept if isinstance(event, Request) else self._taken).append(event)
-        return returning
+                stays = isinstance(event, Request) or is_own(event.system)
+                (self._kept if stays else self._taken).append(event)
 
-    async def _return(self, work: Work, pool: Pool, seen: Figures, event: Event, job: Job) -> None:
-        """Gives it to the other hosts. One that was handed out here for nothing goes as a new message, with the count."""
-        carried = job.carried + event.deliveries - 1
-        if carried >= seen.limit:
-            pool.member.bury(event, deliveries=carried)
-        elif carried > job.carried:
-            await work.put([job.again(carried)])
-        if event.deliveries > 1:
-            await work.done([job.raw])
-        ...
+    async def _put_returning(self, work: Work, pool: Pool, limit: int) -> None:
+        """Gives jobs to other hosts. One that was handed out here for nothing goes as a new message, with the count."""
+        while self._returning:
+            event = self._returning[-1]
+            job = self._jobs[event.sequence]
+            carried = job.carried + event.deliveries - 1
+            if carried >= limit:
+                pool.member.bury(event, deliveries=carried)
+                self._done.append(job.raw)
+            elif carried > job.carried:
+                await work.put([job.again(carried)])
+                pool.member.ack(event)
+                self._done.append(job.raw)
+            else:
+                pool.member.ack(event)
+                self._lost.append(job.raw)
+            self._returning.pop()
+            del self._jobs[event.sequence]
+        await self._give_back(work)
+
+    async def _give_back(self, work: Work) -> None:
+        """Offers to other hosts what is not here any more."""
+        for raw in self._lost:
+            await work.give_back(raw)
+        self._lost.clear()

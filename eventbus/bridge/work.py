@@ -1,4 +1,4 @@
-"""Work: the stream of a queue. All hosts put into it, and whoever serves takes from its one consumer, until it says what became of that.
+"""Work: the stream of a queue, which all hosts put into; whoever serves takes from its one consumer.
 
 A message belongs to one host at a time, as long as that says from time to time that it works on it; silent for the
 acknowledgement's wait, the host counts as dead, and the message is another one's. It leaves the stream when it is
@@ -19,12 +19,10 @@ from nats.js import api
 from nats.js.errors import NotFoundError
 
 from eventbus.bridge import subjects
+from eventbus.bridge.config import Config, QueueConfig
 from eventbus.bridge.link import DESCRIPTION, STATUS, Link, LinkError, block
 from eventbus.bridge.messages import Message, read
 from eventbus.errors import InvalidError
-
-ACK_WAIT: Final = 30.0
-"""Seconds for which a host may be silent about what it has."""
 
 DELIVERIES: Final = "Eb-Deliveries"
 MESSAGE_ID: Final = "Nats-Msg-Id"
@@ -88,14 +86,14 @@ def _head(domain: str) -> str:
 class Work:
     """The stream of a queue by one connection. Every call may raise LinkError."""
 
-    def __init__(self, link: Link, domain: str, name: str, *, ack_wait: float, replicas: int, patience: float) -> None:
-        self.ack_wait = ack_wait
+    def __init__(self, link: Link, config: Config, queue: QueueConfig) -> None:
+        self.ack_wait = queue.ack_wait
         self.news = asyncio.Event()
         self._link = link
-        self._stream = subjects.queue_name(domain, name)
-        self._subjects = f"{_PREFIX}.{domain}.{name}.>"
-        self._replicas = replicas
-        self._patience = patience
+        self._stream = subjects.queue_name(config.domain, queue.name)
+        self._subjects = f"{_PREFIX}.{config.domain}.{queue.name}.>"
+        self._replicas = config.stream.replicas
+        self._patience = config.ack_timeout
         self._inbox = link.inbox()
         self._fresh: list[Msg] = []
         self._asked = 0
@@ -142,8 +140,7 @@ class Work:
     def fits(self, outgoing: Outgoing) -> bool:
         """Whether the server takes a message of that size."""
         _, payload, headers = outgoing
-        lines = sum(len(name) + len(value) + 4 for name, value in headers.items())
-        return lines + 14 + len(payload) <= self._link.max_payload
+        return self._link.fits(headers, payload)
 
     async def put(self, messages: Iterable[Outgoing]) -> None:
         """Returns when the server has them all; what it had before, it has once."""
