@@ -1,4 +1,4 @@
-"""Bringing: what is sent here of other buses, as it was sent there, and in the same step how far whoever brings it is."""
+"""Bringing: what comes from other buses is sent here, and in the same step how far whoever brings it is."""
 
 from __future__ import annotations
 

@@ -317,15 +317,15 @@ def _nats(read: _Reader) -> NatsConfig:
 
 def _server(url: object, where: str) -> str:
     text = url if isinstance(url, str) else ""
+    if "@" in text:
+        raise InvalidError(f"{where}: a server has no name or password in it: name files, 'creds' or 'password_file'")
     try:
         parts = urlsplit(text)
-        good = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0 and not (parts.path or parts.query)
+        good = parts.hostname and parts.port != 0 and f"{parts.scheme}://{parts.netloc}" == text
     except ValueError:  # of a port that is none, or of brackets
-        good = None
-    if not good:
+        good = False
+    if not good or parts.scheme not in _SCHEMES:
         raise InvalidError(f"{where}: each of 'servers' must be such as 'nats://127.0.0.1:4222', not {url!r}")
-    if "@" in parts.netloc:
-        raise InvalidError(f"{where}: a server has no name or password in it: name files, 'creds' or 'password_file'")
     return text
 
 

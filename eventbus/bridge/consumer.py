@@ -7,12 +7,11 @@ import itertools
 import json
 from typing import Final
 
-from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from eventbus.bridge.config import Config
 from eventbus.bridge.filters import widest
-from eventbus.bridge.link import DESCRIPTION, STATUS, Link, LinkError
+from eventbus.bridge.link import Arrived, Link, LinkError, fields
 
 MANY_FILTERS: Final = (2, 10, 0)
 """From this version on a consumer may have several filters."""
@@ -34,7 +33,7 @@ class Consumer:
         self._window = config.window
         self._name = f"{config.origin}-{run}-{next(_numbers)}"
         self._inbox = link.inbox()
-        self._arrived: list[Msg] = []
+        self._arrived: list[Arrived] = []
         self._news = asyncio.Event()
         self._due = 0  # messages that were asked for and have not come
         self._doubt = ""
@@ -55,11 +54,11 @@ class Consumer:
             num_replicas=1,
             **one,
         )
-        await self._link.subscribe(self._inbox, self._receive)
+        await self._link.listen(self._inbox, self._receive)
         await self._link.call(self._link.manager.add_consumer(self._stream, terms))
         self._heard = self._loop.time()
 
-    async def messages(self) -> list[Msg]:
+    async def messages(self) -> list[Arrived]:
         """What has come, at least one.
 
         Raises:
@@ -87,7 +86,7 @@ class Consumer:
             await self._link.publish(subject, json.dumps({"batch": more, **times}).encode(), reply=self._inbox)
             self._due += more
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Arrived) -> None:
         self._heard = self._loop.time()
         if message.reply:
             self._arrived.append(message)
@@ -96,16 +95,16 @@ class Consumer:
             self._told(message)
         self._news.set()
 
-    def _told(self, message: Msg) -> None:
+    def _told(self, message: Arrived) -> None:
         """A status: of life, of the end of one question, or of the consumer's."""
-        headers = message.headers or {}
-        status = headers.get(STATUS, "")
+        headers = fields(message.headers)
+        status = headers.get("Status", "")
         if status == "100":
             return
         if status == "408":
             self._due = max(0, self._due - int(headers.get("Nats-Pending-Messages", self._due)))
             return
-        self._doubt = headers.get(DESCRIPTION) or f"the consumer is gone (status {status})"
+        self._doubt = headers.get("Description") or f"the consumer is gone (status {status})"
 
     def _check_heartbeat(self) -> None:
         if self._loop.time() - self._heard > 3 * HEARTBEAT:

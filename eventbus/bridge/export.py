@@ -1,8 +1,8 @@
 """Export: what is sent on this bus goes to the stream of its origin, in its order and once.
 
 Each message tells the server which one has to be the last before it, so a batch is a chain: the acknowledgement of its
-end proves all of it, and nothing that comes late or twice is taken. Whatever goes wrong, the end of the stream says where
-to go on.
+end proves all of it, and nothing that comes late or twice is taken. Whatever goes wrong, the end of the stream says
+where to go on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from nats.aio.msg import Msg
 from nats.js.api import StreamInfo
 from nats.js.errors import NotFoundError
 
 from eventbus.bridge import fence, messages, position, subjects
 from eventbus.bridge.config import Config
 from eventbus.bridge.flow import Flow, States
-from eventbus.bridge.link import Link, LinkError, block
+from eventbus.bridge.link import Arrived, Link, LinkError, block
 from eventbus.bridge.messages import Place, Stamp
 from eventbus.bridge.position import Position
 from eventbus.bridge.source import Source
@@ -116,14 +115,12 @@ class Export(Flow):
         headers[LAST] = str(last)
         written = block(subject, payload, headers, reply)
         if len(written) > link.max_payload and not link.fits(headers, payload):
-            text = (
-                f"{event.system} {event.kind} {event.path}: {len(payload)} bytes, the server takes {link.max_payload}"
-            )
-            self._health.refused("large", f"an event is too large for the server: {text}; raise its max_payload")
+            text = f"{event.system} {event.kind} {event.path} has {len(payload)} bytes"
+            self._health.refused("large", f"{text}, and the server takes {link.max_payload}: raise its max_payload")
             return b""
         return written
 
-    async def _prove(self, link: Link, answer: asyncio.Future[Msg], some: list[Event], count: int) -> None:
+    async def _prove(self, link: Link, answer: asyncio.Future[Arrived], some: list[Event], count: int) -> None:
         found = await link.answered(answer)
         if found.get("stream") != self._stream or found.get("seq") != self._end + count:
             raise LinkError(f"the stream {self._stream} has messages that this bridge did not write: {found}")
@@ -172,20 +169,16 @@ class Export(Flow):
             except NotFoundError:
                 continue
             except InvalidError as error:
-                self._health.refused(
-                    "foreign", f"message {sequence} of {self._stream} is of no bridge: {error.message}"
-                )
+                self._health.say("foreign", f"message {sequence} of {self._stream} is of no bridge: {error.message}")
         return None
 
     async def _again(self, link: Link, before: Position) -> None:
         """Of what was acknowledged and is not there the ring may have the rest."""
-        missing, first = before.message - self._end, self._end
+        missing, first, until = before.message - self._end, self._end, before.place.sequence
         with self._source.again(self._done + 1) as events:
-            while some := [
-                one for one in events.receive_many(self._config.window, 0) if one.sequence <= before.place.sequence
-            ]:
+            while some := [one for one in events.receive_many(self._config.window, 0) if one.sequence <= until]:
                 await self._send(link, some)
         lost = missing - (self._end - first)
-        self._done = max(self._done, before.place.sequence)
+        self._done = max(self._done, until)
         if lost > 0:
             self._health.lost(lost)

@@ -37,6 +37,4 @@ def check_owner(stream: str, description: str | None, mine: str) -> None:
 def check_run(stream: str, last: Place, mine: Place) -> None:
     """Raises FencedError where a bridge that began later has written."""
     if last.run > mine.run:
-        raise FencedError(
-            f"another bridge, which began later, writes the stream {stream}: this one ends", stream=stream
-        )
+        raise FencedError(f"another bridge, which began later, writes the stream {stream}", stream=stream)

@@ -1,4 +1,4 @@
-"""Flow: one way of a bridge, which runs on a connection, and on the next one when that is gone; and what all ways are in."""
+"""Flow: one way of a bridge, which runs on a connection, and on the next one when that is gone."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ class Flow(ABC):
         if link.version < SAFE:
             version, safe = (".".join(map(str, one)) for one in (link.version, SAFE))
             self._health.say(
-                "version", f"the server is {version}: fixes of its security came up to {safe}, use a newer one"
+                "version", f"the server is {version}, which lacks fixes of its security: use {safe} or newer"
             )

@@ -13,34 +13,34 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from eventbus.bridge.config import Config
+from eventbus.bridge.names import (
+    DOWN,
+    GAP,
+    SELDOM,
+    STATUS,
+    STATUS_EVERY,
+    SYSTEM,
+    UP,
+    State,
+    group_of,
+    nearly_full,
+    waiting,
+)
 from eventbus.bridge.notify import Notifier
 from eventbus.bus import Bus
 from eventbus.core.native import deadline_after
 from eventbus.errors import UnavailableError
 
-SYSTEM: Final = "eventbus.bridge"
-UP, DOWN, GAP, STATUS = "up", "down", "gap", "status"
-
-State = Literal["starting", "syncing", "running", "degraded", "fenced", "stopped"]
-
 BEAT: Final = 1.0
 """Seconds between two looks at what is to be told."""
-
-STATUS_EVERY: Final = 5.0
-"""Seconds after which the last word is said anew; BEAT where a quarter of the ring went by meanwhile."""
 
 QUIET: Final = 60.0
 """Seconds for which a cause that was logged is only counted."""
 
 _log = logging.getLogger("eventbus.bridge")
-
-
-def group_of(origin: str) -> str:
-    """The group by which an origin's bridge reads what is to go out."""
-    return f"bridge.{origin}"
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Health:
     def __init__(
         self, bus: Bus, config: Config, run: int, *, now: Callable[[], float] = time.monotonic, notifier: Notifier
     ) -> None:
-        """Args: run: when the process began, nanoseconds since the epoch."""
+        """Args: run: when the process began, nanoseconds since the epoch, as its messages say it."""
         self.state: State = "starting"
         self.why = ""
         self.out = Outward()
@@ -190,7 +190,7 @@ class Health:
             "domain": self._config.domain,
             "bus": self._bus.identity,
             "pid": os.getpid(),
-            "run": self._run,
+            "began": self._run / 1e9,
             "state": self.state,
             "why": self.why,
             "since": self._since,
@@ -227,11 +227,12 @@ class Health:
             for key, (kind, data) in [*self._news.items()]:
                 self._send(kind, data)
                 del self._news[key]
-            committed, capacity = self._position()
-            passed = self._now() - self._said
-            if passed >= STATUS_EVERY or (passed >= BEAT and committed - self._said_at >= capacity // 4):
+            ring = self._bus._open_handle().stats()
+            moved = ring.committed - self._said_at >= ring.capacity // 4
+            pause = BEAT if moved else SELDOM if nearly_full(ring.used, ring.capacity) else STATUS_EVERY
+            if self._now() - self._said >= pause:
                 self._send(STATUS, self.snapshot())
-                self._said, self._said_at = self._now(), committed
+                self._said, self._said_at = self._now(), ring.committed
         except UnavailableError as error:
             self.say("untold", f"what there is to tell waits: {error.message}")
 
@@ -263,14 +264,10 @@ class Health:
         """No policy is asked: it is the bus's own."""
         self._bus._send_own(SYSTEM, kind, f"/{self._config.origin}", data, 0, deadline_after(0))
 
-    def _position(self) -> tuple[int, int]:
-        stats = self._bus.stats()
-        return stats.committed, stats.capacity
-
     def _waiting(self) -> int:
         """Events that are to go out: those that nobody took, and those in hand."""
-        groups = [one for one in self._bus.stats().groups if one.name == group_of(self._config.origin)]
-        return sum(one.backlog + one.returned + sum(member.events for member in one.members) for one in groups)
+        mine = group_of(self._config.origin)
+        return sum(waiting(one) for one in self._bus.stats().groups if one.name == mine)
 
 
 def _age(then: int | None, now: float) -> float:

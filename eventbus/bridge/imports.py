@@ -1,7 +1,7 @@
-"""Import: what other origins export comes to this bus, each origin's events in their order, and how far it is with them.
+"""Import: what other origins export comes to this bus, the events of each origin in their order and once.
 
-The position stands in the ring since the very step that made the events visible there. So nothing is acknowledged at the
-servers, who would only know it later: a consumer begins behind the position, and is made anew whenever it is in doubt.
+The position stands in the ring since the very step that made the events visible there. So nothing is acknowledged at
+the servers, who would only know it later: a consumer begins behind the position, and is made anew when in doubt.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ class Import(Flow):
                         tasks[origin] = asyncio.ensure_future(self._from(link, origin, info, wanted))
                 self._first = False
                 self._running()
-                await asyncio.wait(
-                    (link.ended, *tasks.values()), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                ends = (link.ended, *tasks.values())
+                await asyncio.wait(ends, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 link.check()
                 for origin in [origin for origin, task in tasks.items() if task.done()]:
                     tasks.pop(origin).result()

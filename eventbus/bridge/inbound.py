@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from nats.aio.msg import Msg
 from nats.js.api import StreamInfo
 from nats.js.errors import NotFoundError
 
@@ -15,7 +14,7 @@ from eventbus import patterns
 from eventbus.bridge import filters, messages, position
 from eventbus.bridge.config import Config
 from eventbus.bridge.flow import States
-from eventbus.bridge.link import Link
+from eventbus.bridge.link import Arrived, Link, fields
 from eventbus.bridge.messages import Message
 from eventbus.bridge.position import Position
 from eventbus.bridge.source import is_own
@@ -28,7 +27,7 @@ ROOM_SECONDS: Final = 1.0
 
 VAIN, WANTED = "vain", ""
 _SEQUENCE: Final = {9: 5, 12: 7}
-"""Where the address of an acknowledgement has the sequence, by how many tokens there are: servers of a domain have more."""
+"""Where the address of an acknowledgement has the sequence, by its tokens: servers of a domain have more."""
 
 Waiting = list[tuple[Message, Position]]
 
@@ -84,7 +83,7 @@ class Inbound:
 
     # --- batches ---
 
-    async def bring(self, arrived: Sequence[Msg]) -> None:
+    async def bring(self, arrived: Sequence[Arrived]) -> None:
         """Sends what is new and to be heard here, and notes how far that is."""
         at, pending = self._position, 0
         waiting: Waiting = []
@@ -106,10 +105,10 @@ class Inbound:
         if waiting:
             self._health.imported(self._origin, 0, pending, waiting[-1][0].event.time)
 
-    def _read(self, one: Msg, at: Position) -> Message | None:
+    def _read(self, one: Arrived, at: Position) -> Message | None:
         """None of what is no event, or was there before."""
         try:
-            message = messages.read(one.subject, one.headers, one.data)
+            message = messages.read(one.subject, fields(one.headers), one.payload)
         except InvalidError as error:
             self._rejected(error.details["reason"], f"{one.subject}: {error.message}")
             return None

@@ -1,8 +1,9 @@
-"""Link: one connection to the servers, as long as it lasts. It never mends itself: whoever has it drops it, and opens another.
+"""Link: one connection to the servers, as long as it lasts. Whoever has it drops it, and opens another.
 
-The client's own reconnection sends what it had buffered once more, which breaks order, so it is switched off. Two things
-are done past its public face, and only here: a whole batch is written at once, and what is dropped is dropped with all
-that it still had to write, also where the server stands still.
+The client's own reconnection sends what it had buffered once more, which breaks order, so it is switched off. Three
+things are done past its public face, and only here: a whole batch is written at once; what arrives goes straight to
+whoever listens, as bytes; and what is dropped is dropped with all that it still had to write, also where the server
+stands still.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.js import JetStreamManager
 from nats.js.errors import APIError, NotFoundError
 
@@ -30,12 +29,22 @@ OLDEST: Final = (2, 9, 10)
 SAFE: Final = (2, 12, 7)
 """Below this version the servers lack security fixes."""
 
-STATUS: Final = "Status"
-DESCRIPTION: Final = "Description"
 CONNECT_SECONDS: Final = 5.0
+VERSION: Final = len("NATS/1.0")  # with which all headers begin
 
 _Answer = TypeVar("_Answer")
-Callback = Callable[[Msg], Awaitable[None]]
+
+
+class Arrived(NamedTuple):
+    """A message as it came, or what a server says of itself, with a status and no reply."""
+
+    subject: str
+    reply: str
+    headers: bytes
+    payload: bytes
+
+
+Listener = Callable[[Arrived], None]
 
 
 class LinkError(UnavailableError):
@@ -50,10 +59,10 @@ class Link:
         self._config = config
         self._name = name
         self._seconds = seconds
-        self._client = Client()
+        self._client = _Client()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._cause = "the connection was closed"
-        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        self._answers: dict[str, asyncio.Future[Arrived]] = {}
         self._inbox = ""
         self._asked = 0
         self.manager = JetStreamManager(self._client, timeout=seconds)
@@ -75,7 +84,7 @@ class Link:
             version, oldest = (".".join(map(str, one)) for one in (self.version, OLDEST))
             raise LinkError(f"the server is {version}: the bridge needs {oldest} or newer")
         self._inbox = self._client.new_inbox()
-        await self.subscribe(f"{self._inbox}.*", self._answered)
+        await self.listen(f"{self._inbox}.*", self._answered)
 
     async def drop(self) -> None:
         """Ends it at once, with what it had still to write."""
@@ -127,16 +136,16 @@ class Link:
         """Writes one message, without waiting for anything."""
         await self.write([block(subject, payload, headers or {}, reply)])
 
-    def expect(self) -> tuple[str, asyncio.Future[Msg]]:
+    def expect(self) -> tuple[str, asyncio.Future[Arrived]]:
         """An address for one answer, and what will have it."""
         self._asked += 1
         reply = f"{self._inbox}.{self._asked}"
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
         self._answers[reply] = answer
         answer.add_done_callback(lambda _: self._answers.pop(reply, None))
         return reply, answer
 
-    async def answered(self, answer: asyncio.Future[Msg]) -> dict[str, Any]:
+    async def answered(self, answer: asyncio.Future[Arrived]) -> dict[str, Any]:
         """The answer as a JSON object.
 
         Raises:
@@ -144,7 +153,7 @@ class Link:
         """
         return _object(await self.arrived(answer))
 
-    async def arrived(self, answer: asyncio.Future[Msg]) -> Msg:
+    async def arrived(self, answer: asyncio.Future[Arrived]) -> Arrived:
         """The answer as it is.
 
         Raises:
@@ -172,9 +181,10 @@ class Link:
             self.check()
             raise LinkError(self._said(error)) from error
 
-    async def subscribe(self, subject: str, callback: Callback, queue: str = "") -> Subscription:
-        """From now on the callback gets what comes to the subject; with a ``queue`` one of all who name it does."""
-        return await self.call(self._client.subscribe(subject, queue=queue, cb=callback))
+    async def listen(self, subject: str, listener: Listener, queue: str = "") -> None:
+        """From now on the listener is called with what comes to the subject, which may have wildcards; of those who name
+        the same ``queue`` one is."""
+        await self.call(self._client.listen(subject, listener, queue))
 
     def inbox(self) -> str:
         """A subject of this connection's alone."""
@@ -182,7 +192,7 @@ class Link:
 
     # --- what the client tells ---
 
-    async def _answered(self, message: Msg) -> None:
+    def _answered(self, message: Arrived) -> None:
         answer = self._answers.get(message.subject)
         if answer is not None and not answer.done():
             answer.set_result(message)
@@ -227,6 +237,26 @@ class Link:
         return options
 
 
+class _Client(Client):
+    """The client, with listeners that are called as a message is read: no task and no queue stand in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: dict[int, Listener] = {}
+
+    async def listen(self, subject: str, listener: Listener, queue: str) -> None:
+        """Subscribes for one."""
+        self._listeners[self._sid + 1] = listener  # which it gets before anything is awaited
+        await self.subscribe(subject, queue)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        listener = self._listeners.get(sid)
+        if listener is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            listener(Arrived(subject.decode(), reply.decode(), headers or b"", data))
+
+
 @contextlib.asynccontextmanager
 async def linked(config: NatsConfig, name: str, seconds: float) -> AsyncIterator[Link]:
     """A connection for as long as what stands within goes well.
@@ -263,11 +293,20 @@ def _tls(config: NatsConfig) -> ssl.SSLContext | None:
     return context
 
 
-def _object(message: Msg) -> dict[str, Any]:
-    if message.headers and message.headers.get(STATUS) == "503":
+def fields(headers: bytes) -> dict[str, str]:
+    """The headers of what arrived; a status is ``Status`` among them, and what is said with it ``Description``."""
+    first, *lines = headers.decode(errors="replace").split("\r\n")
+    found = {name: value for name, _, value in [line.partition(": ") for line in lines if line]}
+    if len(first) > VERSION:
+        found["Status"], _, found["Description"] = first[VERSION:].strip().partition(" ")
+    return found
+
+
+def _object(message: Arrived) -> dict[str, Any]:
+    if message.headers and fields(message.headers).get("Status") == "503":
         raise LinkError("no stream of the servers takes it: JetStream is not there, or the stream is gone")
     try:
-        found = json.loads(message.data)
+        found = json.loads(message.payload)
     except ValueError as error:
         raise LinkError(f"the server's answer is no JSON: {error}") from error
     if not isinstance(found, dict):

@@ -1,4 +1,4 @@
-"""Source: what is to go out, as the bus has it: held for the bridge, or, with ``when_full = "drop"``, as long as it lasts."""
+"""Source: what is to go out. The ring keeps it for the bridge, or with ``when_full = "drop"`` as long as it can."""
 
 from __future__ import annotations
 
@@ -114,9 +114,7 @@ class Source:
 
     def _told(self, events: list[Event]) -> list[Event]:
         if not events and self._sub.closed:
-            raise ClosedError(
-                f"the bus {self._config.bus!r} was shut down or removed: start the bridge again once it is back"
-            )
+            raise ClosedError(f"the bus {self._config.bus!r} was shut down: start the bridge again once it is back")
         if self._config.when_full == "drop":
             lost, self._lost = self._sub.lost - self._lost, self._sub.lost
             if lost:

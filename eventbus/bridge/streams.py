@@ -1,4 +1,4 @@
-"""Streams: the one that an origin exports to is made and kept as it is configured; and those of the others are found."""
+"""Streams: the one that this origin exports to, as it is configured, and those of the others."""
 
 from __future__ import annotations
 
@@ -49,14 +49,11 @@ def _wanted(config: Config, owner: str) -> StreamConfig:
 async def others(link: Link, config: Config) -> dict[str, StreamInfo]:
     """The streams of the other origins of the domain, by these."""
     found: dict[str, StreamInfo] = {}
-    start = subjects.stream_name(config.domain, "")
-    total, offset = 1, 0
-    while offset < total:
-        page = await link.call(link.manager.streams_info_iterator(offset))
-        some = [*page]
+    start, offset = subjects.stream_name(config.domain, ""), 0
+    while some := await link.call(link.manager.streams_info(offset)):
         for info in some:
             name = info.config.name or ""
             if name.startswith(start) and name != subjects.stream_name(config.domain, config.origin):
                 found[name.removeprefix(start)] = info
-        total, offset = page.total, offset + max(len(some), 1)
+        offset += len(some)
     return found

@@ -16,14 +16,17 @@ import typer.main
 
 import eventbus
 from eventbus.audience import would_hear
+from eventbus.bridge import status
 from eventbus.cli import demo, tables, tail
+from eventbus.cli.bridge import bridge
 from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.requeue import requeue
 from eventbus.cli.streams import progress, say, standard_input
 from eventbus.cli.work import work
 from eventbus.core.leftovers import sweep
 from eventbus.core.segment import inspect_bus, list_names
-from eventbus.errors import EventBusError, UnavailableError
+from eventbus.core.stats import BusStats
+from eventbus.errors import EventBusError, SubscribersFullError, UnavailableError
 from eventbus.event import Event
 
 CANCELED = 130  # these two as a shell says it of a command that a signal ended
@@ -61,14 +64,14 @@ def list_buses(as_json: Json = False) -> None:
 
 @app.command("stat")
 def describe_bus(name: BusName, as_json: Json = False) -> None:
-    """Show a bus, its subscribers and topics.
+    """Show a bus, its subscribers, topics and bridges.
 
-    Nothing is attached to or changed.
+    Nothing is attached to or changed; but where a bridge is or was, its last word is heard as a subscriber hears it.
     """
     bus = tables.existing(name)
     if bus.stats is None:
         raise UnavailableError(bus.reason)
-    row = tables.described(bus, bus.stats)
+    row = tables.described(bus, bus.stats, _bridges(bus.stats))
     if as_json:
         print(json.dumps(row, indent=2))
     else:
@@ -184,6 +187,7 @@ def remove_group(
 
 app.command("work")(work)
 app.command("requeue")(requeue)
+app.command("bridge")(bridge)
 
 
 @app.command("demo")
@@ -228,6 +232,14 @@ def run(arguments: list[str]) -> int:
         say(_system_error(error))
         _drop_output()
     return 1
+
+
+def _bridges(stats: BusStats) -> list[tables.Row]:
+    try:
+        return status.bridges(stats)
+    except SubscribersFullError as error:
+        say(f"bridges are not shown: {error.message}")
+        return []
 
 
 def _invoke(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pwd
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -17,8 +18,10 @@ from eventbus.core.stats import BusStats
 Row = dict[str, Any]
 
 _SIZES = frozenset(("size", "used", "capacity"))
-_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
+_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", "origin", ""))
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
+_TIMES = frozenset(("since", "began"))
+_BRIDGES = ("origin", "state", "said", "exported", "imported", "export_lag_events", "import_lag_events", "lost", "gaps")
 _WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
 
 
@@ -64,14 +67,16 @@ def listed(bus: Inspection) -> Row:
     }
 
 
-def described(bus: Inspection, stats: BusStats) -> Row:
-    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled."""
+def described(bus: Inspection, stats: BusStats, bridges: list[Row]) -> Row:
+    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled, and
+    of the bridges that are known."""
     figures = asdict(stats)
     topics = [{"system": system, "kind": kind, "sent": sent} for (system, kind), sent in sorted(stats.topics.items())]
     subscribers = list(figures.pop("subscribers"))
     groups = [{**group, "members": list(group["members"])} for group in figures.pop("groups")]
     scheduled = list(figures.pop("scheduled"))
     parts: Row = {"subscribers": subscribers, "groups": groups, "scheduled": scheduled, "topics": topics}
+    parts["bridges"] = bridges
     return {**listed(bus), **figures, **parts}
 
 
@@ -90,6 +95,8 @@ def show_described(about: Row, console: Console) -> None:
     parts = {part: about[part] for part in ("subscribers", "groups", "scheduled", "topics")}
     parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
     parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
+    if about["bridges"]:
+        parts["bridges"] = [{key: bridge.get(key) for key in _BRIDGES} for bridge in about["bridges"]]
     for part, rows in parts.items():
         console.print(f"\n{part}: {len(rows)}")
         if rows:
@@ -97,6 +104,25 @@ def show_described(about: Row, console: Console) -> None:
             console.print(_table(rows[:shown]))
             if shown < len(rows):
                 console.print(f"and {len(rows) - shown} more")
+
+
+def show_bridges(rows: list[Row], console: Console) -> None:
+    """All that is known of bridges, for people."""
+    for number, row in enumerate(rows):
+        figures = Table(box=None, show_header=False, pad_edge=False)
+        for key, value in row.items():
+            figures.add_row(Text(key.replace("_", " "), style="bold"), _cell(key, _spelled(key, value)))
+        if number:
+            console.print()
+        console.print(figures)
+
+
+def _spelled(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{reason} {count}" for reason, count in value.items()) or "-"
+    if key in _TIMES:
+        return datetime.fromtimestamp(value).isoformat(" ", "seconds")
+    return f"{value:.1f}" if isinstance(value, float) else value
 
 
 def _table(rows: list[Row]) -> Table:

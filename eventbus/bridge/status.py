@@ -1,0 +1,73 @@
+"""Status: what a bus knows of its bridges, without asking one.
+
+A bridge that hangs would not answer, so nobody is asked: its last word is in the ring, and its group says how much is
+to go out, and whether the process that reads it lives. Neither needs a lock, nor more than to be a subscriber.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from eventbus.bridge.names import SELDOM, STATUS, STATUS_EVERY, SYSTEM, group_of, nearly_full, waiting
+from eventbus.bus import Bus
+from eventbus.core.stats import BusStats, GroupStats
+from eventbus.event import Event
+
+SILENT: Final = 3 * STATUS_EVERY
+"""Seconds without a word after which something is wrong; three times SELDOM where the ring is nearly full."""
+
+GOOD: Final = ("starting", "syncing", "running")
+"""States in which nothing is wrong."""
+
+_BATCH: Final = 256
+_ENDED: Final = ("stopped", "fenced")
+_GROUPS: Final = group_of("")
+
+Row = dict[str, Any]
+
+
+def bridges(bus: BusStats) -> list[Row]:
+    """Each bridge that is or was on a bus, by its origin, as JSON has it.
+
+    Beside the figures of ``Health.snapshot``, which are missing where the ring has no word of it any more, ``said``
+    counts the seconds since its last one. The state is "hanging" or "gone" where it should have said something and did
+    not.
+
+    Raises:
+        SubscribersFullError: no slot is left to hear its last word by.
+    """
+    if bus.closed:
+        return []  # they ended with it
+    words = _last_words(bus.name) if (SYSTEM, STATUS) in bus.topics else {}
+    groups = {one.name.removeprefix(_GROUPS): one for one in bus.groups if one.name.startswith(_GROUPS)}
+    patience = 3 * SELDOM if nearly_full(bus.used, bus.capacity) else SILENT
+    return [
+        _row(origin, words.get(origin), groups.get(origin), patience) for origin in sorted(words.keys() | groups.keys())
+    ]
+
+
+def _last_words(name: str) -> dict[str, Event]:
+    """By origin. What is raw or of another shape somebody else sent."""
+    words: dict[str, Event] = {}
+    with (
+        Bus(name, role="subscriber") as bus,
+        bus.subscribe(SYSTEM, STATUS, overflow="drop", start="oldest", name="bridge --status") as heard,
+    ):
+        while events := heard.receive_many(_BATCH, 0):
+            words |= {event.path[1:]: event for event in events if isinstance(event.data, dict)}
+    return words
+
+
+def _row(origin: str, word: Event | None, group: GroupStats | None, patience: float) -> Row:
+    said = max(0.0, time.time() - word.time / 1e9) if word else None
+    figures: Row = dict(word.data) if word else {}
+    state, why = figures.pop("state", ""), figures.pop("why", "")
+    member = group.members[0] if group and group.members else None
+    if state not in _ENDED and (said is None or said > patience):
+        silence = f"said nothing for {said:.0f} s" if said is not None else "said nothing that the ring still holds"
+        state = "hanging" if member else "gone"
+        why = f"process {member.pid} lives and {silence}" if member else f"it {silence}"
+    if group:
+        figures["export_lag_events"] = waiting(group)
+    return {"origin": origin, "state": state, "why": why, "said": said, **figures}
