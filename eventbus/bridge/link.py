@@ -182,8 +182,8 @@ class Link:
             raise LinkError(self._said(error)) from error
 
     async def listen(self, subject: str, listener: Listener, queue: str = "") -> None:
-        """From now on the listener is called with what comes to the subject, which may have wildcards; of those who name
-        the same ``queue`` one is."""
+        """From now on the listener is called with what comes to the subject, which may have wildcards; of all who name
+        the same ``queue``, one is."""
         await self.call(self._client.listen(subject, listener, queue))
 
     def inbox(self) -> str:

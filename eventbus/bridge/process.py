@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 import eventbus
+from eventbus.bridge.asks import Asks
 from eventbus.bridge.config import Config
 from eventbus.bridge.export import Export
 from eventbus.bridge.fence import FencedError
@@ -59,10 +60,13 @@ async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asy
             flows.append(out)
         if config.imports:
             flows.append(Import(bus, config, states, run))
+        stamp = Stamp(bus.identity, run, config.origin)
         for queue in config.queues:
-            route = Queue(bus, config, states, queue, Stamp(bus.identity, run, config.origin))
+            route = Queue(bus, config, states, queue, stamp)
             ways.callback(route.close)
             flows.append(route)
+        if config.asks:
+            flows.append(Asks(bus, config, states, stamp))
         try:
             return await _supervise(flows, health, stopped)
         finally:

@@ -1,13 +1,13 @@
-"""Queues: work that one host's group does, on whichever host. A bridge puts into a queue what its own host cannot do at once,
-and takes out of it what its members wait for.
+"""Queues: work for the group of one host, whichever. A bridge puts in what its host cannot do at once, and takes out what
+its members wait for.
 
 **A host that only puts in** reads the systems by a group of its own, and acknowledges there what the server has stored.
 
-**A host that serves** is a member of the group that does the work, a modest one: it takes events only while all the other
-members have enough to do, or there is none, and puts them into the queue. What it takes out it sends to its bus, as much
-as members sleep for, and remembers by its sequence. Once the group is through with that the server is told, and not
-before: whoever dies meanwhile, member, bridge or server, nothing is lost. A member that dies is noticed by proof, as
-ever, and the group hands its event to the next one. A bridge or a host that dies is silent, and after the
+**A host that serves** is a member of the group that does the work, a modest one: it takes events only while all other
+members have enough to do, or there is none, and puts them into the queue. What it takes out it sends to its bus, as
+much as members sleep for, and remembers by its sequence. Once the group is through with that the server is told, and
+not before: whoever dies meanwhile, member, bridge or server, nothing is lost. A member that dies is noticed by proof,
+as ever, and the group hands its event to the next one. A bridge or a host that dies is silent, and after the
 acknowledgement's wait another host gets what it had. So an event may be handled twice, and there is no order.
 
 An event that was handed out here for nothing carries that count along, so one that kills whoever handles it is dead
@@ -21,17 +21,15 @@ import contextlib
 import time
 from typing import Final
 
-from nats.aio.msg import Msg
-
 from eventbus.bridge.config import Config, QueueConfig
 from eventbus.bridge.flow import Flow, States
-from eventbus.bridge.link import Link, LinkError
+from eventbus.bridge.link import Arrived, Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
 from eventbus.bridge.pool import Figures, Pool
 from eventbus.bridge.source import is_own
 from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, Job, Outgoing, Work, job_of, subject_of
 from eventbus.bus import Bus
-from eventbus.errors import InvalidError, PolicyDeniedError, SegmentError, UnavailableError
+from eventbus.errors import InvalidError, SegmentError, UnavailableError
 from eventbus.event import Event
 from eventbus.group import find_group
 from eventbus.request import Request
@@ -60,8 +58,8 @@ class Queue(Flow):
         self._kept: list[Event] = []  # that cannot
         self._jobs: dict[int, Job] = {}  # that came out of it, by their sequences here
         self._returning: list[Event] = []  # of these, what goes to another host
-        self._done: list[Msg] = []  # and what the server has yet to be told
-        self._lost: list[Msg] = []  # what went with a group that was removed
+        self._done: list[Arrived] = []  # and what the server has yet to be told
+        self._lost: list[Arrived] = []  # what went with a group that was removed
         self._busy_since: float | None = None
 
     async def _carry(self, link: Link) -> None:
@@ -95,7 +93,7 @@ class Queue(Flow):
 
     def _join(self, name: str, alone: bool) -> Pool:
         try:
-            return Pool(self._bus, name, self._queue.systems, self._config.window, self.way, alone)
+            return Pool(self._bus, name, self._queue.systems, self._config.window, label_of(self._queue.name), alone)
         except UnavailableError as error:
             raise LinkError(error.message) from error
 
@@ -210,7 +208,7 @@ class Queue(Flow):
         due = time.monotonic() - work.ack_wait / 3
         await work.working([job for job in self._jobs.values() if job.told < due])
 
-    async def _take_in(self, work: Work, pool: Pool, seen: Figures, raw: Msg) -> None:
+    async def _take_in(self, work: Work, pool: Pool, seen: Figures, raw: Arrived) -> None:
         """Sends to the bus what came out of the queue."""
         name = self._queue.name
         try:
@@ -225,7 +223,7 @@ class Queue(Flow):
             return
         try:
             sequence = await self._bus._abring(origin, [event], None, self._config.ack_timeout)
-        except (UnavailableError, InvalidError, PolicyDeniedError) as error:
+        except (UnavailableError, InvalidError) as error:
             self._health.rejected(self.way, "refused", f"what came out of the {self.way} goes back: {error.message}")
             await work.give_back(raw, LATER)
             return
@@ -291,3 +289,8 @@ class Queue(Flow):
         for raw in self._lost:
             await work.give_back(raw)
         self._lost.clear()
+
+
+def label_of(name: str) -> str:
+    """How the bridge is called as a member of the group of a queue."""
+    return f"bridge queue {name}"

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from nats.aio.msg import Msg
 from nats.js import api
 from nats.js.errors import NotFoundError
 
 from eventbus.bridge import subjects
 from eventbus.bridge.config import Config, QueueConfig
-from eventbus.bridge.link import DESCRIPTION, STATUS, Link, LinkError, block
+from eventbus.bridge.link import Arrived, Link, LinkError, block, fields
 from eventbus.bridge.messages import Message, read
 from eventbus.errors import InvalidError
 
@@ -33,7 +32,6 @@ _PULL_SECONDS: Final = 5.0
 _DUPLICATES: Final = 120.0  # seconds for which the server knows what it has stored
 _IN_HAND: Final = 65_536  # messages that all hosts have together
 _PULLS: Final = 8_192  # that all hosts have under way together
-_LEFT: Final = "Nats-Pending-Messages"
 _NS: Final = 1_000_000_000
 
 Outgoing = tuple[str, bytes, dict[str, str]]
@@ -49,16 +47,16 @@ class Job:
         told: when the server was told last that this host works on it, on the monotonic clock.
     """
 
-    raw: Msg
+    raw: Arrived
     message: Message
     carried: int
     told: float = field(default_factory=time.monotonic)
 
     def again(self, carried: int) -> Outgoing:
         """The same for another host, with a count that is one of few headers that change."""
-        headers = dict(self.raw.headers or {}) | {DELIVERIES: str(carried)}
+        headers = fields(self.raw.headers) | {DELIVERIES: str(carried)}
         headers[MESSAGE_ID] = f"{headers.get(MESSAGE_ID, self.raw.subject)}/{carried}"
-        return self.raw.subject, self.raw.data, headers
+        return self.raw.subject, self.raw.payload, headers
 
 
 def subject_of(domain: str, name: str, origin: str, system: str, kind: str) -> str:
@@ -66,17 +64,18 @@ def subject_of(domain: str, name: str, origin: str, system: str, kind: str) -> s
     return f"{_PREFIX}.{domain}.{name}{subjects.subject(domain, origin, system, kind).removeprefix(_head(domain))}"
 
 
-def job_of(raw: Msg, domain: str, name: str) -> Job:
+def job_of(raw: Arrived, domain: str, name: str) -> Job:
     """What a message says.
 
     Raises:
         InvalidError: no bridge wrote it.
     """
     subject = _head(domain) + raw.subject.removeprefix(f"{_PREFIX}.{domain}.{name}")
-    carried = (raw.headers or {}).get(DELIVERIES, "0")
+    headers = fields(raw.headers)
+    carried = headers.get(DELIVERIES, "0")
     if not (carried.isascii() and carried.isdigit() and len(carried) < 10):
         raise InvalidError(f"its header {DELIVERIES!r} is {carried!r}", reason="foreign")
-    return Job(raw, read(subject, raw.headers, raw.data), int(carried))
+    return Job(raw, read(subject, headers, raw.payload), int(carried))
 
 
 def _head(domain: str) -> str:
@@ -95,7 +94,7 @@ class Work:
         self._replicas = config.stream.replicas
         self._patience = config.ack_timeout
         self._inbox = link.inbox()
-        self._fresh: list[Msg] = []
+        self._fresh: list[Arrived] = []
         self._asked = 0
         self._silent_at = 0.0
         self._refusal = ""
@@ -112,7 +111,7 @@ class Work:
         except NotFoundError:
             consumer = await call(manager.add_consumer(self._stream, self._consumer()))
         self.ack_wait = consumer.config.ack_wait or self.ack_wait
-        await self._link.subscribe(self._inbox, self._came)
+        await self._link.listen(self._inbox, self._came)
 
     def _terms(self) -> api.StreamConfig:
         return api.StreamConfig(
@@ -167,7 +166,7 @@ class Work:
         self._silent_at = time.monotonic() + _PULL_SECONDS + self._patience
         await self._link.publish(subject, wanted, reply=self._inbox)
 
-    def came(self) -> list[Msg]:
+    def came(self) -> list[Arrived]:
         """What has come since the last call.
 
         Raises:
@@ -181,25 +180,30 @@ class Work:
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    async def _came(self, raw: Msg) -> None:
-        status = (raw.headers or {}).get(STATUS)
-        if status is None:
+    def _came(self, raw: Arrived) -> None:
+        if raw.reply:
             self._asked = max(self._asked - 1, 0)
             self._fresh.append(raw)
-        elif status in ("404", "408"):  # the time is up, and so many did not come
-            self._asked = max(self._asked - int((raw.headers or {}).get(_LEFT, self._asked)), 0)
         else:
-            self._refusal = (raw.headers or {}).get(DESCRIPTION) or f"status {status}"
+            self._told(fields(raw.headers))
         self.news.set()
+
+    def _told(self, headers: dict[str, str]) -> None:
+        """A status: the end of a question, of which so many did not come, or of the consumer."""
+        status = headers.get("Status", "")
+        if status in ("404", "408"):
+            self._asked = max(self._asked - int(headers.get("Nats-Pending-Messages", self._asked)), 0)
+        else:
+            self._refusal = headers.get("Description") or f"the consumer is gone (status {status})"
 
     # --- what becomes of it ---
 
-    async def done(self, messages: Sequence[Msg]) -> None:
+    async def done(self, messages: Sequence[Arrived]) -> None:
         """Returns when the server has forgotten them."""
         for answer in await self._written((raw.reply, b"+ACK", {}) for raw in messages):
-            refusal = (await self._link.arrived(answer)).headers
+            refusal = fields((await self._link.arrived(answer)).headers).get("Status")
             if refusal:
-                raise LinkError(f"the queue {self._stream} is gone: {refusal.get(STATUS)}")
+                raise LinkError(f"the consumer of {self._stream} is gone (status {refusal})")
 
     async def working(self, jobs: Iterable[Job]) -> None:
         """This host has them still."""
@@ -208,16 +212,16 @@ class Work:
             await self._link.publish(job.raw.reply, b"+WPI")
             job.told = now
 
-    async def give_back(self, raw: Msg, seconds: float = 0.0) -> None:
+    async def give_back(self, raw: Arrived, seconds: float = 0.0) -> None:
         """Another host may have it, from then on."""
         delay = b' {"delay": %d}' % round(seconds * _NS) if seconds else b""
         await self._link.publish(raw.reply, b"-NAK" + delay)
 
-    async def drop(self, raw: Msg) -> None:
+    async def drop(self, raw: Arrived) -> None:
         """No host is to have it."""
         await self._link.publish(raw.reply, b"+TERM")
 
-    async def _written(self, messages: Iterable[Outgoing]) -> list[asyncio.Future[Msg]]:
+    async def _written(self, messages: Iterable[Outgoing]) -> list[asyncio.Future[Arrived]]:
         """What will have the server's answers."""
         expected = [(self._link.expect(), message) for message in messages]
         await self._link.write(block(*message, reply) for (reply, _), message in expected)
