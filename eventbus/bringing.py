@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventbus.core import native
 from eventbus.core.native import deadline_after
-from eventbus.event import extension
+from eventbus.event import Brought, extension
 from eventbus.messages import Messenger
 from eventbus.sending import _DEFAULT, row_of
 
 Note = tuple[str, bytes]
-
-
-class Brought(NamedTuple):
-    """One event of another bus.
-
-    Attributes:
-        system, kind, path, data, headers: what was sent.
-        time: nanoseconds since the epoch, when it was sent there.
-        sender: the pid of who sent it there.
-    """
-
-    system: str
-    kind: str
-    path: str
-    data: Any
-    headers: Mapping[str, str]
-    time: int
-    sender: int
 
 
 class Bringer(Messenger):

@@ -15,7 +15,7 @@ RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
 PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.bridge", "eventbus.cli"}
 LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays", "settings"}
-PURE |= {"bridge.subjects", "bridge.filters"}
+PURE |= {"bridge.subjects", "bridge.filters", "bridge.messages", "bridge.position"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {
@@ -27,7 +27,7 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk"}
+FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "bringing", "desk"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "settings", "core.native"},
@@ -40,7 +40,7 @@ ROWS = (
     {"loop"},
     {"sending", "awaiting", "audience"},
     {"subscription", "messages"},
-    {"group", "replies"},
+    {"group", "replies", "bringing"},
     {"desk"},
     {"asking"},
     {"member"},
@@ -56,9 +56,12 @@ ROWS = (
     {"workers.crew"},
     {"workers.worker"},
     {"bridge.subjects", "bridge.names", "bridge.notify"},
-    {"bridge.filters", "bridge.config"},
-    {"bridge.health"},
-    {"bridge.status"},
+    {"bridge.filters", "bridge.config", "bridge.messages"},
+    {"bridge.health", "bridge.position", "bridge.fence", "bridge.link"},
+    {"bridge.status", "bridge.flow", "bridge.source", "bridge.streams", "bridge.consumer"},
+    {"bridge.export", "bridge.inbound"},
+    {"bridge.imports"},
+    {"bridge.process"},
     {""},
     {"cli.tables", "cli.feed", "cli.work"},
     {"cli.tail", "cli.demo", "cli.streams"},

@@ -15,13 +15,15 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
+
+from nats.aio.subscription import Subscription as Remote
 
 from eventbus.audience import would_hear
 from eventbus.bridge import messages, subjects
 from eventbus.bridge.config import Config
-from eventbus.bridge.filters import filters
+from eventbus.bridge.filters import filters, overlap
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.link import Arrived, Link, LinkError, fields
 from eventbus.bridge.messages import Stamp
@@ -30,10 +32,11 @@ from eventbus.bridge.queues import label_of
 from eventbus.bridge.source import is_own
 from eventbus.bringing import Brought
 from eventbus.bus import Bus
+from eventbus.core.attachment import Occupant
 from eventbus.errors import EventBusError, InvalidError, RemoteError, SegmentError, UnavailableError
 from eventbus.event import OPTIONS, Event, dumps, loads
-from eventbus.patterns import compile_any
-from eventbus.request import Request
+from eventbus.patterns import compile_any, compile_joined
+from eventbus.request import INBOXES, Request
 from eventbus.subscription import Subscription
 
 ANSWER: Final = "Eb-Answer"
@@ -44,6 +47,9 @@ JSON, BYTES, FAILED, NOBODY = "j", "b", "error", "nobody"
 
 MOST: Final = 1024
 """Requests that a bridge has under way at once, each way."""
+
+LOOK: Final = 0.25
+"""Seconds between two looks at who is on the bus of a host that serves."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.5
 """Seconds between two tries while nobody is there who would hear a request."""
@@ -69,8 +75,8 @@ class Asks(Flow):
 
     async def _carry(self, link: Link) -> None:
         try:
-            for subject in filters(self._config.domain, "*", self._served) if self._served else ():
-                await link.listen(_moved(subject, subjects.PREFIX, _PREFIX), self._answerer(link), _ONE_OF_ALL)
+            if self._served:
+                self._begin(self._serve(link))
             if self._asked:
                 await self._ask_all(link)
             self._running()
@@ -178,6 +184,31 @@ class Asks(Flow):
 
     # --- a host that serves ---
 
+    async def _serve(self, link: Link) -> None:
+        """Listens at the servers for as long as there is somebody here who would hear."""
+        wanted = filters(self._config.domain, "*", self._served)
+        listening: list[Remote] = []
+        with contextlib.suppress(LinkError):  # which all see
+            while not link.ended.done():
+                if not self._has_audience(wanted):
+                    while listening:
+                        await link.call(listening.pop().unsubscribe())
+                elif not listening:
+                    for subject in wanted:
+                        asked = _moved(subject, subjects.PREFIX, _PREFIX)
+                        listening.append(await link.listen(asked, self._answerer(link), _ONE_OF_ALL))
+                await asyncio.wait((link.ended,), timeout=LOOK)
+
+    def _has_audience(self, wanted: Sequence[str]) -> bool:
+        theirs = [compile_joined(one.system).texts for one in self._others()]
+        heard = filters(self._config.domain, "*", [text for texts in theirs for text in texts]) if theirs else ()
+        return any(overlap(one, other) for one in wanted for other in heard)
+
+    def _others(self) -> list[Occupant]:
+        """Who is on the bus, but for bridges and those who wait for answers."""
+        occupants = self._bus._open_handle().occupants()
+        return [one for one in occupants if one.name not in self._own and not one.system.startswith(INBOXES)]
+
     def _answerer(self, link: Link) -> Any:
         """What is called with each request of another host."""
 
@@ -216,9 +247,8 @@ class Asks(Flow):
 
     def _is_heard(self, event: Brought) -> bool:
         """Whether it is for this host, and anybody hears it."""
-        occupants = self._bus._open_handle().occupants()
         mine = self._serves is not None and self._serves.matches(event.system)
-        return mine and any(would_hear(one.system, event.system) for one in occupants if one.name not in self._own)
+        return mine and any(would_hear(one.system, event.system) for one in self._others())
 
     async def _say(self, link: Link, raw: Arrived, form: str, payload: bytes) -> None:
         with contextlib.suppress(LinkError):  # then the other host knows it, too

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from eventbus.bridge.config import Config
-from eventbus.bridge.health import Health, State
+from eventbus.bridge.health import Health
 from eventbus.bridge.link import SAFE, Link, LinkError, linked
+from eventbus.bridge.names import State
 from eventbus.bus import Bus
 
 FIRST_PAUSE: Final = 0.05

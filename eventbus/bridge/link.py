@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamManager
 from nats.js.errors import APIError, NotFoundError
 
@@ -181,10 +182,10 @@ class Link:
             self.check()
             raise LinkError(self._said(error)) from error
 
-    async def listen(self, subject: str, listener: Listener, queue: str = "") -> None:
+    async def listen(self, subject: str, listener: Listener, queue: str = "") -> Subscription:
         """From now on the listener is called with what comes to the subject, which may have wildcards; of all who name
         the same ``queue``, one is."""
-        await self.call(self._client.listen(subject, listener, queue))
+        return await self.call(self._client.listen(subject, listener, queue))
 
     def inbox(self) -> str:
         """A subject of this connection's alone."""
@@ -244,10 +245,10 @@ class _Client(Client):
         super().__init__()
         self._listeners: dict[int, Listener] = {}
 
-    async def listen(self, subject: str, listener: Listener, queue: str) -> None:
+    async def listen(self, subject: str, listener: Listener, queue: str) -> Subscription:
         """Subscribes for one."""
         self._listeners[self._sid + 1] = listener  # which it gets before anything is awaited
-        await self.subscribe(subject, queue)
+        return await self.subscribe(subject, queue)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         listener = self._listeners.get(sid)

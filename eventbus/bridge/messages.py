@@ -19,9 +19,8 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from eventbus.bridge import subjects
-from eventbus.bringing import Brought
 from eventbus.errors import InvalidError
-from eventbus.event import NO_HEADERS, OPTIONS, Event, check_path, dumps, extension, loads
+from eventbus.event import NO_HEADERS, OPTIONS, Brought, Event, check_path, dumps, extension, loads
 
 MAIN, PATH, OWN = "Eb", "Eb-Path", "Eb-H-"
 HOPS_LIMIT: Final = 8

@@ -9,7 +9,6 @@ import signal
 import time
 from typing import Final
 
-import eventbus
 from eventbus.bridge.asks import Asks
 from eventbus.bridge.config import Config
 from eventbus.bridge.export import Export
@@ -39,7 +38,7 @@ async def serve(config: Config, *, take_over: bool = False) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
-        with eventbus.open(config.bus, actor=f"bridge:{config.origin}") as bus:
+        with Bus(config.bus, actor=f"bridge:{config.origin}") as bus:
             return await _run(bus, config, run, take_over, stopped)
     except EventBusError as error:
         _log.error("%s: %s", config.origin, error.message)

@@ -1,5 +1,6 @@
-"""Queues: work for the group of one host, whichever. A bridge puts in what its host cannot do at once, and takes out what
-its members wait for.
+"""Queues: work for the group of one host, whichever that is.
+
+A bridge puts in what its host cannot do at once, and takes out what its members wait for.
 
 **A host that only puts in** reads the systems by a group of its own, and acknowledges there what the server has stored.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eventbus.bridge import health
 from eventbus.bridge.config import Config
 from eventbus.bridge.health import Health
 from eventbus.bridge.messages import HOP, HOPS_LIMIT
+from eventbus.bridge.names import group_of
 from eventbus.bus import Bus
 from eventbus.errors import ClosedError, InvalidError, SegmentError
 from eventbus.event import Event
@@ -38,7 +38,7 @@ class Source:
 
     def _held(self, noted: int) -> Subscription:
         """As the one member of a group, by which the ring keeps them."""
-        group = health.group_of(self._config.origin)
+        group = group_of(self._config.origin)
         try:
             self._bus.group(group, self._config.exported, start="oldest", max_deliveries=FOREVER)
         except InvalidError:
@@ -61,7 +61,7 @@ class Source:
             self._bus.group(group, self._config.exported, start=noted + 1, max_deliveries=FOREVER)
 
     def _passing(self, noted: int) -> Subscription:
-        group = health.group_of(self._config.origin)
+        group = group_of(self._config.origin)
         if any(one.name == group for one in self._bus.stats().groups):
             self._bus.remove_group(group)
         return self._bus.subscribe(
