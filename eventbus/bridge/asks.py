@@ -30,7 +30,7 @@ from eventbus.bridge.messages import Stamp
 from eventbus.bridge.names import group_of
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.source import is_own
-from eventbus.bringing import Brought
+from eventbus.event import Brought
 from eventbus.bus import Bus
 from eventbus.core.attachment import Occupant
 from eventbus.errors import EventBusError, InvalidError, RemoteError, SegmentError, UnavailableError
