@@ -30,11 +30,10 @@ from eventbus.bridge.messages import Stamp
 from eventbus.bridge.names import group_of
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.source import is_own
-from eventbus.event import Brought
 from eventbus.bus import Bus
 from eventbus.core.attachment import Occupant
 from eventbus.errors import EventBusError, InvalidError, RemoteError, SegmentError, UnavailableError
-from eventbus.event import OPTIONS, Event, dumps, loads
+from eventbus.event import OPTIONS, Brought, Event, dumps, loads
 from eventbus.patterns import compile_any, compile_joined
 from eventbus.request import INBOXES, Request
 from eventbus.subscription import Subscription

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from eventbus.bridge.link import LinkError
 from eventbus.bus import Bus
 from eventbus.core.attachment import Group
-from eventbus.errors import ClosedError
 from eventbus.group import find_group
 from eventbus.member import Member
 from eventbus.patterns import compile_joined
@@ -21,7 +21,7 @@ class Figures(NamedTuple):
         held: of that, what is still to be done.
         members: how many live.
         idle: how many of them wait for an event.
-        waiting: events that nobody has.
+        waiting: events that nobody has, or only the dead.
         limit: how often an event is handed out.
     """
 
@@ -85,19 +85,19 @@ class Pool:
         """How the group is doing.
 
         Raises:
-            ClosedError: it was removed, or the bus was shut down.
+            ClosedError: the bus was shut down.
+            LinkError: the group was removed.
         """
-        if self.member.closed:
-            raise ClosedError(f"the group {self.name!r} was removed, or the bus shut down")
-        handle, group = self._bus._open_handle(), self._group()
+        handle, group = self._bus._live_handle(), self._group()
+        members = {one.slot: one for one in handle.occupants() if one.group == group.number}
         own = self.member._subscription.slot
-        members = [one for one in handle.occupants() if one.group == group.number and one.slot != own]
-        returned = sum(claim.slot is None and claim.due <= 0 for claim in group.claims)
+        others = [one for slot, one in members.items() if slot != own]
+        returned = sum(claim.due <= 0 for claim in group.claims if claim.slot not in members)
         return Figures(
             group.next,
             frozenset(claim.sequence for claim in group.claims),
-            len(members),
-            sum(one.sleeping for one in members),
+            len(others),
+            sum(one.sleeping for one in others),
             handle.waiting(group) + returned,
             group.max_deliveries,
         )
@@ -109,8 +109,8 @@ class Pool:
 
     def _group(self) -> Group:
         found = find_group(self._bus._open_handle(), self.name)
-        if found is None:
-            raise ClosedError(f"the group {self.name!r} was removed")
+        if found is None or self.member.closed:
+            raise LinkError(f"the group {self.name!r} was removed: it is made anew")
         return found
 
 

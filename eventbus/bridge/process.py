@@ -7,7 +7,8 @@ import contextlib
 import logging
 import signal
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from eventbus.bridge.asks import Asks
 from eventbus.bridge.config import Config
@@ -24,6 +25,9 @@ from eventbus.errors import EventBusError
 
 STOPPED, FAILED, FENCED = 0, 1, 3
 """Exit codes."""
+
+WIND_UP: Final = 10.0
+"""Seconds for which a bridge that was told to stop waits for work that came out of a queue."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -79,6 +83,7 @@ async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) 
         for task in tasks:
             if task.done():
                 task.result()
+        await _wind_up(flows, tasks[2:])
         return STOPPED
     except FencedError as error:
         health.move("fenced", error.message)
@@ -87,3 +92,10 @@ async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wind_up(flows: list[Flow], running: Sequence[asyncio.Task[Any]]) -> None:
+    """Lets what is under way come to its end, for a while."""
+    ends: asyncio.Future[Any] = asyncio.gather(*(flow.wind_up() for flow in flows))
+    await asyncio.wait((ends, *running), timeout=WIND_UP, return_when=asyncio.FIRST_COMPLETED)
+    ends.cancel()

@@ -62,6 +62,8 @@ class Queue(Flow):
         self._done: list[Arrived] = []  # and what the server has yet to be told
         self._lost: list[Arrived] = []  # what went with a group that was removed
         self._busy_since: float | None = None
+        self._ends = False
+        self._wound_up = asyncio.Event()
 
     async def _carry(self, link: Link) -> None:
         work = Work(link, self._config, self._queue)
@@ -77,6 +79,12 @@ class Queue(Flow):
         await work.working(self._jobs.values())
         await self._put_returning(work, pool, pool.look().limit)
         await self._serve(work, pool)
+
+    async def wind_up(self) -> None:
+        """Returns once the server knows of all that came out of the queue what became of it."""
+        self._ends = True
+        if self._jobs or self._done:
+            await self._wound_up.wait()
 
     def close(self) -> None:
         """Leaves the group, which gets back what was on its way."""
@@ -189,7 +197,7 @@ class Queue(Flow):
             wanted = seen.idle - seen.waiting - work.asked
             if seen.idle and self._kept:
                 pool.member.reject(self._kept.pop())
-            elif wanted > 0:
+            elif wanted > 0 and not self._ends:
                 await work.ask(wanted)
             elif self._is_stuck(seen):
                 await self._pass_on(work, pool, seen)
@@ -206,6 +214,8 @@ class Queue(Flow):
         if self._done:
             await work.done(self._done)
             self._done.clear()
+        if self._ends and not self._jobs:
+            self._wound_up.set()
         due = time.monotonic() - work.ack_wait / 3
         await work.working([job for job in self._jobs.values() if job.told < due])
 
@@ -219,7 +229,7 @@ class Queue(Flow):
             await work.drop(raw)
             return
         event, origin = job.message.event, job.message.origin
-        if not seen.members or not pool.hears(event.system, event.kind):
+        if self._ends or not seen.members or not pool.hears(event.system, event.kind):
             await work.give_back(raw, LATER)
             return
         try:
