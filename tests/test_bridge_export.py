@@ -118,7 +118,7 @@ def test_a_batch_is_a_chain(bus: Bus, nats: NatsServer, monkeypatch: pytest.Monk
 
 
 def test_where_a_stream_begins(bus: Bus, nats: NatsServer) -> None:
-    """A new stream begins with what is sent once there is a bridge, be there a server yet or not; of a bus that was made
+    """A new stream begins with what is sent once there is a bridge, be there a server or not; of a bus that was made
     anew, whose origin has a stream, all that the ring has goes out."""
 
     async def scenario() -> None:
@@ -233,7 +233,7 @@ def test_a_server_that_is_killed(bus: Bus, nats: NatsServer) -> None:
 def test_a_bridge_that_ends_in_a_batch(
     bus: Bus, nats: NatsServer, monkeypatch: pytest.MonkeyPatch, moment: str, passes: int
 ) -> None:
-    """Ended between writing, acknowledgement and note, whatever the next one sends then is the rest, and nothing twice."""
+    """Ended between writing, acknowledgement and note: what the next one sends is the rest, and nothing twice."""
     where = {"written": (Link, "write"), "proved": (Export, "_prove"), "noted": (Export, "_noted")}[moment]
     original = getattr(*where)
     left = passes

@@ -1,4 +1,4 @@
-"""Where the way out goes on: servers that forgot, streams of others, two bridges of an origin, rings that were lapped."""
+"""Where the way out goes on: servers that forgot, streams of others, two bridges of an origin, a ring that is full."""
 
 from __future__ import annotations
 
