@@ -16,6 +16,7 @@ typedef struct {
     const char *head;
     const char *body;
     const eb_note *note; /* or NULL */
+    uint64_t *first;     /* where the first one's sequence is to be stored, or NULL */
     bool returns;        /* whoever publishes it waits for room outside, and keeps its turn meanwhile */
     uint64_t bytes;      /* of all records */
 } eb_publication;
@@ -68,6 +69,7 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
         position += eb_ring_record_bytes(&what->events[i]);
     }
     EB_TEST_POINT(publish_counted);
+    if (what->first) *what->first = sequence;
     return EB_OK;
 }
 
@@ -252,9 +254,10 @@ int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, i
 }
 
 int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes, size_t length,
-                int again)
+                int again, uint64_t *first)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes, .note = note, .returns = again != 0};
+    eb_publication what = {
+        .events = events, .count = count, .head = bytes, .note = note, .first = first, .returns = again != 0};
     return send_all(bus, what, length, EB_BRIEF);
 }
 

@@ -29,8 +29,12 @@ class Bringer(Messenger):
         """
         return self._publish(events, timeout, origin, note)
 
-    async def _abring(self, origin: str, events: Sequence[Brought], note: Note, timeout: float | None) -> None:
-        """``_bring`` in an event loop, of events that keep the time and the sender that they had at their origin."""
+    async def _abring(self, origin: str, events: Sequence[Brought], note: Note | None, timeout: float | None) -> int:
+        """``_bring`` in an event loop, of events that keep the time and the sender that they had at their origin.
+
+        Returns:
+            The sequence here of the first.
+        """
         deadline = deadline_after(timeout)
         for event in events:
             if event.kind not in self._routes.get(event.system, {}):
@@ -42,9 +46,10 @@ class Bringer(Messenger):
             parts.append(bytes_)
         handle, blob = self._open_handle(), b"".join(parts)
         self._check_writable(handle)
-        status = await self._try(handle, rows, len(parts), blob, deadline, (note[0].encode(), note[1]))
+        status = await self._try(handle, rows, len(parts), blob, deadline, note and (note[0].encode(), note[1]))
         if status < 0:
             self._refuse(handle, status, timeout, len(blob))
+        return status
 
     async def _meet(self, event: Brought, deadline: int) -> None:
         """Of a topic that is new here: its names are checked, the policy is asked, and its number is found."""

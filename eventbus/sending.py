@@ -261,7 +261,8 @@ class Sender(_fast.Sender):
         deadline: int,
         note: tuple[bytes, bytes] | None = None,
     ) -> int:
-        """Until they are sent, one after the other of those who try in this loop; the status."""
+        """Until they are sent, one after the other of those who try in this loop; the sequence of the first, or a
+        status."""
         from eventbus.loop import Turns, through  # takes longer to import than all of eventbus
 
         self._turns = self._turns or Turns()

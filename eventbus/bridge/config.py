@@ -16,6 +16,7 @@ from eventbus.errors import InvalidError
 DOMAIN: Final = "main"
 WINDOW: Final = 256
 ACK_TIMEOUT: Final = 5.0
+ACK_WAIT: Final = 30.0
 MAX_AGE: Final = 7 * 86_400.0
 OWN: Final = "eventbus.**"
 """What never travels, but the dead letters where they are named."""
@@ -77,18 +78,26 @@ class QueueConfig:
     Attributes:
         systems: whose events go into the queue.
         serve: the group of this bus whose members take from it; "" where this host only puts in.
+        ack_wait: seconds for which a host may be silent about what it took before another one gets it; the first bridge
+            that comes makes it so for all.
     """
 
     name: str
     systems: tuple[str, ...]
     serve: str = ""
+    ack_wait: float = ACK_WAIT
 
 
 @dataclass(frozen=True, slots=True)
 class AskConfig:
-    """Systems whose requests may be answered on another host."""
+    """Systems whose requests may be answered on another host.
+
+    Attributes:
+        serve: whether programs of this host answer them; then those that are made here stay here.
+    """
 
     systems: tuple[str, ...]
+    serve: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,11 +350,12 @@ def _import(read: _Reader) -> ImportConfig:
 
 
 def _queue(read: _Reader) -> QueueConfig:
-    read.known("name", "systems", "serve")
+    read.known("name", "systems", "serve", "ack_wait")
     name = subjects.checked(read.required("name", str), f"{read.where}: 'name'")
-    return QueueConfig(name, read.systems(), read.get("serve", "", str))
+    serve = read.get("serve", "", str)
+    return QueueConfig(name, read.systems(), serve, read.seconds("ack_wait", ACK_WAIT, 1.0))
 
 
 def _ask(read: _Reader) -> AskConfig:
-    read.known("systems")
-    return AskConfig(read.systems())
+    read.known("systems", "serve")
+    return AskConfig(read.systems(), read.get("serve", False, bool))

@@ -53,12 +53,14 @@ class Export(Flow):
         self._batch: list[Event] = []  # in hand, and not known to be in the stream
         self._done = 0  # the last event that the stream has, or that cannot go there
         self._end = 0  # the sequence of the stream's last message
+        self._alone = True  # the first one of a connection: why the servers refuse it they say of it, not of the last
 
     def close(self) -> None:
         """Gives back what is in hand. What of it is in the stream is known by the position, and not sent again."""
         self._source.close()
 
     async def _carry(self, link: Link) -> None:
+        self._alone = True
         await self._sync(link)
         self._running()
         while True:
@@ -94,6 +96,7 @@ class Export(Flow):
             blocks[-1] = self._block(link, some[-1], self._end + len(blocks) - 1, reply)
             await link.write(blocks)
             await self._prove(link, answer, len(blocks))
+            self._alone = False
             self._done = some[-1].sequence
             if not again:
                 self._noted()
@@ -112,7 +115,7 @@ class Export(Flow):
             some.append(event)
             blocks.append(written)
             size += len(written)
-            if size >= BATCH_BYTES:
+            if size >= BATCH_BYTES or self._alone:
                 yield some, blocks
                 some, blocks, size = [], [], 0
         if blocks:

@@ -40,6 +40,11 @@ def widest(several: Iterable[str]) -> str:
     return ".".join(wide)
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two of these subjects may have one in common."""
+    return _overlap(_split(one), _split(other))
+
+
 def _split(subject: str) -> _Tokens:
     return tuple(subject.split("."))
 

@@ -62,6 +62,10 @@ class Flow(ABC):
             await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
+    async def wind_up(self) -> None:
+        """Returns once nothing is under way that would be done twice if the bridge ended now; nothing new is begun."""
+        return
+
     @abstractmethod
     async def _carry(self, link: Link) -> None:
         """Carries, until the connection is gone or anything goes wrong on it."""

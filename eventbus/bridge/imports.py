@@ -10,12 +10,13 @@ import asyncio
 from typing import Final
 
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from eventbus.bridge.config import Config, ImportConfig
 from eventbus.bridge.consumer import Consumer
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.inbound import Inbound
-from eventbus.bridge.link import Link, LinkError
+from eventbus.bridge.link import Link, LinkError, said
 from eventbus.bridge.streams import others
 from eventbus.bus import Bus
 
@@ -62,25 +63,29 @@ class Import(Flow):
         for origin, info in there.items():
             wanted = [one for one in self._config.imports if not one.origins or origin in one.origins]
             if wanted and origin not in tasks:
-                tasks[origin] = asyncio.ensure_future(self._from(link, origin, info, wanted))
+                latest = self._first and all(one.start == "latest" for one in wanted)
+                tasks[origin] = asyncio.ensure_future(self._from(link, info, self._way_in(origin, wanted), latest))
         self._first = False
+
+    def _way_in(self, origin: str, wanted: list[ImportConfig]) -> Inbound:
+        if origin not in self._inbound:
+            systems = tuple(dict.fromkeys(system for one in wanted for system in one.systems))
+            self._inbound[origin] = Inbound(self._bus, self._config, self._states, origin, systems)
+        return self._inbound[origin]
 
     async def _doubted(self, origin: str, task: asyncio.Task[None]) -> None:
         """What comes from an origin ended: with a reason to begin again, or to end with it."""
         try:
             task.result()
-        except LinkError as error:
-            self._health.say(f"doubt {origin}", f"the stream of {origin} is read anew: {error.message}")
+        except (LinkError, NotFoundError) as error:
+            self._health.say(f"doubt {origin}", f"the stream of {origin} is read anew: {said(error)}")
             await asyncio.sleep(DOUBT_SECONDS)
 
-    async def _from(self, link: Link, origin: str, info: StreamInfo, wanted: list[ImportConfig]) -> None:
+    async def _from(self, link: Link, info: StreamInfo, inbound: Inbound, latest: bool) -> None:
         """Imports from one origin, until something is in doubt."""
-        inbound = self._inbound.get(origin)
-        if inbound is None:
-            systems = tuple(dict.fromkeys(system for one in wanted for system in one.systems))
-            inbound = self._inbound[origin] = Inbound(self._bus, self._config, self._states, origin, systems)
-        start = await inbound.begin(link, info, latest=self._first and all(one.start == "latest" for one in wanted))
+        start = await inbound.begin(link, info, latest)
         consumer = Consumer(link, info.config.name or "", self._config, self._began)
         await consumer.open(start, inbound.subjects)
         while True:
             await inbound.bring(await consumer.messages())
+            await inbound.look(consumer)

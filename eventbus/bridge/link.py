@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamManager
 from nats.js.errors import APIError, NotFoundError
 
@@ -158,12 +159,20 @@ class Link:
         Raises:
             LinkError: none came in time, the connection is gone, nobody is there to answer, or the server refuses.
         """
+        return _object(await self.arrived(answer))
+
+    async def arrived(self, answer: asyncio.Future[Arrived]) -> Arrived:
+        """The answer as it is.
+
+        Raises:
+            LinkError: none came in time, or the connection is gone.
+        """
         await asyncio.wait((answer, self._ended), timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             answer.cancel()
             self.check()
             raise LinkError(f"the server did not answer within {self._seconds:g} s")
-        return _object(answer.result())
+        return answer.result()
 
     async def call(self, asked: Awaitable[_Answer]) -> _Answer:
         """What a call of the manager gives.
@@ -186,9 +195,10 @@ class Link:
         finally:
             answer.cancel()
 
-    async def listen(self, subject: str, listener: Listener) -> None:
-        """From now on the listener is called with what comes to the subject, which may have wildcards."""
-        await self.call(self._client.listen(subject, listener))
+    async def listen(self, subject: str, listener: Listener, queue: str = "") -> Subscription:
+        """From now on the listener is called with what comes to the subject, which may have wildcards; of all who name
+        the same ``queue``, one is."""
+        return await self.call(self._client.listen(subject, listener, queue))
 
     def inbox(self) -> str:
         """A subject of this connection's alone."""
@@ -202,7 +212,7 @@ class Link:
             answer.set_result(message)
 
     async def _failed(self, error: Exception) -> None:
-        self._cause = _cause(error)
+        self._cause = said(error)
         if "permissions violation" in self._cause:  # the connection goes on, and nobody would answer
             self._end(self._cause)
 
@@ -217,7 +227,7 @@ class Link:
     def _said(self, error: Exception) -> str:
         """What the server said, where the client's own error says less."""
         vague = isinstance(error, (nats.errors.NoServersError, nats.errors.ConnectionClosedError))
-        return self._cause if vague else _cause(error)
+        return self._cause if vague else said(error)
 
     def _options(self) -> dict[str, Any]:
         config = self._config
@@ -254,10 +264,10 @@ class _Client(Client):
             raise nats.errors.Error("it speaks in clear, and its address or a file asks for TLS")
         return super()._connect_command()
 
-    async def listen(self, subject: str, listener: Listener) -> None:
+    async def listen(self, subject: str, listener: Listener, queue: str) -> Subscription:
         """Subscribes for one."""
         self._listeners[self._sid + 1] = listener  # which it gets before anything is awaited
-        await self.subscribe(subject)
+        return await self.subscribe(subject, queue)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         listener = self._listeners.get(sid)
@@ -326,7 +336,10 @@ def _object(message: Arrived) -> dict[str, Any]:
     return found
 
 
-def _cause(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What an error says, as a cause without a full stop."""
+    if isinstance(error, LinkError):
+        return error.message
     if isinstance(error, APIError) and error.description:
         return str(error.description)
     if isinstance(error, OSError) and error.strerror:

@@ -7,20 +7,27 @@ import contextlib
 import logging
 import signal
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
+from eventbus.bridge.asks import Asks
 from eventbus.bridge.config import Config
 from eventbus.bridge.export import Export
 from eventbus.bridge.fence import FencedError
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.health import Health
 from eventbus.bridge.imports import Import
+from eventbus.bridge.messages import Stamp
 from eventbus.bridge.notify import Notifier
+from eventbus.bridge.queues import Queue
 from eventbus.bus import Bus
 from eventbus.errors import ClosedError, EventBusError
 
 STOPPED, FAILED, FENCED = 0, 1, 3
 """Exit codes."""
+
+WIND_UP: Final = 10.0
+"""Seconds for which a bridge that was told to stop waits for work that came out of a queue."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -61,6 +68,13 @@ async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asy
             flows.append(out)
         if config.imports:
             flows.append(Import(bus, config, states, run, nearby))
+        stamp = Stamp(bus.identity, run, config.origin)
+        for queue in config.queues:
+            route = Queue(bus, config, states, queue, stamp)
+            ways.callback(route.close)
+            flows.append(route)
+        if config.asks:
+            flows.append(Asks(bus, config, states, stamp))
         try:
             return await _supervise(bus, flows, health, stopped)
         finally:
@@ -75,6 +89,7 @@ async def _supervise(bus: Bus, flows: list[Flow], health: Health, stopped: async
         for task in tasks:
             if task.done():
                 task.result()
+        await _wind_up(flows, tasks[2:])
         return STOPPED
     except FencedError as error:
         health.move("fenced", error.message)
@@ -90,3 +105,10 @@ async def _watch(bus: Bus) -> None:
     while not bus.closed:
         await asyncio.sleep(WATCH_SECONDS)
     raise ClosedError(f"the bus {bus.name!r} was shut down or removed: start the bridge again once it is back")
+
+
+async def _wind_up(flows: list[Flow], running: Sequence[asyncio.Task[Any]]) -> None:
+    """Lets what is under way come to its end, for a while."""
+    ends: asyncio.Future[Any] = asyncio.gather(*(flow.wind_up() for flow in flows))
+    await asyncio.wait((ends, *running), timeout=WIND_UP, return_when=asyncio.FIRST_COMPLETED)
+    ends.cancel()

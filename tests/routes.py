@@ -1,0 +1,84 @@
+"""Hosts with bridges, and workers under control, as the tests of queues and requests across hosts run them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+import eventbus
+from eventbus import Bus, Event
+from eventbus.bridge import flow, health, queues
+from eventbus.bridge.config import from_dict
+from eventbus.bridge.process import serve
+from harness import Child, Fork, Line, until
+
+GROUP = "workers"
+
+
+class Host:
+    """A bus, and what its bridge is told.
+
+    Attributes:
+        label: how its bridge is called as a member or a subscriber.
+    """
+
+    def __init__(self, origin: str, url: str, label: str, **terms: Any) -> None:
+        self.origin = origin
+        self.label = label
+        self.name = f"test-{os.getpid()}-{url.rpartition(':')[2]}-{origin}"
+        self.table = {"bus": self.name, "origin": origin, "nats": {"servers": [url]}, "ack_timeout": 1.0, **terms}
+        self.bus: Bus = eventbus.open(self.name, capacity=1 << 20)
+
+    def start(self, fork: Fork, policy: str = "") -> Child:
+        """Its bridge, once it has joined."""
+        made = self.begin(fork, policy)
+        self.wait_for(self.label)
+        return made
+
+    def begin(self, fork: Fork, policy: str = "") -> Child:
+        """Its bridge."""
+        return fork(bridge, self.table, policy)
+
+    def wait_for(self, label: str, count: int = 1) -> None:
+        """Until so many of the name are on the bus."""
+        until(lambda: self._named(label) == count, f"{count} {label!r} on {self.origin}")
+
+    def _named(self, label: str) -> int:
+        return sum(one.name == label for one in self.bus.stats().subscribers)
+
+    def work(self, fork: Fork) -> Child:
+        """A member of the group, that waits for an event."""
+        before = self._named("worker")
+        made = fork(work, self.name)
+        until(lambda: self._named("worker") == before + 1 and self.idle(), "a worker to wait")
+        return made
+
+    def idle(self) -> bool:
+        """Whether all workers wait for an event."""
+        return all(one.sleeping for one in self.bus.stats().subscribers if one.name == "worker")
+
+
+def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
+    """A bridge in a process of its own; its exit code."""
+    if policy:
+        os.environ["EVENTBUS_POLICY"] = policy
+    logging.basicConfig(level=logging.INFO, force=True)
+    flow.LONGEST_PAUSE = queues.LATER = health.BEAT = health.STATUS_EVERY = 0.1  # type: ignore[misc]  # who waits for it
+    return asyncio.run(serve(from_dict(table, "the test")))
+
+
+def work(line: Line, name: str) -> None:
+    """Says what it gets, and has done with it; an event whose data is "hold" when it is told."""
+    with eventbus.open(name) as bus, bus.subscribe("jobs.**", group=GROUP, name="worker") as jobs:
+        for event in jobs:
+            line.say(event)
+            if event.data == "hold":
+                line.hear()
+
+
+def path_of(worker: Child) -> str:
+    """That of the next event that a worker gets."""
+    event: Event = worker.hear()
+    return event.path
