@@ -33,8 +33,15 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(nats: NatsServer, tmp_path: Path) -> Iterator[Start]:
-    """Starts a bridge with the server; it is gone after the test."""
+def other(name: str) -> Iterator[Bus]:
+    """The bus of another host."""
+    with eventbus.open(f"{name}-2") as made:
+        yield made
+
+
+@pytest.fixture
+def start(nats: NatsServer, bus: Bus, other: Bus) -> Iterator[Start]:
+    """Starts a bridge with the server; it is gone after the test, and before the buses are."""
     with ExitStack() as running:
 
         def begin(bus: Bus, *arguments: str) -> subprocess.Popen[str]:
@@ -46,13 +53,6 @@ def start(nats: NatsServer, tmp_path: Path) -> Iterator[Start]:
             return process
 
         yield begin
-
-
-@pytest.fixture
-def other(name: str) -> Iterator[Bus]:
-    """The bus of another host."""
-    with eventbus.open(f"{name}-2") as made:
-        yield made
 
 
 def wait_for(bus: Bus, state: str) -> None:
