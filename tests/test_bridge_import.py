@@ -12,9 +12,8 @@ import pytest
 
 import eventbus
 from bridges import Bridge, configured, connected, exports, imports, numbers, take_all
-from eventbus import Bus, Event, PolicyDeniedError, Subscription
+from eventbus import Bus
 from eventbus.bridge import position
-from eventbus.bridge.consumer import Consumer
 from eventbus.bridge.inbound import Inbound
 from loops import run
 from nats_server import NatsServer
