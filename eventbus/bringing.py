@@ -29,9 +29,7 @@ class Bringer(Messenger):
         """
         return self._publish(events, timeout, origin, note)
 
-    async def _abring(
-        self, origin: str, events: Sequence[Brought], note: Note | None, timeout: float | None
-    ) -> int:
+    async def _abring(self, origin: str, events: Sequence[Brought], note: Note | None, timeout: float | None) -> int:
         """``_bring`` in an event loop, of events that keep the time and the sender that they had at their origin.
 
         Returns:

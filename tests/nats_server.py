@@ -74,6 +74,11 @@ class NatsServer:
         assert self._process is not None, "the server does not run"
         return self._process.pid
 
+    @property
+    def dead(self) -> bool:
+        """Whether the process that ran has ended."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self) -> None:
         """Start it on the store that is there, and wait until it is ready."""
         assert self._process is None, "the server runs already"
@@ -133,9 +138,15 @@ class NatsServer:
             self.kill()
         self._kept.close()
 
-    def configure(self, settings: str) -> None:
-        """What it is told when it starts the next time, beside where its port and store are."""
-        own = f'listen: "127.0.0.1:{self.port}"\nserver_name: "test"\njetstream {{ store_dir: "{self.store}" }}\n'
+    def configure(self, settings: str, jetstream: str = "") -> None:
+        """What it is told when it starts the next time, beside where its port and store are.
+
+        Args:
+            settings: lines of its own.
+            jetstream: lines within the settings of JetStream, such as how much it may store.
+        """
+        own = f'listen: "127.0.0.1:{self.port}"\nserver_name: "test"\n'
+        own += f'jetstream {{\nstore_dir: "{self.store}"\n{jetstream}}}\n'
         (self._directory / "nats.conf").write_text(own + settings)
         self._read = self.log.stat().st_size if self.log.exists() else 0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ LEAST: dict[str, Any] = {"bus": "shop", "nats": {"servers": [URL]}, "export": [{
 
 ALL = """
 bus = "shop"
+capacity = "64M"
+persist = true
 domain = "eu-1"
 origin = "h1"
 when_full = "drop"
@@ -90,6 +92,8 @@ def test_all_that_a_file_may_say(tmp_path: Path) -> None:
         nats=NatsConfig(servers, user="h1", password_file=file, ca=file, cert=file, key=file),
         origin="h1",
         domain="eu-1",
+        capacity=64 << 20,
+        persist=True,
         when_full="drop",
         window=64,
         ack_timeout=2.0,
@@ -107,7 +111,8 @@ def test_what_is_left_out() -> None:
     """The defaults are those of the guide, and the origin is named after the host and the bus."""
     found = from_dict(LEAST, "x")
     assert found == Config("shop", NatsConfig((URL,)), found.origin, exports=(ExportConfig(("orders.**",)),))
-    assert found.origin == fitted(f"{socket.gethostname()}-shop")
+    assert (found.capacity, found.persist) == (None, False)
+    assert found.origin == fitted(f"{os.uname().nodename}-shop")
     assert (found.domain, found.when_full, found.window, found.ack_timeout) == ("main", "block", 256, 5.0)
     assert (found.stream.max_age, found.stream.max_bytes, found.stream.replicas) == (7 * 86400.0, 0, 1)
 
@@ -143,9 +148,11 @@ def test_a_command_line_says_the_same(tmp_path: Path) -> None:
         (changed(domain="a.b"), "x: 'domain' must be 1 to 32 ASCII letters"),
         (changed(domain=["a"]), "x: 'domain' must be a text, not ['a']"),
         (changed(origin=""), "x: 'origin' must be 1 to 32 ASCII letters"),
-        (changed(orign="h"), "x: a key must be 'bus' or 'domain' or 'origin'"),
+        (changed(orign="h"), "x: a key must be 'bus' or 'capacity' or 'persist' or"),
         (changed(orign="h"), "not 'orign' (did you mean 'origin'?)"),
         (changed(when_full="wait"), "x: 'when_full' must be 'block' or 'drop', not 'wait'"),
+        (changed(capacity="big"), "x: 'capacity': 'big' is no size: write bytes, or a number with K, M or G"),
+        (changed(persist=1), "x: 'persist' must be true or false, not 1"),
         (changed(window=0), "x: 'window' must be 1 to 256, not 0"),
         (changed(window=257), "x: 'window' must be 1 to 256, not 257"),
         (changed(window=True), "x: 'window' must be a whole number, not True"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -23,7 +22,7 @@ OWN: Final = "eventbus.**"
 """What never travels, but the dead letters where they are named."""
 
 _SCHEMES: Final = ("nats", "tls")
-_KEYS: Final = ("bus", "domain", "origin", "when_full", "window", "ack_timeout", "relay")
+_KEYS: Final = ("bus", "capacity", "persist", "domain", "origin", "when_full", "window", "ack_timeout", "relay")
 _TABLES: Final = ("nats", "stream", "export", "import", "queue", "ask")
 _Value = TypeVar("_Value")
 
@@ -106,6 +105,8 @@ class Config:
     """All of it.
 
     Attributes:
+        capacity: bytes of the ring, where the bridge makes the bus; None for as many as it has, or the default.
+        persist: whether the bus stays, with what is to go out, when nobody has it open.
         when_full: "block" holds publishers up when the ring is full of what is to go out, "drop" counts it as lost.
         window: events that are published before an acknowledgement is asked for.
         ack_timeout: seconds that it is waited for.
@@ -116,6 +117,8 @@ class Config:
     nats: NatsConfig
     origin: str
     domain: str = DOMAIN
+    capacity: int | None = None
+    persist: bool = False
     when_full: str = "block"
     window: int = WINDOW
     ack_timeout: float = ACK_TIMEOUT
@@ -145,9 +148,9 @@ def load(path: str | os.PathLike[str]) -> Config:
 def from_options(
     bus: str,
     *,
-    servers: Sequence[str],
-    exports: Sequence[str] = (),
-    imports: Sequence[str] = (),
+    servers: Sequence[str] | None = None,
+    exports: Sequence[str] | None = None,
+    imports: Sequence[str] | None = None,
     domain: str | None = None,
     origin: str | None = None,
     **files: str | None,
@@ -163,7 +166,7 @@ def from_options(
         InvalidError: as ``load``.
     """
     nats = {key: value for key, value in files.items() if value is not None}
-    table: dict[str, Any] = {"bus": bus, "nats": {"servers": list(servers), **nats}}
+    table: dict[str, Any] = {"bus": bus, "nats": {"servers": list(servers or ()), **nats}}
     table |= {key: value for key, value in (("domain", domain), ("origin", origin)) if value is not None}
     table |= {key: [{"systems": list(of)}] for key, of in (("export", exports), ("import", imports)) if of}
     return from_dict(table, "the command line")
@@ -186,8 +189,10 @@ def from_dict(table: Mapping[str, Any], source: str) -> Config:
         nats=_nats(_Reader(read.required("nats", dict), f"{source}, [nats]")),
         domain=subjects.checked(read.get("domain", DOMAIN, str), f"{source}: 'domain'"),
         origin=subjects.checked(
-            read.get("origin", subjects.fitted(f"{socket.gethostname()}-{bus}"), str), f"{source}: 'origin'"
+            read.get("origin", subjects.fitted(f"{os.uname().nodename}-{bus}"), str), f"{source}: 'origin'"
         ),
+        capacity=read.bytes("capacity") or None,
+        persist=read.get("persist", False, bool),
         when_full=settings.one_of(table.get("when_full", "block"), ("block", "drop"), f"{source}: 'when_full'"),
         window=read.whole("window", WINDOW, 1, WINDOW),
         ack_timeout=read.seconds("ack_timeout", ACK_TIMEOUT, 0.1),

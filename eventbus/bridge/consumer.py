@@ -35,6 +35,7 @@ class Consumer:
         self._inbox = link.inbox()
         self._arrived: list[Arrived] = []
         self._news = asyncio.Event()
+        self._given = 0
         self._due = 0  # messages that were asked for and have not come
         self._doubt = ""
         self._heard = 0.0
@@ -59,23 +60,33 @@ class Consumer:
         self._heard = self._loop.time()
 
     async def messages(self) -> list[Arrived]:
-        """What has come, at least one.
+        """What has come; nothing when there is no more than a sign of life.
 
         Raises:
             LinkError: the connection or the consumer is gone, or nothing is heard of it.
         """
-        while not self._arrived:
-            self._link.check()
-            await self._ask()
+        self._link.check()
+        await self._ask()
+        if not self._arrived:
             self._news.clear()
             try:
                 await asyncio.wait_for(self._news.wait(), HEARTBEAT)
             except (asyncio.TimeoutError, TimeoutError):
                 self._check_heartbeat()
-            if self._doubt:
-                raise LinkError(self._doubt)
+        if self._doubt:
+            raise LinkError(self._doubt)
         found, self._arrived = self._arrived, []
+        self._given += len(found)
         return found
+
+    async def look(self) -> tuple[int, int, bool]:
+        """The stream's first and last sequence, and whether all up to there that passes the filters was given."""
+        manager = self._link.manager
+        stream = await self._link.call(manager.stream_info(self._stream))
+        mine = await self._link.call(manager.consumer_info(self._stream, self._name))
+        delivered = 0 if mine.delivered is None else mine.delivered.consumer_seq
+        whole = mine.num_pending == 0 and delivered == self._given
+        return stream.state.first_seq, stream.state.last_seq, whole
 
     async def _ask(self) -> None:
         """Asks for so many that a window is on its way."""

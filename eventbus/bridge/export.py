@@ -19,9 +19,9 @@ from eventbus.bridge.config import Config
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.link import Arrived, Link, LinkError, block
 from eventbus.bridge.messages import Place, Stamp
-from eventbus.bridge.position import Position
+from eventbus.bridge.position import NOWHERE, Position
 from eventbus.bridge.source import Source
-from eventbus.bridge.streams import keep_stream
+from eventbus.bridge.streams import keep_stream, others
 from eventbus.bus import Bus
 from eventbus.errors import InvalidError, UnavailableError
 from eventbus.event import Event
@@ -37,24 +37,30 @@ class Export(Flow):
 
     way = "export"
 
-    def __init__(self, bus: Bus, config: Config, states: States, run: int, take_over: bool) -> None:
+    def __init__(
+        self, bus: Bus, config: Config, states: States, run: int, nearby: set[str], take_over: bool = False
+    ) -> None:
+        """Args: nearby: the origins of the domain, whose events others have without this bridge."""
         super().__init__(bus, config, states)
         self._stamp = Stamp(bus.identity, run, config.origin)
+        self._nearby = nearby
         self._take_over = take_over
         self._synced = False  # once: from then on a later run fences this one off
         self._note = position.export_note(config.domain, config.origin)
         self._acknowledged = position.unpacked(bus._noted(self._note))
         self._stream = subjects.stream_name(config.domain, config.origin)
-        self._source = Source(bus, config, self._health, self._acknowledged.place.sequence)
+        self._source = Source(bus, config, self._health, self._acknowledged.place.sequence, nearby)
         self._batch: list[Event] = []  # in hand, and not known to be in the stream
         self._done = 0  # the last event that the stream has, or that cannot go there
         self._end = 0  # the sequence of the stream's last message
+        self._alone = True  # the first one of a connection: why the servers refuse it they say of it, not of the last
 
     def close(self) -> None:
-        """Gives back what the stream is not known to have."""
-        self._source.close(handled=not self._batch)
+        """Gives back what is in hand. What of it is in the stream is known by the position, and not sent again."""
+        self._source.close()
 
     async def _carry(self, link: Link) -> None:
+        self._alone = True
         await self._sync(link)
         self._running()
         while True:
@@ -65,28 +71,35 @@ class Export(Flow):
 
     async def _take(self, link: Link) -> list[Event]:
         """The next events, or LinkError when the connection is gone before there are any."""
+        looked = self._source.sent
         events = self._source.poll()
         if not events:
+            self._passed(looked)
             waiting = asyncio.ensure_future(self._source.wait())
             try:
                 await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiting.cancel()  # nothing is in hand of whoever waits
-            link.check()
-            events = await waiting if waiting.done() else []
+            if not waiting.done():
+                link.check()
+            events = await waiting
         if events:
             self._health.holding(events[0].time)
         return events
 
     # --- batches ---
 
-    async def _send(self, link: Link, events: Sequence[Event]) -> None:
+    async def _send(self, link: Link, events: Sequence[Event], again: bool = False) -> None:
         """Returns once the stream has them all, but for those that cannot go there."""
         for some, blocks in self._blocks(link, events):
             reply, answer = link.expect()
             blocks[-1] = self._block(link, some[-1], self._end + len(blocks) - 1, reply)
             await link.write(blocks)
-            await self._prove(link, answer, some, len(blocks))
+            await self._prove(link, answer, len(blocks))
+            self._alone = False
+            self._done = some[-1].sequence
+            if not again:
+                self._noted()
         if events:
             self._done = events[-1].sequence
 
@@ -102,7 +115,7 @@ class Export(Flow):
             some.append(event)
             blocks.append(written)
             size += len(written)
-            if size >= BATCH_BYTES:
+            if size >= BATCH_BYTES or self._alone:
                 yield some, blocks
                 some, blocks, size = [], [], 0
         if blocks:
@@ -120,23 +133,26 @@ class Export(Flow):
             return b""
         return written
 
-    async def _prove(self, link: Link, answer: asyncio.Future[Arrived], some: list[Event], count: int) -> None:
+    async def _prove(self, link: Link, answer: asyncio.Future[Arrived], count: int) -> None:
         found = await link.answered(answer)
         if found.get("stream") != self._stream or found.get("seq") != self._end + count:
             raise LinkError(f"the stream {self._stream} has messages that this bridge did not write: {found}")
         self._end += count
-        self._proved(some[-1].sequence)
         self._health.exported(count)
 
-    def _proved(self, sequence: int) -> None:
-        """From now on the stream has all up to this event."""
-        self._done = sequence
-        place = Place(self._stamp.epoch, self._stamp.run, sequence)
-        self._acknowledged = Position(place, self._end, 0)
+    def _noted(self) -> None:
+        """From now on the ring says that the stream has all up to where it is done."""
+        self._acknowledged = Position(Place(self._stamp.epoch, self._stamp.run, self._done), self._end, 0)
         try:
             self._bus._bring("", [], (self._note, self._acknowledged.packed()), timeout=0)
         except UnavailableError as error:  # the next one says it too; until then the stream is ahead of the note
             self._health.say("note", f"the position could not be noted: {error.message}")
+
+    def _passed(self, looked: int) -> None:
+        """There was nothing more to go out up to ``looked``. Who drops counts what it lost from there."""
+        if self._source.drops and looked > self._done:
+            self._done = looked
+            self._noted()
 
     # --- where to go on ---
 
@@ -144,21 +160,29 @@ class Export(Flow):
         """Finds the end of the stream, and reads again what the servers had acknowledged and lost."""
         stream = await keep_stream(link, self._config, fence.owner_of(self._config.bus), self._take_over)
         last = await self._last(link, stream)
-        if last is not None:
-            if not self._synced:
-                self._stamp = self._stamp._replace(run=max(self._stamp.run, last.run + 1))
-            fence.check_run(self._stream, last, Place(self._stamp.epoch, self._stamp.run, 0))
-        if not self._synced:
-            self._source.begin(anew=bool(stream.did_create), known=last is not None and last.epoch == self._stamp.epoch)
-        self._synced, self._take_over = True, False
-        before, self._end = self._acknowledged, stream.state.last_seq
+        self._check(last)
+        if self._config.relay:
+            self._nearby.update(await others(link, self._config))
+        self._end = stream.state.last_seq
+        if self._acknowledged == NOWHERE and stream.did_create:
+            self._done = self._source.began  # what comes before was sent before there was a bridge
+            self._noted()
+        before = self._acknowledged
         there = last.sequence if last is not None and last.epoch == self._stamp.epoch else 0
-        lacks = there < before.place.sequence and (there > 0 or before.message > self._end)
+        lacks = before.message > self._end or 0 < there < before.place.sequence
         self._done = there if lacks else max(there, before.place.sequence)
         if lacks:
             await self._again(link, before)
-        elif there > before.place.sequence:
-            self._proved(there)
+        if self._done != before.place.sequence or lacks:
+            self._noted()
+
+    def _check(self, last: Place | None) -> None:
+        """Raises FencedError when another bridge has written. The first time, this one begins later than any."""
+        if last is not None and not self._synced:
+            self._stamp = self._stamp._replace(run=max(self._stamp.run, last.run + 1))
+        if last is not None:
+            fence.check_run(self._stream, last, self._stamp.run)
+        self._synced, self._take_over = True, False
 
     async def _last(self, link: Link, stream: StreamInfo) -> Place | None:
         """Where the last message of a bridge stands; None where there is none. Others are passed over."""
@@ -173,12 +197,11 @@ class Export(Flow):
         return None
 
     async def _again(self, link: Link, before: Position) -> None:
-        """Of what was acknowledged and is not there the ring may have the rest."""
-        missing, first, until = before.message - self._end, self._end, before.place.sequence
-        with self._source.again(self._done + 1) as events:
-            while some := [one for one in events.receive_many(self._config.window, 0) if one.sequence <= until]:
-                await self._send(link, some)
-        lost = missing - (self._end - first)
+        """Of what was acknowledged and is not there, the ring may have the rest. Nothing is noted before it is all
+        there: killed meanwhile, the next one begins with what is not."""
+        missing, end, until = before.message - self._end, self._end, before.place.sequence
+        for some in self._source.again(self._done + 1, until):
+            await self._send(link, some, again=True)
         self._done = max(self._done, until)
-        if lost > 0:
+        if (lost := missing - (self._end - end)) > 0:
             self._health.lost(lost)

@@ -34,7 +34,7 @@ def check_owner(stream: str, description: str | None, mine: str) -> None:
         )
 
 
-def check_run(stream: str, last: Place, mine: Place) -> None:
+def check_run(stream: str, last: Place, mine: int) -> None:
     """Raises FencedError where a bridge that began later has written."""
-    if last.run > mine.run:
+    if last.run > mine:
         raise FencedError(f"another bridge, which began later, writes the stream {stream}", stream=stream)

@@ -9,9 +9,10 @@ from typing import Final
 
 from eventbus.bridge.config import Config
 from eventbus.bridge.health import Health
-from eventbus.bridge.link import SAFE, Link, LinkError, linked
+from eventbus.bridge.link import SAFE, Link, linked
 from eventbus.bridge.names import State
 from eventbus.bus import Bus
+from eventbus.errors import UnavailableError
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 5.0
@@ -56,7 +57,7 @@ class Flow(ABC):
                     self._states.move(self.way, "syncing")
                     self._check_version(link)
                     await self._carry(link)
-            except LinkError as error:
+            except UnavailableError as error:
                 self._states.move(self.way, "degraded", error.message)
             await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
             self._pause = min(2 * self._pause, LONGEST_PAUSE)

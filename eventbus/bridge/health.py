@@ -25,9 +25,8 @@ from eventbus.bridge.names import (
     SYSTEM,
     UP,
     State,
-    group_of,
     nearly_full,
-    waiting,
+    readers,
 )
 from eventbus.bridge.notify import Notifier
 from eventbus.bus import Bus
@@ -265,9 +264,8 @@ class Health:
         self._bus._send_own(SYSTEM, kind, f"/{self._config.origin}", data, 0, deadline_after(0))
 
     def _waiting(self) -> int:
-        """Events that are to go out: those that nobody took, and those in hand."""
-        mine = group_of(self._config.origin)
-        return sum(waiting(one) for one in self._bus.stats().groups if one.name == mine)
+        reader = readers(self._bus.stats()).get(self._config.origin)
+        return reader.waiting if reader else 0
 
 
 def _age(then: int | None, now: float) -> float:

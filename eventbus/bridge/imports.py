@@ -10,17 +10,21 @@ import asyncio
 from typing import Final
 
 from nats.js.api import StreamInfo
+from nats.js.errors import NotFoundError
 
 from eventbus.bridge.config import Config, ImportConfig
 from eventbus.bridge.consumer import Consumer
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.inbound import Inbound
-from eventbus.bridge.link import Link
+from eventbus.bridge.link import Link, LinkError, said
 from eventbus.bridge.streams import others
 from eventbus.bus import Bus
 
 LOOK_SECONDS: Final = 2.0
 """How often it looks for origins that are new."""
+
+DOUBT_SECONDS: Final = 0.1
+"""How long it leaves a stream alone whose consumer was in doubt."""
 
 
 class Import(Flow):
@@ -28,9 +32,11 @@ class Import(Flow):
 
     way = "import"
 
-    def __init__(self, bus: Bus, config: Config, states: States, run: int) -> None:
+    def __init__(self, bus: Bus, config: Config, states: States, run: int, nearby: set[str]) -> None:
+        """Args: nearby: takes note of all origins of the domain, before anything comes from them."""
         super().__init__(bus, config, states)
-        self._run_number = run
+        self._began = run
+        self._nearby = nearby
         self._inbound: dict[str, Inbound] = {}
         self._first = True  # what there is already when the bridge begins is old
 
@@ -38,30 +44,48 @@ class Import(Flow):
         tasks: dict[str, asyncio.Task[None]] = {}
         try:
             while True:
-                for origin, info in (await others(link, self._config)).items():
-                    wanted = tuple(one for one in self._config.imports if not one.origins or origin in one.origins)
-                    if origin not in tasks and wanted:
-                        tasks[origin] = asyncio.ensure_future(self._from(link, origin, info, wanted))
-                self._first = False
+                await self._look(link, tasks)
                 self._running()
                 ends = (link.ended, *tasks.values())
                 await asyncio.wait(ends, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 link.check()
                 for origin in [origin for origin, task in tasks.items() if task.done()]:
-                    tasks.pop(origin).result()
+                    await self._doubted(origin, tasks.pop(origin))
         finally:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _from(self, link: Link, origin: str, info: StreamInfo, wanted: tuple[ImportConfig, ...]) -> None:
-        """Imports from one origin, until something is in doubt."""
-        inbound = self._inbound.get(origin)
-        if inbound is None:
+    async def _look(self, link: Link, tasks: dict[str, asyncio.Task[None]]) -> None:
+        """Begins with the origins that nothing comes from."""
+        there = await others(link, self._config)
+        self._nearby.update(there)
+        for origin, info in there.items():
+            wanted = [one for one in self._config.imports if not one.origins or origin in one.origins]
+            if wanted and origin not in tasks:
+                latest = self._first and all(one.start == "latest" for one in wanted)
+                tasks[origin] = asyncio.ensure_future(self._from(link, info, self._way_in(origin, wanted), latest))
+        self._first = False
+
+    def _way_in(self, origin: str, wanted: list[ImportConfig]) -> Inbound:
+        if origin not in self._inbound:
             systems = tuple(dict.fromkeys(system for one in wanted for system in one.systems))
-            inbound = self._inbound[origin] = Inbound(self._bus, self._config, self._states, origin, systems)
-        start = await inbound.begin(link, info, latest=self._first and all(one.start == "latest" for one in wanted))
-        consumer = Consumer(link, info.config.name or "", self._config, self._run_number)
+            self._inbound[origin] = Inbound(self._bus, self._config, self._states, origin, systems)
+        return self._inbound[origin]
+
+    async def _doubted(self, origin: str, task: asyncio.Task[None]) -> None:
+        """What comes from an origin ended: with a reason to begin again, or to end with it."""
+        try:
+            task.result()
+        except (LinkError, NotFoundError) as error:
+            self._health.say(f"doubt {origin}", f"the stream of {origin} is read anew: {said(error)}")
+            await asyncio.sleep(DOUBT_SECONDS)
+
+    async def _from(self, link: Link, info: StreamInfo, inbound: Inbound, latest: bool) -> None:
+        """Imports from one origin, until something is in doubt."""
+        start = await inbound.begin(link, info, latest)
+        consumer = Consumer(link, info.config.name or "", self._config, self._began)
         await consumer.open(start, inbound.subjects)
         while True:
             await inbound.bring(await consumer.messages())
+            await inbound.look(consumer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -13,14 +14,18 @@ from nats.js.errors import NotFoundError
 from eventbus import patterns
 from eventbus.bridge import filters, messages, position
 from eventbus.bridge.config import Config
+from eventbus.bridge.consumer import Consumer
 from eventbus.bridge.flow import States
-from eventbus.bridge.link import Arrived, Link, fields
+from eventbus.bridge.link import Arrived, Link, LinkError, fields
 from eventbus.bridge.messages import Message
 from eventbus.bridge.position import Position
 from eventbus.bridge.source import is_own
 from eventbus.bus import Bus
 from eventbus.errors import FullError, InvalidError, PolicyDeniedError
 from eventbus.letters import DEAD_SYSTEM
+
+LOOK_SECONDS: Final = 5.0
+"""How often it looks how far the stream is that it sees through filters."""
 
 ROOM_SECONDS: Final = 1.0
 """How long a batch waits for room in the ring before half of it is tried."""
@@ -47,6 +52,8 @@ class Inbound:
         self._note = position.import_note(config.domain, origin)
         self._position = position.unpacked(bus._noted(self._note))
         self._verdicts: dict[str, str] = {}
+        self._waits = False  # for room in the ring
+        self._looked = 0.0
         self.subjects = filters.filters(config.domain, origin, systems)
 
     async def begin(self, link: Link, info: StreamInfo, latest: bool) -> int:
@@ -105,6 +112,22 @@ class Inbound:
         if waiting:
             self._health.imported(self._origin, 0, pending, waiting[-1][0].event.time)
 
+    async def look(self, consumer: Consumer) -> None:
+        """Where filters pass over messages, now and then: how far the stream was seen although nothing came of it.
+
+        Raises:
+            LinkError: the stream has let go of messages that were to come; what they were is found out anew.
+        """
+        now = time.monotonic()
+        if self._whole or now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        first, last, whole = await consumer.look()
+        if whole and last > self._position.message:
+            await self._commit("", [], self._position._replace(message=last))
+        elif not whole and first > self._position.message + 1:
+            raise LinkError("it has let go of messages before they came")
+
     def _read(self, one: Arrived, at: Position) -> Message | None:
         """None of what is no event, or was there before."""
         try:
@@ -154,14 +177,14 @@ class Inbound:
                 await self._commit(origin, some, some[-1][1], ROOM_SECONDS)
                 waiting = rest
             except FullError as error:
-                self._states.move("import", "degraded", error.message)
+                self._full(error.message)
                 size = max(1, len(some) // 2)
             except InvalidError as error:
                 if len(some) == 1:
                     self._rejected("large", f"{some[0][0].event.path}: {error.message}")
                     waiting = rest
                 size = max(1, len(some) // 2)
-        self._states.move("import", "running")
+        self._full("")
 
     async def _commit(self, origin: str, some: Waiting, at: Position, seconds: float | None = None) -> None:
         events = [message.event for message, _ in some]
@@ -170,6 +193,12 @@ class Inbound:
         if events:
             inward = self._health.inward(self._origin)
             self._health.imported(self._origin, len(events), inward.pending, events[-1].time)
+
+    def _full(self, why: str) -> None:
+        """Whether there is no room for what comes in, and who holds it."""
+        if why or self._waits:
+            self._waits = bool(why)
+            self._states.move("import", "degraded" if why else "running", why)
 
     def _skipped(self, before: int, sequence: int) -> None:
         """Messages between the two are gone from the stream."""

@@ -30,7 +30,9 @@ OLDEST: Final = (2, 9, 10)
 SAFE: Final = (2, 12, 7)
 """Below this version the servers lack security fixes."""
 
-CONNECT_SECONDS: Final = 5.0
+DROP_SECONDS: Final = 0.5
+"""For the client to see that its connection is gone; after a handshake that failed, it waits for what never comes."""
+
 VERSION: Final = len("NATS/1.0")  # with which all headers begin
 
 _Answer = TypeVar("_Answer")
@@ -61,6 +63,7 @@ class Link:
         self._name = name
         self._seconds = seconds
         self._client = _Client()
+        self._begun = False
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._cause = "the connection was closed"
         self._answers: dict[str, asyncio.Future[Arrived]] = {}
@@ -78,7 +81,9 @@ class Link:
         """
         servers = random.sample(self._config.servers, len(self._config.servers))
         try:
-            await self._client.connect(servers, **self._options())
+            options = self._options()
+            self._begun = True
+            await self._client.connect(servers, **options)
         except (nats.errors.Error, OSError, asyncio.TimeoutError, ValueError) as error:
             raise LinkError(f"no server at {', '.join(servers)}: {self._said(error)}") from error
         if self.version < OLDEST:
@@ -90,13 +95,15 @@ class Link:
     async def drop(self) -> None:
         """Ends it at once, with what it had still to write."""
         self._end("the connection was dropped")
+        if not self._begun:
+            return
         self._client._pending.clear()
         self._client._pending_data_size = 0
         writer = getattr(self._client._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
         with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._client.close(), self._seconds)
+            await asyncio.wait_for(self._client.close(), DROP_SECONDS)
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -174,13 +181,19 @@ class Link:
             NotFoundError: there is no such thing.
             LinkError: as ``answered``.
         """
+        answer = asyncio.ensure_future(asked)
         try:
-            return await asked
+            await asyncio.wait((answer, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                self.check()
+            return await answer
         except NotFoundError:
             raise
         except (nats.errors.Error, OSError, asyncio.TimeoutError, ValueError) as error:
             self.check()
             raise LinkError(self._said(error)) from error
+        finally:
+            answer.cancel()
 
     async def listen(self, subject: str, listener: Listener, queue: str = "") -> Subscription:
         """From now on the listener is called with what comes to the subject, which may have wildcards; of all who name
@@ -199,7 +212,7 @@ class Link:
             answer.set_result(message)
 
     async def _failed(self, error: Exception) -> None:
-        self._cause = _cause(error)
+        self._cause = said(error)
         if "permissions violation" in self._cause:  # the connection goes on, and nobody would answer
             self._end(self._cause)
 
@@ -214,7 +227,7 @@ class Link:
     def _said(self, error: Exception) -> str:
         """What the server said, where the client's own error says less."""
         vague = isinstance(error, (nats.errors.NoServersError, nats.errors.ConnectionClosedError))
-        return self._cause if vague else _cause(error)
+        return self._cause if vague else said(error)
 
     def _options(self) -> dict[str, Any]:
         config = self._config
@@ -223,7 +236,7 @@ class Link:
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,  # of a first connection too: 0 would be for ever
             "reconnect_time_wait": 0,
-            "connect_timeout": CONNECT_SECONDS,
+            "connect_timeout": self._seconds,
             "error_cb": self._failed,
             "disconnected_cb": self._closed,
             "closed_cb": self._closed,
@@ -244,6 +257,12 @@ class _Client(Client):
     def __init__(self) -> None:
         super().__init__()
         self._listeners: dict[int, Listener] = {}
+
+    def _connect_command(self) -> bytes:
+        """Who it is, which is said in clear only where nobody asked for TLS."""
+        if "tls" in self.options and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("it speaks in clear, and its address or a file asks for TLS")
+        return super()._connect_command()
 
     async def listen(self, subject: str, listener: Listener, queue: str) -> Subscription:
         """Subscribes for one."""
@@ -317,7 +336,10 @@ def _object(message: Arrived) -> dict[str, Any]:
     return found
 
 
-def _cause(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What an error says, as a cause without a full stop."""
+    if isinstance(error, LinkError):
+        return error.message
     if isinstance(error, APIError) and error.description:
         return str(error.description)
     if isinstance(error, OSError) and error.strerror:

@@ -27,8 +27,9 @@ HOPS_LIMIT: Final = 8
 HOP: Final = "/"  # between the names that an event's origin has once it was relayed
 
 _PLAIN: Final = re.compile(r"[!-$&-~]+\Z")  # printable ASCII without blanks and '%': written as it is
-_MAIN: Final = re.compile(r"([0-9a-f]{32}) (\d{1,19}) (\d{1,19}) (\d{1,10}) ([jb]) (\d{1,19}) ([A-Za-z0-9_,-]+)\Z")
-_NUMBERS: Final = 1 << 63
+_MAIN: Final = re.compile(
+    r"([0-9a-f]{32}) ([0-9]{1,19}) ([0-9]{1,19}) ([0-9]{1,10}) ([jb]) ([0-9]{1,19}) ([A-Za-z0-9_,-]+)\Z"
+)
 _PIDS: Final = 1 << 32
 
 
@@ -110,7 +111,7 @@ def read(subject: str, headers: Mapping[str, str] | None, payload: bytes) -> Mes
         raise _rejected("hops", f"its hops are {passed!r}, and its subject is {origin}'s")
     path = _decoded(headers.get(PATH, ""), "path")
     own = NO_HEADERS
-    if len(headers) > 2:
+    if len(headers) > 3:  # more than the two, and what the exporter told the server
         own = {
             _decoded(name[len(OWN) :], "a header's name"): _decoded(value, "a header")
             for name, value in headers.items()

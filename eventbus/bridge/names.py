@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from eventbus.core.stats import GroupStats
+from eventbus.core.stats import BusStats
 
 SYSTEM: Final = "eventbus.bridge"
 UP, DOWN, GAP, STATUS = "up", "down", "gap", "status"
@@ -18,14 +18,34 @@ SELDOM: Final = 60.0
 """The same in a ring that is nearly full: what room is left there is for others."""
 
 
+_GROUPS: Final = "bridge."
+
+
 def group_of(origin: str) -> str:
-    """The group by which an origin's bridge reads what is to go out."""
-    return f"bridge.{origin}"
+    """The group, or the subscription, by which an origin's bridge reads what is to go out."""
+    return f"{_GROUPS}{origin}"
 
 
-def waiting(group: GroupStats) -> int:
-    """Events of a bridge's group that are to go out: those that nobody took, and those in hand."""
-    return group.backlog + group.returned + sum(member.events for member in group.members)
+class Reader(NamedTuple):
+    """Who reads what is to go out: its process, None where nobody does, and how many events wait or are in hand."""
+
+    pid: int | None
+    waiting: int
+
+
+def readers(bus: BusStats) -> dict[str, Reader]:
+    """Of each origin that has one, or had: the member of its group, or a subscription that may be lapped."""
+    found = {
+        one.name: Reader(one.pid, one.backlog)
+        for one in bus.subscribers
+        if one.group is None and one.name.startswith(_GROUPS)
+    }
+    for group in bus.groups:
+        if group.name.startswith(_GROUPS):
+            in_hand = sum(one.events for one in group.members)
+            pid = group.members[0].pid if group.members else None
+            found[group.name] = Reader(pid, group.backlog + group.returned + in_hand)
+    return {name.removeprefix(_GROUPS): reader for name, reader in found.items()}
 
 
 def nearly_full(used: int, capacity: int) -> bool:

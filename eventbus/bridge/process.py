@@ -21,7 +21,7 @@ from eventbus.bridge.messages import Stamp
 from eventbus.bridge.notify import Notifier
 from eventbus.bridge.queues import Queue
 from eventbus.bus import Bus
-from eventbus.errors import EventBusError
+from eventbus.errors import ClosedError, EventBusError
 
 STOPPED, FAILED, FENCED = 0, 1, 3
 """Exit codes."""
@@ -30,6 +30,9 @@ WIND_UP: Final = 10.0
 """Seconds for which a bridge that was told to stop waits for work that came out of a queue."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+WATCH_SECONDS: Final = 1.0
+"""How often it looks whether the bus is still there."""
 
 _log = logging.getLogger("eventbus.bridge")
 
@@ -42,7 +45,8 @@ async def serve(config: Config, *, take_over: bool = False) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
-        with Bus(config.bus, actor=f"bridge:{config.origin}") as bus:
+        actor = f"bridge:{config.origin}"
+        with Bus(config.bus, capacity=config.capacity, persist=config.persist, actor=actor) as bus:
             return await _run(bus, config, run, take_over, stopped)
     except EventBusError as error:
         _log.error("%s: %s", config.origin, error.message)
@@ -57,12 +61,13 @@ async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asy
     states = States(health)
     with contextlib.ExitStack() as ways:
         flows: list[Flow] = []
+        nearby: set[str] = set()
         if config.exports:
-            out = Export(bus, config, states, run, take_over)
+            out = Export(bus, config, states, run, nearby, take_over)
             ways.callback(out.close)
             flows.append(out)
         if config.imports:
-            flows.append(Import(bus, config, states, run))
+            flows.append(Import(bus, config, states, run, nearby))
         stamp = Stamp(bus.identity, run, config.origin)
         for queue in config.queues:
             route = Queue(bus, config, states, queue, stamp)
@@ -71,13 +76,14 @@ async def _run(bus: Bus, config: Config, run: int, take_over: bool, stopped: asy
         if config.asks:
             flows.append(Asks(bus, config, states, stamp))
         try:
-            return await _supervise(flows, health, stopped)
+            return await _supervise(bus, flows, health, stopped)
         finally:
             health.stop()
 
 
-async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) -> int:
-    tasks = [asyncio.ensure_future(one) for one in (stopped.wait(), health.run(), *(flow.run() for flow in flows))]
+async def _supervise(bus: Bus, flows: list[Flow], health: Health, stopped: asyncio.Event) -> int:
+    parts = (stopped.wait(), health.run(), _watch(bus), *(flow.run() for flow in flows))
+    tasks = [asyncio.ensure_future(one) for one in parts]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -92,6 +98,13 @@ async def _supervise(flows: list[Flow], health: Health, stopped: asyncio.Event) 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _watch(bus: Bus) -> None:
+    """Raises ClosedError once the bus was shut down, or its name means another one."""
+    while not bus.closed:
+        await asyncio.sleep(WATCH_SECONDS)
+    raise ClosedError(f"the bus {bus.name!r} was shut down or removed: start the bridge again once it is back")
 
 
 async def _wind_up(flows: list[Flow], running: Sequence[asyncio.Task[Any]]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from eventbus.bridge.names import SELDOM, STATUS, STATUS_EVERY, SYSTEM, group_of, nearly_full, waiting
+from eventbus.bridge.names import SELDOM, STATUS, STATUS_EVERY, SYSTEM, Reader, nearly_full, readers
 from eventbus.bus import Bus
-from eventbus.core.stats import BusStats, GroupStats
+from eventbus.core.stats import BusStats
 from eventbus.event import Event
 
 SILENT: Final = 3 * STATUS_EVERY
@@ -22,7 +22,6 @@ GOOD: Final = ("starting", "syncing", "running")
 
 _BATCH: Final = 256
 _ENDED: Final = ("stopped", "fenced")
-_GROUPS: Final = group_of("")
 
 Row = dict[str, Any]
 
@@ -31,8 +30,8 @@ def bridges(bus: BusStats) -> list[Row]:
     """Each bridge that is or was on a bus, by its origin, as JSON has it.
 
     Beside the figures of ``Health.snapshot``, which are missing where the ring has no word of it any more, ``said``
-    counts the seconds since its last one. The state is "hanging" or "gone" where it should have said something and did
-    not.
+    counts the seconds since its last one. Where it should have said something and did not, the state is "hanging" if
+    the process lives that reads what is to go out, else "silent".
 
     Raises:
         SubscribersFullError: no slot is left to hear its last word by.
@@ -40,11 +39,10 @@ def bridges(bus: BusStats) -> list[Row]:
     if bus.closed:
         return []  # they ended with it
     words = _last_words(bus.name) if (SYSTEM, STATUS) in bus.topics else {}
-    groups = {one.name.removeprefix(_GROUPS): one for one in bus.groups if one.name.startswith(_GROUPS)}
+    known = readers(bus)
     patience = 3 * SELDOM if nearly_full(bus.used, bus.capacity) else SILENT
-    return [
-        _row(origin, words.get(origin), groups.get(origin), patience) for origin in sorted(words.keys() | groups.keys())
-    ]
+    origins = sorted(words.keys() | known.keys())
+    return [_row(origin, words.get(origin), known.get(origin), patience) for origin in origins]
 
 
 def _last_words(name: str) -> dict[str, Event]:
@@ -59,15 +57,15 @@ def _last_words(name: str) -> dict[str, Event]:
     return words
 
 
-def _row(origin: str, word: Event | None, group: GroupStats | None, patience: float) -> Row:
+def _row(origin: str, word: Event | None, reader: Reader | None, patience: float) -> Row:
     said = max(0.0, time.time() - word.time / 1e9) if word else None
     figures: Row = dict(word.data) if word else {}
     state, why = figures.pop("state", ""), figures.pop("why", "")
-    member = group.members[0] if group and group.members else None
+    pid = reader.pid if reader else None
     if state not in _ENDED and (said is None or said > patience):
         silence = f"said nothing for {said:.0f} s" if said is not None else "said nothing that the ring still holds"
-        state = "hanging" if member else "gone"
-        why = f"process {member.pid} lives and {silence}" if member else f"it {silence}"
-    if group:
-        figures["export_lag_events"] = waiting(group)
+        state = "silent" if pid is None else "hanging"
+        why = f"it {silence}" if pid is None else f"process {pid} lives and {silence}"
+    if reader:
+        figures["export_lag_events"] = reader.waiting
     return {"origin": origin, "state": state, "why": why, "said": said, **figures}

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from hashlib import sha256
 from typing import Final, NamedTuple
 from urllib.parse import unquote
+from zlib import crc32
 
 from eventbus import patterns
 from eventbus.errors import InvalidError
@@ -27,7 +27,6 @@ TERM_LIMIT: Final = 32
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _TERM: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{TERM_LIMIT}}}\Z")
 _TOKEN: Final = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+\Z")
-_DIGITS: Final = 6  # of the digest that tells shortened names apart
 
 
 class Topic(NamedTuple):
@@ -62,8 +61,7 @@ def fitted(text: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]", "-", text)
     if len(name) <= TERM_LIMIT:
         return name
-    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
-    return f"{name[: TERM_LIMIT - _DIGITS - 1]}-{digest}"
+    return f"{name[: TERM_LIMIT - 9]}-{crc32(text.encode('utf-8', 'surrogatepass')):08x}"
 
 
 def stream_name(domain: str, origin: str) -> str:

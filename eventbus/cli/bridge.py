@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventbus.bridge import config, status
-from eventbus.bridge.config import Config
+from eventbus.bridge import status
 from eventbus.cli import tables
 from eventbus.cli.streams import say
 from eventbus.errors import InvalidError, UnavailableError
+
+if TYPE_CHECKING:
+    from eventbus.bridge.config import Config
 
 EXTRA = ("nats", "nkeys")  # what it brings
 
 
 def bridge(
     name: Annotated[
-        str | None, typer.Argument(metavar="[BUS]", help="the name of the bus, without --config", show_default=False)
+        str | None, typer.Argument(metavar="BUS", help="its name; with --config, it stands there", show_default=False)
     ] = None,
     servers: Annotated[
         list[str] | None, typer.Option("--nats", metavar="URL", help="a server; as often as there are any")
@@ -61,10 +63,10 @@ def bridge(
     if show:
         _show(_named(name), as_json)
         return
+    from eventbus.bridge import config  # here and below: what it takes to import it, other commands need not wait for
+
     if file is None:
-        asked = config.from_options(
-            _named(name), servers=servers or (), exports=exports or (), imports=imports or (), **options
-        )
+        asked = config.from_options(_named(name), servers=servers, exports=exports, imports=imports, **options)
     elif name or servers or exports or imports or any(options.values()):
         raise InvalidError(f"with --config, all stands in {str(file)!r}: leave the bus and the other options out")
     else:
@@ -79,21 +81,23 @@ def _named(name: str | None) -> str:
 
 
 def _run(asked: Config, take_over: bool) -> None:
-    process = _process()
+    import asyncio
+
+    serve = _serve()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
-    code = process.run(asked, take_over=take_over)
+    code = asyncio.run(serve(asked, take_over=take_over))
     if code:
         raise typer.Exit(code)
 
 
-def _process() -> ModuleType:
+def _serve() -> Callable[..., Coroutine[None, None, int]]:
     try:
-        from eventbus.bridge import process
+        from eventbus.bridge.process import serve
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in EXTRA:
             raise
         raise UnavailableError("the bridge needs libraries: pip install 'eventbus[nats]'") from error
-    return process
+    return serve
 
 
 def _show(name: str, as_json: bool) -> None:

@@ -96,7 +96,7 @@ def show_described(about: Row, console: Console) -> None:
     parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
     parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
     if about["bridges"]:
-        parts["bridges"] = [{key: bridge.get(key) for key in _BRIDGES} for bridge in about["bridges"]]
+        parts["bridges"] = [{key: _spelled(key, bridge.get(key)) for key in _BRIDGES} for bridge in about["bridges"]]
     for part, rows in parts.items():
         console.print(f"\n{part}: {len(rows)}")
         if rows:
@@ -120,7 +120,7 @@ def show_bridges(rows: list[Row], console: Console) -> None:
 def _spelled(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return ", ".join(f"{reason} {count}" for reason, count in value.items()) or "-"
-    if key in _TIMES:
+    if key in _TIMES and isinstance(value, float):
         return datetime.fromtimestamp(value).isoformat(" ", "seconds")
     return f"{value:.1f}" if isinstance(value, float) else value
 

@@ -44,13 +44,6 @@ class Ledger:
         self.sent: Counter[str] = Counter()
         self.heard: dict[tuple[str, str], Stream] = {}
         self.told: Counter[str] = Counter()
-        self._origins: dict[int, str] = {}
-
-    def next_number(self, origin: str) -> tuple[int, int]:
-        """Publisher and number of the next event of this origin."""
-        publisher = int(origin.removeprefix("h"))
-        self.sent[origin] += 1
-        return publisher, self.sent[origin] - 1
 
     def hear(self, bus: str, event: Event) -> None:
         """An event that arrived from elsewhere; it must be whole, and say where it comes from."""

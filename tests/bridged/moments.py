@@ -1,4 +1,4 @@
-"""The moments: where in the rooms of the bridge a process may be held, by methods that are wrapped in a test's entry only.
+"""The moments: where in the rooms of the bridge a process may be held, by methods that a test's entry wraps.
 
 A release knows nothing of them. A moment of the core is one of its test points, in the build that has them.
 """

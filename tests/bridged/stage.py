@@ -1,4 +1,4 @@
-"""The stage: a server, buses that this process holds, sends on and listens to, and a bridge process for each of them."""
+"""The stage: a server, buses that this process sends on and listens to, and a bridge process for each of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import eventbus
+from eventbus import _eventbus
 from bridged.ledger import Ledger
 from eventbus import Bus, FullError, Subscription
 from eventbus.bridge.health import SYSTEM as NEWS
@@ -23,7 +24,11 @@ from nats_server import NatsServer
 from orphans import die_with_parent
 
 TESTS = Path(__file__).resolve().parent.parent
+BUILD = str(Path(_eventbus.__file__).parent.parent)
+"""Of the core, which is the same for all."""
+
 BATCH = 64
+TOLD = 5.0  # seconds within which a bridge has told what it counted
 ACK_TIMEOUT = 0.5
 
 
@@ -34,16 +39,21 @@ class Host:
         origin: how the bridge is called.
         bus: the bus, open.
         log: what the bridge says.
+        up: whether the bridge says that it runs as it should.
+        deaf: whether nobody takes what arrives on its bus.
+        login: lines for its configuration that say who it is to the server.
     """
 
     def __init__(self, origin: str, name: str, directory: Path, terms: str, capacity: int) -> None:
-        """Args: terms: what goes out and comes in, for its configuration."""
+        """Args: terms: for its configuration, keys before tables."""
         self.origin = origin
         self.name = name
         self.log = directory / f"{origin}.log"
         self._config = directory / f"{origin}.toml"
         self._terms = terms
         self._process: subprocess.Popen[bytes] | None = None
+        self.up = self.deaf = False
+        self.login = ""
         self.bus: Bus = eventbus.open(name, capacity=capacity)
         self.heard: Subscription = self.bus.subscribe("orders")
         self.news: Subscription = self.bus.subscribe(NEWS, overflow="drop")
@@ -51,15 +61,17 @@ class Host:
     def start(self, url: str, plan: dict[str, Any] | None = None) -> None:
         """Start the bridge on a way to the server, to come to the moment of a plan."""
         assert self._process is None, f"the bridge {self.origin} runs already"
-        nats = f'[nats]\nservers = ["{url}"]\n'
+        self.up = False
+        nats = f'\n[nats]\nservers = ["{url}"]\n{self.login}'
         head = f'bus = "{self.name}"\norigin = "{self.origin}"\nack_timeout = {ACK_TIMEOUT}\nwindow = {BATCH}\n'
-        self._config.write_text(head + nats + self._terms)
+        self._config.write_text(head + self._terms + nats)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "bridged.entry", json.dumps(plan) if plan else "", self._config],
                 cwd=TESTS,
                 stdout=log,
                 stderr=log,
+                env=os.environ | {"EVENTBUS_BUILD": BUILD},
                 preexec_fn=partial(die_with_parent, os.getpid()),
             )
 
@@ -73,7 +85,7 @@ class Host:
         """Whether the kernel says that the bridge is stopped."""
         return self._process is not None and stands_still(self._process.pid)
 
-    def signal(self, number: int) -> None:
+    def strike(self, number: int) -> None:
         """Send the bridge a signal."""
         assert self._process is not None
         self._process.send_signal(number)
@@ -83,7 +95,7 @@ class Host:
         if self._process is None:
             return 0
         if self._process.poll() is None:
-            self.signal(number)
+            self.strike(number)
         code = self._process.wait()
         self._process = None
         return code
@@ -113,7 +125,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def host(self, number: int, terms: str, capacity: int = 1 << 20) -> Host:
+    def host(self, number: int, terms: str, capacity: int = 1 << 22) -> Host:
         """A bus more."""
         origin = f"h{number}"
         name = f"test-{os.getpid()}-{self.server.port}-{origin}"
@@ -124,27 +136,29 @@ class Stage:
     def send(self, host: Host, count: int) -> None:
         """So many events more on a bus; what arrives anywhere meanwhile is taken."""
         for _ in range(count):
-            publisher, number = self.ledger.next_number(host.origin)
-            end = time.monotonic() + DEADLINE
-            while True:
-                try:
-                    host.bus.send("orders", "made", f"/{number}", sealed(publisher, number), timeout=0)
-                    break
-                except FullError as error:
-                    if time.monotonic() > end:
-                        raise AssertionError(f"{host.origin} was full for {DEADLINE} s: {error}\n{self.said()}") from None
-                    self.pump()
-                    time.sleep(0.001)
+            if not self.sent(host):
+                self.until(lambda: self.sent(host), f"room in the ring of {host.origin}")
         self.pump()
+
+    def sent(self, host: Host) -> bool:
+        """One event more on a bus; False if its ring is full."""
+        publisher, number = int(host.origin.removeprefix("h")), self.ledger.sent[host.origin]
+        try:
+            host.bus.send("orders", "made", f"/{number}", sealed(publisher, number), timeout=0)
+        except FullError:
+            return False
+        self.ledger.sent[host.origin] += 1
+        return True
 
     def pump(self) -> None:
         """Take what arrived."""
         for origin, host in self.hosts.items():
-            while events := host.heard.receive_many(256, 0):
+            while not host.deaf and (events := host.heard.receive_many(256, 0)):
                 for event in events:
                     if event.origin:
                         self.ledger.hear(origin, event)
             for event in host.news.receive_many(256, 0):
+                host.up = {"up": True, "down": False}.get(event.kind, host.up)
                 self.ledger.tell(origin, event)
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
@@ -163,15 +177,22 @@ class Stage:
             self.pump()
             time.sleep(0.005)
 
+    def ready(self, *hosts: Host) -> None:
+        """Wait until the bridges run as they should."""
+        for host in hosts:
+            self.until(lambda: host.up, f"the bridge {host.origin} to run")  # noqa: B023
+
     def arrived(self, *pairs: tuple[str, str]) -> None:
         """Wait until the last event of each origin is on each bus that hears it."""
         for bus, origin in pairs:
             self.until(lambda: self.ledger.arrived(bus, origin), f"the last event of {origin} on {bus}")  # noqa: B023
 
     def judge(self, *pairs: tuple[str, str], doubles: int = 0) -> None:
-        """Fails where anything is wrong."""
+        """Fails where anything is wrong; what is gone may be told a little later."""
+        end = time.monotonic() + TOLD
         self.pump()
-        found = self.ledger.violations([*pairs], doubles)
+        while (found := self.ledger.violations([*pairs], doubles)) and time.monotonic() < end:
+            self.pause(0.1)
         assert not found, "\n".join([*found, self.said()])
 
     def said(self) -> str:
@@ -183,3 +204,13 @@ class Stage:
 def stands_still(pid: int) -> bool:
     """Whether the kernel says that a process is stopped."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def exporter(stage: Stage, terms: str = "", capacity: int = 1 << 22) -> Host:
+    """The bus whose events go out."""
+    return stage.host(1, f'{terms}[[export]]\nsystems = ["orders"]\n', capacity)
+
+
+def importer(stage: Stage, capacity: int = 1 << 22) -> Host:
+    """The bus to which they come."""
+    return stage.host(2, '[[import]]\nsystems = ["orders"]\nstart = "oldest"\n', capacity)
