@@ -43,7 +43,7 @@ ack_wait = {ACK_WAIT}
 OUT: Final = '[[export]]\nsystems = ["index.**"]\n'
 IN: Final = '[[import]]\nsystems = ["index.**"]\nstart = "oldest"\n'
 
-_PATIENCE: Final = 10.0  # seconds for the server to begin
+_PATIENCE: Final = 30.0  # seconds for the server and for each bridge to begin
 _PR_SET_PDEATHSIG: Final = 1
 _libc: Final = ctypes.CDLL(None)
 
@@ -69,6 +69,10 @@ def run(root: Path, hosts: int, workers: int, console: Console) -> bool:
         for bridge in bridges:
             held.callback(bridge.kill)
             bridge.start()
+        for bus, bridge in zip(buses, bridges, strict=True):
+            if not bus.wait_for_subscribers(1, "files.modules", _PATIENCE):
+                bridge.check()
+                raise UnavailableError(f"the bridge of {bus.name} did not begin within {_PATIENCE:g} s: try again")
         console.print(f"{hosts} hosts with {workers} workers each, and {program} between them")
         with demo.crew(buses, root, files, workers) as processes:
 
