@@ -66,7 +66,7 @@ ROWS = (
     {""},
     {"cli.tables", "cli.feed", "cli.work"},
     {"cli.tail", "cli.demo", "cli.streams"},
-    {"cli.recording", "cli.bridge"},
+    {"cli.recording", "cli.bridge", "cli.hosts"},
     {"cli.graveyard"},
     {"cli.requeue"},
     {"cli.app"},

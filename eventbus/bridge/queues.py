@@ -225,6 +225,10 @@ class Queue(Flow):
             self._health.rejected(self.way, str(error.details["reason"]), f"a message of {self.way}: {error.message}")
             await work.drop(raw)
             return
+        for sequence, known in self._jobs.items():
+            if job.identity and job.identity == known.identity:  # the server had not heard of this host for too long
+                self._jobs[sequence] = job
+                return
         event, origin = job.message.event, job.message.origin
         if self._ends or not seen.members or not pool.hears(event.system, event.kind):
             await work.give_back(raw, LATER)
