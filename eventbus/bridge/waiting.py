@@ -1,7 +1,7 @@
 """Waiting: for news in the event loop, for so long.
 
-``asyncio.wait_for`` would not do for what may be cancelled: up to Python 3.11 it forgets that it was, where the wait ends
-in the same moment.
+``asyncio.wait_for`` would not do for what may be cancelled: up to Python 3.11 it forgets that it was, where the wait
+ends in the same moment.
 """
 
 from __future__ import annotations
