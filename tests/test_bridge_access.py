@@ -48,11 +48,14 @@ async def bridging(bus: Bus, origin: str, url: str, directory: Path, exports: st
 async def told(bus: Bus, state: str) -> str:
     """Waits until the bus's bridge is in the state; why it is."""
     with bus.subscribe(SYSTEM, "status", start="oldest") as heard:
-        while True:
-            event = await heard.areceive(DEADLINE)
-            assert event is not None, f"the bridge was never {state}"
-            if event.data["state"] == state:
-                return str(event.data["why"])
+        return await asyncio.wait_for(_heard(heard, state), DEADLINE)
+
+
+async def _heard(heard: eventbus.Subscription, state: str) -> str:
+    async for event in heard:
+        if event.data["state"] == state:
+            return str(event.data["why"])
+    raise AssertionError(f"the bus ended before its bridge was {state}")
 
 
 @pytest.fixture
