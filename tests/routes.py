@@ -64,7 +64,7 @@ def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
     """A bridge in a process of its own; its exit code."""
     if policy:
         os.environ["EVENTBUS_POLICY"] = policy
-    logging.basicConfig(level=logging.INFO, force=True)
+    logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
     flow.LONGEST_PAUSE = queues.LATER = health.BEAT = health.STATUS_EVERY = 0.1  # type: ignore[misc]  # who waits for it
     return asyncio.run(serve(from_dict(table, "the test")))
 

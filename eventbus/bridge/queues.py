@@ -28,6 +28,7 @@ from eventbus.bridge.link import Arrived, Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
 from eventbus.bridge.pool import Figures, Pool
 from eventbus.bridge.source import is_own
+from eventbus.bridge.waiting import set_within
 from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, Job, Outgoing, Work, job_of, subject_of
 from eventbus.bus import Bus
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
@@ -201,11 +202,7 @@ class Queue(Flow):
                 await work.ask(wanted)
             elif self._is_stuck(seen):
                 await self._pass_on(work, pool, seen)
-            await self._news(work, AT_WORK if self._jobs or seen.waiting else IDLE)
-
-    async def _news(self, work: Work, seconds: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(work.news.wait(), seconds)
+            await set_within(work.news, AT_WORK if self._jobs or seen.waiting else IDLE)
 
     async def _tell(self, work: Work, seen: Figures) -> None:
         """Tells the server what the group is through with, and from time to time what it is not."""
@@ -228,6 +225,10 @@ class Queue(Flow):
             self._health.rejected(self.way, str(error.details["reason"]), f"a message of {self.way}: {error.message}")
             await work.drop(raw)
             return
+        for sequence, known in self._jobs.items():
+            if job.identity and job.identity == known.identity:  # the server had not heard of this host for too long
+                self._jobs[sequence] = job
+                return
         event, origin = job.message.event, job.message.origin
         if self._ends or not seen.members or not pool.hears(event.system, event.kind):
             await work.give_back(raw, LATER)
