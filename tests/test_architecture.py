@@ -55,7 +55,7 @@ ROWS = (
     {"workers.post", "workers.renewal"},
     {"workers.crew"},
     {"workers.worker"},
-    {"bridge.subjects", "bridge.names", "bridge.notify"},
+    {"bridge.subjects", "bridge.names", "bridge.notify", "bridge.waiting"},
     {"bridge.filters", "bridge.config", "bridge.messages"},
     {"bridge.health", "bridge.position", "bridge.fence", "bridge.link"},
     {"bridge.status", "bridge.flow", "bridge.source", "bridge.streams", "bridge.consumer"},

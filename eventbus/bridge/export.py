@@ -29,8 +29,6 @@ from eventbus.event import Event
 BATCH_BYTES: Final = 1 << 20
 """What is written before an acknowledgement is waited for, beside a last message."""
 
-LAST: Final = "Nats-Expected-Last-Sequence"
-
 
 class Export(Flow):
     """The way out."""
@@ -125,7 +123,7 @@ class Export(Flow):
         """One message, which says what the sequence before it is; nothing where it cannot go."""
         subject = subjects.subject(self._config.domain, self._config.origin, event.system, event.kind)
         headers, payload = messages.headers_of(event, self._stamp), messages.payload_of(event)
-        headers[LAST] = str(last)
+        headers[messages.LAST] = str(last)
         written = block(subject, payload, headers, reply)
         if len(written) > link.max_payload and not link.fits(headers, payload):
             text = f"{event.system} {event.kind} {event.path} has {len(payload)} bytes"

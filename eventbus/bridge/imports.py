@@ -20,8 +20,8 @@ from eventbus.bridge.link import Link, LinkError, said
 from eventbus.bridge.streams import others
 from eventbus.bus import Bus
 
-LOOK_SECONDS: Final = 2.0
-"""How often it looks for origins that are new."""
+FIRST_LOOK, LOOK_SECONDS = 0.1, 2.0
+"""How often it looks for origins that are new: seldom, once it has found none for a while."""
 
 DOUBT_SECONDS: Final = 0.1
 """How long it leaves a stream alone whose consumer was in doubt."""
@@ -42,12 +42,13 @@ class Import(Flow):
 
     async def _carry(self, link: Link) -> None:
         tasks: dict[str, asyncio.Task[None]] = {}
+        pause = FIRST_LOOK
         try:
             while True:
-                await self._look(link, tasks)
+                pause = FIRST_LOOK if await self._look(link, tasks) else min(2 * pause, LOOK_SECONDS)
                 self._running()
                 ends = (link.ended, *tasks.values())
-                await asyncio.wait(ends, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ends, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 link.check()
                 for origin in [origin for origin, task in tasks.items() if task.done()]:
                     await self._doubted(origin, tasks.pop(origin))
@@ -56,9 +57,9 @@ class Import(Flow):
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _look(self, link: Link, tasks: dict[str, asyncio.Task[None]]) -> None:
-        """Begins with the origins that nothing comes from."""
-        there = await others(link, self._config)
+    async def _look(self, link: Link, tasks: dict[str, asyncio.Task[None]]) -> bool:
+        """Begins with the origins that nothing comes from; whether there were any."""
+        before, there = len(tasks), await others(link, self._config)
         self._nearby.update(there)
         for origin, info in there.items():
             wanted = [one for one in self._config.imports if not one.origins or origin in one.origins]
@@ -66,6 +67,7 @@ class Import(Flow):
                 latest = self._first and all(one.start == "latest" for one in wanted)
                 tasks[origin] = asyncio.ensure_future(self._from(link, info, self._way_in(origin, wanted), latest))
         self._first = False
+        return len(tasks) > before
 
     def _way_in(self, origin: str, wanted: list[ImportConfig]) -> Inbound:
         if origin not in self._inbound:

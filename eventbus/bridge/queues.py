@@ -28,6 +28,7 @@ from eventbus.bridge.link import Arrived, Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
 from eventbus.bridge.pool import Figures, Pool
 from eventbus.bridge.source import is_own
+from eventbus.bridge.waiting import set_within
 from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, Job, Outgoing, Work, job_of, subject_of
 from eventbus.bus import Bus
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
@@ -201,11 +202,7 @@ class Queue(Flow):
                 await work.ask(wanted)
             elif self._is_stuck(seen):
                 await self._pass_on(work, pool, seen)
-            await self._news(work, AT_WORK if self._jobs or seen.waiting else IDLE)
-
-    async def _news(self, work: Work, seconds: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(work.news.wait(), seconds)
+            await set_within(work.news, AT_WORK if self._jobs or seen.waiting else IDLE)
 
     async def _tell(self, work: Work, seen: Figures) -> None:
         """Tells the server what the group is through with, and from time to time what it is not."""
