@@ -9,10 +9,10 @@ from typing import Any
 
 import eventbus
 from eventbus import Bus, Event
-from eventbus.bridge import flow, health, queues
+from eventbus.bridge import flow, health, process, queues
 from eventbus.bridge.config import from_dict
 from eventbus.bridge.process import serve
-from harness import Child, Fork, Line, until
+from harness import DEADLINE, Child, Fork, Line, until
 
 GROUP = "workers"
 
@@ -65,6 +65,7 @@ def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
     if policy:
         os.environ["EVENTBUS_POLICY"] = policy
     logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
+    process.WIND_UP = DEADLINE  # type: ignore[misc]
     flow.LONGEST_PAUSE = queues.LATER = health.BEAT = health.STATUS_EVERY = 0.1  # type: ignore[misc]  # who waits for it
     return asyncio.run(serve(from_dict(table, "the test")))
 

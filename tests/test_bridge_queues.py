@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -51,6 +52,18 @@ def messages(server: NatsServer) -> int:
         info = await connected.jetstream().stream_info(STREAM)
         await connected.close()
         return info.state.messages
+
+    return asyncio.run(ask())
+
+
+def redelivered(server: NatsServer) -> int:
+    """How many that a host has were given out more than once."""
+
+    async def ask() -> int:
+        connected = await client.connect(server.url, allow_reconnect=False)
+        info = await connected.jetstream().consumer_info(STREAM, "hosts")
+        await connected.close()
+        return info.num_redelivered or 0
 
     return asyncio.run(ask())
 
@@ -342,4 +355,51 @@ def test_a_group_that_hears_something_else(nats: NatsServer, host: MakeHost, for
     """A group with other patterns ends the bridge with 1, and a sentence that names both."""
     serves = host(1)
     serves.bus.group(GROUP, "jobs.a")
+    assert serves.begin(fork).result() == 1
+
+
+def test_a_bridge_that_is_told_to_stop(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+    """It takes nothing more, and waits for the end of what its members have: that is done once."""
+    feeds, serves, other = host(1, serve=""), host(2), host(3)
+    feeds.start(fork)
+    bridge = serves.start(fork)
+    first = serves.work(fork)
+    feeds.bus.send("jobs", "new", "/a", "hold")
+    assert path_of(first) == "/a"
+    bridge.kill(signal.SIGTERM)
+    other.start(fork)
+    second = other.work(fork)
+    feeds.bus.send("jobs", "new", "/b")
+    assert path_of(second) == "/b"
+    until(lambda: messages(nats) == 1, "the second job to be done")
+    first.say("go on")
+    assert bridge.result() == 0
+    drained(nats)
+    assert said(first, second) == []
+
+
+def test_a_bridge_that_stood_still(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+    """What the server gives a second time to the host that has it still is the same job."""
+    feeds, serves = host(1, serve="", ack_wait=1.0), host(2)
+    feeds.start(fork)
+    bridge = serves.start(fork)
+    workers = [serves.work(fork), serves.work(fork)]
+    feeds.bus.send("jobs", "new", "/a", "hold")
+    (busy,) = connection.wait(workers, DEADLINE)
+    assert path_of(busy) == "/a"
+    bridge.stop()
+    until(lambda: redelivered(nats) == 1, "the server to give the job out again")
+    bridge.go_on()
+    feeds.bus.send("jobs", "new", "/b")
+    (idle,) = (worker for worker in workers if worker is not busy)
+    assert path_of(idle) == "/b"
+    busy.say("go on")
+    drained(nats)
+    assert said(*workers) == []
+
+
+def test_a_queue_and_an_import_of_the_same(host: MakeHost, fork: Fork) -> None:
+    """What would come on two ways is an error of the configuration."""
+    serves = host(1)
+    serves.table["import"] = [{"systems": ["*.a", "other"]}]
     assert serves.begin(fork).result() == 1

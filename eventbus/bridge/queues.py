@@ -23,6 +23,7 @@ import time
 from typing import Final
 
 from eventbus.bridge.config import Config, QueueConfig
+from eventbus.bridge.filters import filters, overlap
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.link import Arrived, Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
@@ -52,6 +53,7 @@ class Queue(Flow):
     def __init__(self, bus: Bus, config: Config, states: States, queue: QueueConfig, stamp: Stamp) -> None:
         self.way = f"queue {queue.name}"
         super().__init__(bus, config, states)
+        check_apart(config, queue)
         self._queue = queue
         self._stamp = stamp
         self._own = f"bridge.queue.{queue.name}"  # the group of a host that only puts in
@@ -306,3 +308,15 @@ class Queue(Flow):
 def label_of(name: str) -> str:
     """How the bridge is called as a member of the group of a queue."""
     return f"bridge queue {name}"
+
+
+def check_apart(config: Config, queue: QueueConfig) -> None:
+    """Raises InvalidError where an import may bring what is the queue's."""
+    mine = filters(config.domain, "*", queue.systems)
+    for one in config.imports:
+        theirs = filters(config.domain, "*", one.systems)
+        if any(overlap(a, b) for a in mine for b in theirs):
+            raise InvalidError(
+                f"the queue {queue.name!r} and the import of {', '.join(map(repr, one.systems))} have systems in common, "
+                "which this host would get twice: leave them out of one"
+            )
