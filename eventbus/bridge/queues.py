@@ -317,6 +317,6 @@ def check_apart(config: Config, queue: QueueConfig) -> None:
         theirs = filters(config.domain, "*", one.systems)
         if any(overlap(a, b) for a in mine for b in theirs):
             raise InvalidError(
-                f"the queue {queue.name!r} and the import of {', '.join(map(repr, one.systems))} have systems in common, "
+                f"the queue {queue.name!r} and the import of {', '.join(map(repr, one.systems))} share systems, "
                 "which this host would get twice: leave them out of one"
             )
