@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from multiprocessing import connection
 from typing import Any
 
 import eventbus
@@ -83,3 +84,9 @@ def path_of(worker: Child) -> str:
     """That of the next event that a worker gets."""
     event: Event = worker.hear()
     return event.path
+
+
+def first_of(*workers: Child) -> Child:
+    """The one that says something first."""
+    ready = connection.wait([worker.fileno() for worker in workers], DEADLINE)
+    return next(worker for worker in workers if worker.fileno() in ready)

@@ -8,7 +8,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import pytest
 
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.subjects import queue_name
-from harness import DEADLINE, Child, Fork, take, until
+from harness import Child, Fork, take, until
 from nats_server import NatsServer
-from routes import GROUP, Host, path_of
+from routes import GROUP, Host, first_of, path_of
 
 STREAM = queue_name("main", "q")
 MakeHost = Callable[..., Host]
@@ -133,7 +132,7 @@ def test_a_member_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
     serves.start(fork)
     workers = [serves.work(fork), serves.work(fork)]
     feeds.bus.send("jobs", "new", "/a", "hold")
-    (victim,) = connection.wait(workers, DEADLINE)
+    victim = first_of(*workers)
     (other,) = (worker for worker in workers if worker is not victim)
     assert path_of(victim) == "/a"
     assert messages(nats) == 1
@@ -385,7 +384,7 @@ def test_a_bridge_that_stood_still(nats: NatsServer, host: MakeHost, fork: Fork)
     bridge = serves.start(fork)
     workers = [serves.work(fork), serves.work(fork)]
     feeds.bus.send("jobs", "new", "/a", "hold")
-    (busy,) = connection.wait(workers, DEADLINE)
+    busy = first_of(*workers)
     assert path_of(busy) == "/a"
     bridge.stop()
     until(lambda: redelivered(nats) == 1, "the server to give the job out again")

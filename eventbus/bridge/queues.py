@@ -116,6 +116,8 @@ class Queue(Flow):
         before = self._join(self._own, alone=True)
         with contextlib.ExitStack() as leaving:
             leaving.callback(before.leave)
+            for held in (self._taken, self._kept):  # else the other group would be told of them
+                leaving.callback(held.clear)
             while events := self._received(before, self._config.window):
                 self._sort(events, before)
                 await self._put_taken(work, before)
@@ -138,6 +140,7 @@ class Queue(Flow):
             await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 self._sort(waiting.result(), pool)
+                pool.look()  # there may be no group any more
         except SegmentError as error:  # one that cannot be read is dead by now
             self._health.refused("unreadable", error.message)
         finally:
@@ -242,7 +245,7 @@ class Queue(Flow):
             await work.give_back(raw, LATER)
             return
         self._jobs[sequence] = job
-        self._health.imported(origin, 1, 0, event.time)
+        self._health.imported(self.way, 1, 0, event.time)
 
     # --- what this host cannot do at once ---
 
