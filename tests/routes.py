@@ -16,6 +16,14 @@ from eventbus.bridge.process import serve
 from harness import DEADLINE, Child, Fork, Line, until
 
 GROUP = "workers"
+PATIENCE = (
+    (process, "WIND_UP", DEADLINE),
+    (flow, "LONGEST_PAUSE", 0.1),
+    (queues, "LATER", 0.1),
+    (health, "BEAT", 0.1),
+    (health, "STATUS_EVERY", 0.1),
+)
+"""What bridges of tests wait for in other seconds."""
 
 
 class Host:
@@ -66,8 +74,8 @@ def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
     if policy:
         os.environ["EVENTBUS_POLICY"] = policy
     logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
-    process.WIND_UP = DEADLINE  # type: ignore[misc]
-    flow.LONGEST_PAUSE = queues.LATER = health.BEAT = health.STATUS_EVERY = 0.1  # type: ignore[misc]  # who waits for it
+    for room, name, seconds in PATIENCE:
+        setattr(room, name, seconds)
     return asyncio.run(serve(from_dict(table, "the test")))
 
 

@@ -82,10 +82,10 @@ def test_what_is_given_back_or_left_by_the_dead_is_not_done(bus: Bus, fork: Fork
     one.say("reject")
     assert one.hear() == dead
     seen = pool.look()
-    assert (seen.held, seen.waiting) == ({later, dead}, 0)
+    assert (seen.held, seen.waiting) == (frozenset({later, dead}), 0)
     one.kill()
     seen = pool.look()
-    assert (seen.members, seen.held, seen.waiting) == (0, {later, dead}, 1)
+    assert (seen.members, seen.held, seen.waiting) == (0, frozenset({later, dead}), 1)
     event = take(pool.member)
     assert (event.sequence, event.deliveries) == (dead, 2)
     pool.member.ack(event)

@@ -14,6 +14,7 @@ from typing import Any
 import nats as client
 import pytest
 
+from eventbus import Event
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.subjects import queue_name
 from harness import Child, Fork, take, until
@@ -81,10 +82,15 @@ def test_work_is_done_once_on_any_host(nats: NatsServer, host: MakeHost, fork: F
     for number in range(40):
         feeds.bus.send("jobs.a", "new", f"/{number}", {"n": number}, headers={"x": "ü\n"})
     feeds.bus.send("jobs.b.c", "raw", "/raw", b"\0\xff")
-    got: list[Any] = []
-    until(lambda: got.extend(event for worker in workers for event in worker.said()) or len(got) >= 41, "all work")
+    got: list[Event] = []
+
+    def listen() -> int:
+        got.extend(event for worker in workers for event in worker.said())
+        return len(got)
+
+    until(lambda: listen() >= 41, "all work to be done")
     drained(nats)
-    got += [event for worker in workers for event in worker.said()]
+    listen()
     assert Counter(event.path for event in got) == {f"/{number}": 1 for number in range(40)} | {"/raw": 1}
     for event in got:
         assert (event.origin, event.sender, event.deliveries) == ("h1", os.getpid(), 1)
