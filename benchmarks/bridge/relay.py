@@ -52,7 +52,7 @@ async def bring(name: str, url: str) -> None:
         while True:
             try:
                 batch = await consumer.fetch(_BATCH, timeout=1)
-            except NothingCame:
+            except (NothingCame, asyncio.TimeoutError):  # which of them depends on who gives up first
                 continue
             await bus.asend_many(map(_decode, batch))
             await batch[-1].ack()
