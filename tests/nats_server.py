@@ -35,6 +35,14 @@ def version_of(program: Path) -> str:
     return said.stdout.rpartition("v")[2].strip()
 
 
+def keep_port() -> socket.socket:
+    """Bound without listening: a server may listen there too, and nobody else gets that port."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
 class NatsServer:
     """One server, its files and its port, which stay the same however often it ends and starts.
 
@@ -59,10 +67,7 @@ class NatsServer:
         self.store = directory / "store"
         self.log = directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        # Bound without listening: the server may listen there too, and is the only one who gets that port.
-        self._kept = socket.socket()
-        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._kept.bind(("127.0.0.1", 0))
+        self._kept = keep_port()
         self.port: int = self._kept.getsockname()[1]
         self.url = f"nats://127.0.0.1:{self.port}"
         self.configure(settings)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from multiprocessing import connection
 from typing import Any
 
 import eventbus
 from eventbus import Bus, Event
-from eventbus.bridge import flow, health, queues
+from eventbus.bridge import flow, health, process, queues
 from eventbus.bridge.config import from_dict
 from eventbus.bridge.process import serve
-from harness import Child, Fork, Line, until
+from harness import DEADLINE, Child, Fork, Line, until
 
 GROUP = "workers"
+PATIENCE = (
+    (process, "WIND_UP", DEADLINE),
+    (flow, "LONGEST_PAUSE", 0.1),
+    (queues, "LATER", 0.1),
+    (health, "BEAT", 0.1),
+    (health, "STATUS_EVERY", 0.1),
+)
+"""What bridges of tests wait for in other seconds."""
 
 
 class Host:
@@ -64,8 +73,9 @@ def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
     """A bridge in a process of its own; its exit code."""
     if policy:
         os.environ["EVENTBUS_POLICY"] = policy
-    logging.basicConfig(level=logging.INFO, force=True)
-    flow.LONGEST_PAUSE = queues.LATER = health.BEAT = health.STATUS_EVERY = 0.1  # type: ignore[misc]  # who waits for it
+    logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
+    for room, name, seconds in PATIENCE:
+        setattr(room, name, seconds)
     return asyncio.run(serve(from_dict(table, "the test")))
 
 
@@ -82,3 +92,9 @@ def path_of(worker: Child) -> str:
     """That of the next event that a worker gets."""
     event: Event = worker.hear()
     return event.path
+
+
+def first_of(*workers: Child) -> Child:
+    """The one that says something first."""
+    ready = connection.wait([worker.fileno() for worker in workers], DEADLINE)
+    return next(worker for worker in workers if worker.fileno() in ready)

@@ -276,6 +276,19 @@ def test_it_tells_at_once(health: Health, told: eventbus.Subscription) -> None:
     assert asyncio.run(scenario()) == ["status", "up", "status"]
 
 
+def test_it_ends_in_the_moment_of_a_change(health: Health) -> None:
+    """Cancelled when it is about to tell something, it ends all the same."""
+
+    async def scenario() -> None:
+        running = asyncio.create_task(health.run())
+        await asyncio.sleep(0)
+        health.move("fenced", "another one")
+        running.cancel()
+        await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), 60)
+
+    asyncio.run(scenario())
+
+
 # --- systemd ---
 
 

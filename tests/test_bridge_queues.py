@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 import nats as client
 import pytest
 
+from eventbus import Event
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.subjects import queue_name
-from harness import DEADLINE, Child, Fork, take, until
+from harness import Child, Fork, take, until
 from nats_server import NatsServer
-from routes import GROUP, Host, path_of
+from routes import GROUP, Host, first_of, path_of
 
 STREAM = queue_name("main", "q")
 MakeHost = Callable[..., Host]
@@ -55,6 +56,18 @@ def messages(server: NatsServer) -> int:
     return asyncio.run(ask())
 
 
+def redelivered(server: NatsServer) -> int:
+    """How many that a host has were given out more than once."""
+
+    async def ask() -> int:
+        connected = await client.connect(server.url, allow_reconnect=False)
+        info = await connected.jetstream().consumer_info(STREAM, "hosts")
+        await connected.close()
+        return info.num_redelivered or 0
+
+    return asyncio.run(ask())
+
+
 def drained(server: NatsServer) -> None:
     """Until the server has been told of everything that it is done."""
     until(lambda: messages(server) == 0, "the queue to be empty")
@@ -69,10 +82,15 @@ def test_work_is_done_once_on_any_host(nats: NatsServer, host: MakeHost, fork: F
     for number in range(40):
         feeds.bus.send("jobs.a", "new", f"/{number}", {"n": number}, headers={"x": "ü\n"})
     feeds.bus.send("jobs.b.c", "raw", "/raw", b"\0\xff")
-    got: list[Any] = []
-    until(lambda: got.extend(event for worker in workers for event in worker.said()) or len(got) >= 41, "all work")
+    got: list[Event] = []
+
+    def listen() -> int:
+        got.extend(event for worker in workers for event in worker.said())
+        return len(got)
+
+    until(lambda: listen() >= 41, "all work to be done")
     drained(nats)
-    got += [event for worker in workers for event in worker.said()]
+    listen()
     assert Counter(event.path for event in got) == {f"/{number}": 1 for number in range(40)} | {"/raw": 1}
     for event in got:
         assert (event.origin, event.sender, event.deliveries) == ("h1", os.getpid(), 1)
@@ -120,7 +138,7 @@ def test_a_member_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
     serves.start(fork)
     workers = [serves.work(fork), serves.work(fork)]
     feeds.bus.send("jobs", "new", "/a", "hold")
-    (victim,) = connection.wait(workers, DEADLINE)
+    victim = first_of(*workers)
     (other,) = (worker for worker in workers if worker is not victim)
     assert path_of(victim) == "/a"
     assert messages(nats) == 1
@@ -342,4 +360,51 @@ def test_a_group_that_hears_something_else(nats: NatsServer, host: MakeHost, for
     """A group with other patterns ends the bridge with 1, and a sentence that names both."""
     serves = host(1)
     serves.bus.group(GROUP, "jobs.a")
+    assert serves.begin(fork).result() == 1
+
+
+def test_a_bridge_that_is_told_to_stop(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+    """It takes nothing more, and waits for the end of what its members have: that is done once."""
+    feeds, serves, other = host(1, serve=""), host(2), host(3)
+    feeds.start(fork)
+    bridge = serves.start(fork)
+    first = serves.work(fork)
+    feeds.bus.send("jobs", "new", "/a", "hold")
+    assert path_of(first) == "/a"
+    bridge.kill(signal.SIGTERM)
+    other.start(fork)
+    second = other.work(fork)
+    feeds.bus.send("jobs", "new", "/b")
+    assert path_of(second) == "/b"
+    until(lambda: messages(nats) == 1, "the second job to be done")
+    first.say("go on")
+    assert bridge.result() == 0
+    drained(nats)
+    assert said(first, second) == []
+
+
+def test_a_bridge_that_stood_still(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+    """What the server gives a second time to the host that has it still is the same job."""
+    feeds, serves = host(1, serve="", ack_wait=1.0), host(2)
+    feeds.start(fork)
+    bridge = serves.start(fork)
+    workers = [serves.work(fork), serves.work(fork)]
+    feeds.bus.send("jobs", "new", "/a", "hold")
+    busy = first_of(*workers)
+    assert path_of(busy) == "/a"
+    bridge.stop()
+    until(lambda: redelivered(nats) == 1, "the server to give the job out again")
+    bridge.go_on()
+    feeds.bus.send("jobs", "new", "/b")
+    (idle,) = (worker for worker in workers if worker is not busy)
+    assert path_of(idle) == "/b"
+    busy.say("go on")
+    drained(nats)
+    assert said(*workers) == []
+
+
+def test_a_queue_and_an_import_of_the_same(host: MakeHost, fork: Fork) -> None:
+    """What would come on two ways is an error of the configuration."""
+    serves = host(1)
+    serves.table["import"] = [{"systems": ["*.a", "other"]}]
     assert serves.begin(fork).result() == 1

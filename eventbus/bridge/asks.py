@@ -30,6 +30,7 @@ from eventbus.bridge.messages import Stamp
 from eventbus.bridge.names import group_of
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.source import is_own
+from eventbus.bridge.waiting import cancel
 from eventbus.bus import Bus
 from eventbus.core.attachment import Occupant
 from eventbus.errors import EventBusError, InvalidError, RemoteError, SegmentError, UnavailableError
@@ -82,10 +83,7 @@ class Asks(Flow):
             await link.ended
             link.check()
         finally:
-            tasks = [*self._tasks]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel([*self._tasks])
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -21,6 +21,9 @@ MAX_AGE: Final = 7 * 86_400.0
 OWN: Final = "eventbus.**"
 """What never travels, but the dead letters where they are named."""
 
+FILES: Final = ("creds", "nkey_seed", "password_file", "ca", "cert", "key")
+"""Keys of [nats] that name files."""
+
 _SCHEMES: Final = ("nats", "tls")
 _KEYS: Final = ("bus", "capacity", "persist", "domain", "origin", "when_full", "window", "ack_timeout", "relay")
 _TABLES: Final = ("nats", "stream", "export", "import", "queue", "ask")
@@ -304,12 +307,11 @@ _LONGEST: Final = 100 * 366 * 86_400.0
 
 
 def _nats(read: _Reader) -> NatsConfig:
-    files = ("creds", "nkey_seed", "password_file", "ca", "cert", "key")
-    read.known("servers", "user", *files)
+    read.known("servers", "user", *FILES)
     servers = tuple(_server(one, read.where) for one in read.required("servers", list))
     if not servers:
         raise InvalidError(f"{read.where}: 'servers' must have at least one, such as 'nats://127.0.0.1:4222'")
-    found = {key: read.file(key) for key in files}
+    found = {key: read.file(key) for key in FILES}
     config = NatsConfig(servers, user=read.get("user", "", str), **found)
     if bool(config.user) != bool(config.password_file):
         raise InvalidError(f"{read.where}: 'user' and 'password_file' need each other: write both or neither")

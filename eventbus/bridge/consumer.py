@@ -12,6 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from eventbus.bridge.config import Config
 from eventbus.bridge.filters import widest
 from eventbus.bridge.link import Arrived, Link, LinkError, fields
+from eventbus.bridge.waiting import set_within
 
 MANY_FILTERS: Final = (2, 10, 0)
 """From this version on a consumer may have several filters."""
@@ -69,9 +70,7 @@ class Consumer:
         await self._ask()
         if not self._arrived:
             self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), HEARTBEAT)
-            except (asyncio.TimeoutError, TimeoutError):
+            if not await set_within(self._news, HEARTBEAT):
                 self._check_heartbeat()
         if self._doubt:
             raise LinkError(self._doubt)

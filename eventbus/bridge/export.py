@@ -29,8 +29,6 @@ from eventbus.event import Event
 BATCH_BYTES: Final = 1 << 20
 """What is written before an acknowledgement is waited for, beside a last message."""
 
-LAST: Final = "Nats-Expected-Last-Sequence"
-
 
 class Export(Flow):
     """The way out."""
@@ -71,7 +69,7 @@ class Export(Flow):
 
     async def _take(self, link: Link) -> list[Event]:
         """The next events, or LinkError when the connection is gone before there are any."""
-        looked = self._source.sent
+        looked = self._source.sent if self._source.drops else 0
         events = self._source.poll()
         if not events:
             self._passed(looked)
@@ -125,7 +123,7 @@ class Export(Flow):
         """One message, which says what the sequence before it is; nothing where it cannot go."""
         subject = subjects.subject(self._config.domain, self._config.origin, event.system, event.kind)
         headers, payload = messages.headers_of(event, self._stamp), messages.payload_of(event)
-        headers[LAST] = str(last)
+        headers[messages.LAST] = str(last)
         written = block(subject, payload, headers, reply)
         if len(written) > link.max_payload and not link.fits(headers, payload):
             text = f"{event.system} {event.kind} {event.path} has {len(payload)} bytes"
@@ -150,7 +148,7 @@ class Export(Flow):
 
     def _passed(self, looked: int) -> None:
         """There was nothing more to go out up to ``looked``. Who drops counts what it lost from there."""
-        if self._source.drops and looked > self._done:
+        if looked > self._done:
             self._done = looked
             self._noted()
 

@@ -29,6 +29,7 @@ from eventbus.bridge.names import (
     readers,
 )
 from eventbus.bridge.notify import Notifier
+from eventbus.bridge.waiting import set_within
 from eventbus.bus import Bus
 from eventbus.core.native import deadline_after
 from eventbus.errors import UnavailableError
@@ -214,10 +215,7 @@ class Health:
         while True:
             self.beat()
             self._awake.clear()
-            try:
-                await asyncio.wait_for(self._awake.wait(), pause)
-            except (asyncio.TimeoutError, TimeoutError):
-                continue
+            await set_within(self._awake, pause)
 
     def beat(self) -> None:
         """Tells the bus and systemd what is due; what finds no room is told at another beat."""

@@ -23,6 +23,7 @@ from eventbus.errors import InvalidError
 from eventbus.event import NO_HEADERS, OPTIONS, Brought, Event, check_path, dumps, extension, loads
 
 MAIN, PATH, OWN = "Eb", "Eb-Path", "Eb-H-"
+LAST: Final = "Nats-Expected-Last-Sequence"  # what a server is told of the message before, which it leaves in place
 HOPS_LIMIT: Final = 8
 HOP: Final = "/"  # between the names that an event's origin has once it was relayed
 
@@ -47,6 +48,10 @@ class Place(NamedTuple):
     epoch: str
     run: int
     sequence: int
+
+    def covers(self, other: Place) -> bool:
+        """Whether whoever is here has passed the other. A bus that was made anew has another epoch, and a later run."""
+        return other.sequence <= self.sequence if other.epoch == self.epoch else other.run < self.run
 
 
 class Message(NamedTuple):
@@ -111,7 +116,7 @@ def read(subject: str, headers: Mapping[str, str] | None, payload: bytes) -> Mes
         raise _rejected("hops", f"its hops are {passed!r}, and its subject is {origin}'s")
     path = _decoded(headers.get(PATH, ""), "path")
     own = NO_HEADERS
-    if len(headers) > 3:  # more than the two, and what the exporter told the server
+    if len(headers) - (LAST in headers) > 2:
         own = {
             _decoded(name[len(OWN) :], "a header's name"): _decoded(value, "a header")
             for name, value in headers.items()

@@ -38,14 +38,19 @@ def readers(bus: BusStats) -> dict[str, Reader]:
     found = {
         one.name: Reader(one.pid, one.backlog)
         for one in bus.subscribers
-        if one.group is None and one.name.startswith(_GROUPS)
+        if one.group is None and _is_of_origin(one.name)
     }
     for group in bus.groups:
-        if group.name.startswith(_GROUPS):
+        if _is_of_origin(group.name):
             in_hand = sum(one.events for one in group.members)
             pid = group.members[0].pid if group.members else None
             found[group.name] = Reader(pid, group.backlog + group.returned + in_hand)
     return {name.removeprefix(_GROUPS): reader for name, reader in found.items()}
+
+
+def _is_of_origin(name: str) -> bool:
+    """An origin has no dot: what follows one is another group of a bridge."""
+    return name.startswith(_GROUPS) and "." not in name.removeprefix(_GROUPS)
 
 
 def nearly_full(used: int, capacity: int) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from eventbus.bridge.link import LinkError
 from eventbus.bus import Bus
-from eventbus.core.attachment import Group
+from eventbus.core.attachment import Attachment, Group, Occupant
 from eventbus.group import find_group
 from eventbus.member import Member
 from eventbus.patterns import compile_joined
+
+LOOK: Final = 0.25
+"""Seconds between two looks at all slots."""
 
 
 class Figures(NamedTuple):
@@ -58,6 +62,8 @@ class Pool:
         """
         self.name = name
         self._bus = bus
+        self._epoch, self._look_at = -1, 0.0
+        self._slots: list[int] = []  # of the members of all groups
         there = find_group(bus._open_handle(), name)
         wanted, kinds = list(systems), None
         if there is not None:
@@ -89,7 +95,7 @@ class Pool:
             LinkError: the group was removed.
         """
         handle, group = self._bus._live_handle(), self._group()
-        members = {one.slot: one for one in handle.occupants() if one.group == group.number}
+        members = {one.slot: one for one in self._occupants(handle) if one.group == group.number}
         own = self.member._subscription.slot
         others = [one for slot, one in members.items() if slot != own]
         returned = sum(claim.due <= 0 for claim in group.claims if claim.slot not in members)
@@ -101,6 +107,14 @@ class Pool:
             handle.waiting(group) + returned,
             group.max_deliveries,
         )
+
+    def _occupants(self, handle: Attachment) -> Iterator[Occupant]:
+        """Those who may be members. Who else has come is looked for when somebody has, and from time to time."""
+        epoch, now = handle.roster_epoch(), time.monotonic()
+        if epoch != self._epoch or now > self._look_at:
+            self._epoch, self._look_at = epoch, now + LOOK
+            self._slots = [one.slot for one in handle.occupants() if one.group is not None]
+        return filter(None, map(handle.occupant, self._slots))
 
     def hears(self, system: str, kind: str) -> bool:
         """Whether such an event is the group's."""

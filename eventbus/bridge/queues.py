@@ -23,11 +23,13 @@ import time
 from typing import Final
 
 from eventbus.bridge.config import Config, QueueConfig
+from eventbus.bridge.filters import filters, overlap
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.link import Arrived, Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
 from eventbus.bridge.pool import Figures, Pool
 from eventbus.bridge.source import is_own
+from eventbus.bridge.waiting import set_within
 from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, Job, Outgoing, Work, job_of, subject_of
 from eventbus.bus import Bus
 from eventbus.errors import InvalidError, SegmentError, UnavailableError
@@ -51,6 +53,7 @@ class Queue(Flow):
     def __init__(self, bus: Bus, config: Config, states: States, queue: QueueConfig, stamp: Stamp) -> None:
         self.way = f"queue {queue.name}"
         super().__init__(bus, config, states)
+        check_apart(config, queue)
         self._queue = queue
         self._stamp = stamp
         self._own = f"bridge.queue.{queue.name}"  # the group of a host that only puts in
@@ -113,6 +116,8 @@ class Queue(Flow):
         before = self._join(self._own, alone=True)
         with contextlib.ExitStack() as leaving:
             leaving.callback(before.leave)
+            for held in (self._taken, self._kept):  # else the other group would be told of them
+                leaving.callback(held.clear)
             while events := self._received(before, self._config.window):
                 self._sort(events, before)
                 await self._put_taken(work, before)
@@ -135,6 +140,7 @@ class Queue(Flow):
             await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 self._sort(waiting.result(), pool)
+                pool.look()  # there may be no group any more
         except SegmentError as error:  # one that cannot be read is dead by now
             self._health.refused("unreadable", error.message)
         finally:
@@ -201,11 +207,7 @@ class Queue(Flow):
                 await work.ask(wanted)
             elif self._is_stuck(seen):
                 await self._pass_on(work, pool, seen)
-            await self._news(work, AT_WORK if self._jobs or seen.waiting else IDLE)
-
-    async def _news(self, work: Work, seconds: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(work.news.wait(), seconds)
+            await set_within(work.news, AT_WORK if self._jobs or seen.waiting else IDLE)
 
     async def _tell(self, work: Work, seen: Figures) -> None:
         """Tells the server what the group is through with, and from time to time what it is not."""
@@ -228,6 +230,10 @@ class Queue(Flow):
             self._health.rejected(self.way, str(error.details["reason"]), f"a message of {self.way}: {error.message}")
             await work.drop(raw)
             return
+        for sequence, known in self._jobs.items():
+            if job.identity and job.identity == known.identity:  # the server had not heard of this host for too long
+                self._jobs[sequence] = job
+                return
         event, origin = job.message.event, job.message.origin
         if self._ends or not seen.members or not pool.hears(event.system, event.kind):
             await work.give_back(raw, LATER)
@@ -239,7 +245,7 @@ class Queue(Flow):
             await work.give_back(raw, LATER)
             return
         self._jobs[sequence] = job
-        self._health.imported(origin, 1, 0, event.time)
+        self._health.imported(self.way, 1, 0, event.time)
 
     # --- what this host cannot do at once ---
 
@@ -305,3 +311,15 @@ class Queue(Flow):
 def label_of(name: str) -> str:
     """How the bridge is called as a member of the group of a queue."""
     return f"bridge queue {name}"
+
+
+def check_apart(config: Config, queue: QueueConfig) -> None:
+    """Raises InvalidError where an import may bring what is the queue's."""
+    mine = filters(config.domain, "*", queue.systems)
+    for one in config.imports:
+        theirs = filters(config.domain, "*", one.systems)
+        if any(overlap(a, b) for a in mine for b in theirs):
+            raise InvalidError(
+                f"the queue {queue.name!r} and the import of {', '.join(map(repr, one.systems))} share systems, "
+                "which this host would get twice: leave them out of one"
+            )

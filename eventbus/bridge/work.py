@@ -19,6 +19,7 @@ from nats.js.errors import NotFoundError
 
 from eventbus.bridge import subjects
 from eventbus.bridge.config import Config, QueueConfig
+from eventbus.bridge.consumer import HEARTBEAT
 from eventbus.bridge.link import Arrived, Link, LinkError, block, fields
 from eventbus.bridge.messages import Message, read
 from eventbus.errors import InvalidError
@@ -44,18 +45,20 @@ class Job:
 
     Attributes:
         carried: how often its event was handed out on other hosts, for nothing.
+        identity: of the message, "" for none; the same one may come again.
         told: when the server was told last that this host works on it, on the monotonic clock.
     """
 
     raw: Arrived
     message: Message
     carried: int
+    identity: str
     told: float = field(default_factory=time.monotonic)
 
     def again(self, carried: int) -> Outgoing:
         """The same for another host, with a count that is one of few headers that change."""
         headers = fields(self.raw.headers) | {DELIVERIES: str(carried)}
-        headers[MESSAGE_ID] = f"{headers.get(MESSAGE_ID, self.raw.subject)}/{carried}"
+        headers[MESSAGE_ID] = f"{self.identity}/{carried}"
         return self.raw.subject, self.raw.payload, headers
 
 
@@ -75,7 +78,7 @@ def job_of(raw: Arrived, domain: str, name: str) -> Job:
     carried = headers.get(DELIVERIES, "0")
     if not (carried.isascii() and carried.isdigit() and len(carried) < 10):
         raise InvalidError(f"its header {DELIVERIES!r} is {carried!r}", reason="foreign")
-    return Job(raw, read(subject, headers, raw.payload), int(carried))
+    return Job(raw, read(subject, headers, raw.payload), int(carried), headers.get(MESSAGE_ID, ""))
 
 
 def _head(domain: str) -> str:
@@ -92,11 +95,10 @@ class Work:
         self._stream = subjects.queue_name(config.domain, queue.name)
         self._subjects = f"{_PREFIX}.{config.domain}.{queue.name}.>"
         self._replicas = config.stream.replicas
-        self._patience = config.ack_timeout
         self._inbox = link.inbox()
         self._fresh: list[Arrived] = []
         self._asked = 0
-        self._silent_at = 0.0
+        self._heard = 0.0
         self._refusal = ""
 
     async def open(self) -> None:
@@ -160,27 +162,30 @@ class Work:
 
     async def ask(self, count: int) -> None:
         """Wants so many more, as soon as there are some."""
-        wanted = json.dumps({"batch": count, "expires": round(_PULL_SECONDS * _NS)}).encode()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{_CONSUMER}"
+        if self._asked == 0:
+            self._heard = time.monotonic()
         self._asked += count
-        self._silent_at = time.monotonic() + _PULL_SECONDS + self._patience
+        times = {"expires": round(_PULL_SECONDS * _NS), "idle_heartbeat": round(HEARTBEAT * _NS)}
+        wanted = json.dumps({"batch": count, **times}).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{_CONSUMER}"
         await self._link.publish(subject, wanted, reply=self._inbox)
 
     def came(self) -> list[Arrived]:
         """What has come since the last call.
 
         Raises:
-            LinkError: the server refuses, or does not even say that there is nothing.
+            LinkError: the server refuses, or does not even say that it lives.
         """
         self.news.clear()
         if self._refusal:
             raise LinkError(f"the queue {self._stream} gives nothing: {self._refusal}")
-        if self._asked and time.monotonic() > self._silent_at:
-            raise LinkError(f"the server has said nothing for {_PULL_SECONDS + self._patience:g} s")
+        if self._asked and time.monotonic() - self._heard > 3 * HEARTBEAT:
+            raise LinkError(f"nothing was heard of the queue {self._stream} for {3 * HEARTBEAT:g} s")
         fresh, self._fresh = self._fresh, []
         return fresh
 
     def _came(self, raw: Arrived) -> None:
+        self._heard = time.monotonic()
         if raw.reply:
             self._asked = max(self._asked - 1, 0)
             self._fresh.append(raw)
@@ -189,8 +194,10 @@ class Work:
         self.news.set()
 
     def _told(self, headers: dict[str, str]) -> None:
-        """A status: the end of a question, of which so many did not come, or of the consumer."""
+        """A status: of life, of the end of a question, of which so many did not come, or of the consumer's."""
         status = headers.get("Status", "")
+        if status == "100":
+            return
         if status in ("404", "408"):
             self._asked = max(self._asked - int(headers.get("Nats-Pending-Messages", self._asked)), 0)
         else:

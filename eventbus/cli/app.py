@@ -17,7 +17,7 @@ import typer.main
 import eventbus
 from eventbus.audience import would_hear
 from eventbus.bridge import status
-from eventbus.cli import demo, tables, tail
+from eventbus.cli import demo, hosts, tables, tail
 from eventbus.cli.bridge import bridge
 from eventbus.cli.feed import Feed, parse, parse_headers
 from eventbus.cli.requeue import requeue
@@ -199,14 +199,20 @@ def run_demo(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="processes that parse; one per CPU, 2 to 8, if left out")
     ] = None,
+    many: Annotated[
+        int, typer.Option("--hosts", min=1, max=9, metavar="N", help="on so many buses, as if each were a host's")
+    ] = 1,
 ) -> None:
     """Index Python's standard library over a bus.
 
     A scanner, a group of workers and a collector, each a process of its own. One worker is killed half-way, and another
-    gets its file. Exits with 1 unless every file was counted exactly once.
+    gets its file. With --hosts, each has a bus, workers and a bridge to a nats-server of the demo's own; a bridge and
+    all workers of a host are killed. Exits with 1 unless every file was counted exactly once.
     """
     crew = workers or min(8, max(2, len(os.sched_getaffinity(0))))
-    if not demo.run(root or Path(sysconfig.get_path("stdlib")), crew, tables.make_console()):
+    files, console = root or Path(sysconfig.get_path("stdlib")), tables.make_console()
+    once = demo.run(files, crew, console) if many == 1 else hosts.run(files, many, workers or 2, console)
+    if not once:
         raise typer.Exit(1)
 
 

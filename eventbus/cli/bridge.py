@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,12 +92,10 @@ def _run(asked: Config, take_over: bool) -> None:
 
 
 def _serve() -> Callable[..., Coroutine[None, None, int]]:
-    try:
-        from eventbus.bridge.process import serve
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in EXTRA:
-            raise
-        raise UnavailableError("the bridge needs libraries: pip install 'eventbus[nats]'") from error
+    if not all(map(find_spec, EXTRA)):
+        raise UnavailableError("the bridge needs libraries: pip install 'eventbus[nats]'")
+    from eventbus.bridge.process import serve
+
     return serve
 
 
