@@ -30,6 +30,9 @@ LOOK_SECONDS: Final = 5.0
 ROOM_SECONDS: Final = 1.0
 """How long a batch waits for room in the ring before half of it is tried."""
 
+NAMES_KEPT: Final = 65_536
+"""Systems that are remembered, so that strangers cannot fill the memory."""
+
 VAIN, WANTED = "vain", ""
 _SEQUENCE: Final = {9: 5, 11: 7, 12: 7}
 """Where the address of an acknowledgement has the sequence, by its tokens: servers of a domain have more."""
@@ -150,6 +153,8 @@ class Inbound:
         system = message.event.system
         verdict = self._verdicts.get(system)
         if verdict is None:
+            if len(self._verdicts) == NAMES_KEPT:
+                self._verdicts.clear()
             verdict = self._verdicts[system] = self._verdict(system)
         if verdict == VAIN:
             self._health.vain(self._origin)
