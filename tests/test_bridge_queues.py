@@ -408,3 +408,16 @@ def test_a_queue_and_an_import_of_the_same(host: MakeHost, fork: Fork) -> None:
     serves = host(1)
     serves.table["import"] = [{"systems": ["*.a", "other"]}]
     assert serves.begin(fork).result() == 1
+
+
+def test_the_group_of_a_host_that_only_puts_in_is_removed(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+    """The bridge makes it anew, and goes on."""
+    feeds, serves = host(1, serve=""), host(2)
+    feeds.start(fork)
+    serves.start(fork)
+    worker = serves.work(fork)
+    feeds.bus.remove_group("bridge.queue.q")
+    until(lambda: [group.name for group in feeds.bus.stats().groups] == ["bridge.queue.q"], "the group")
+    feeds.bus.send("jobs", "new", "/a")
+    assert path_of(worker) == "/a"
+    drained(nats)
