@@ -69,7 +69,7 @@ class Export(Flow):
 
     async def _take(self, link: Link) -> list[Event]:
         """The next events, or LinkError when the connection is gone before there are any."""
-        looked = self._source.sent
+        looked = self._source.sent if self._source.drops else 0
         events = self._source.poll()
         if not events:
             self._passed(looked)
@@ -148,7 +148,7 @@ class Export(Flow):
 
     def _passed(self, looked: int) -> None:
         """There was nothing more to go out up to ``looked``. Who drops counts what it lost from there."""
-        if self._source.drops and looked > self._done:
+        if looked > self._done:
             self._done = looked
             self._noted()
 

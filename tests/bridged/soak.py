@@ -113,7 +113,8 @@ class Play:
 
     def _kill(self, host: Host, number: int = signal.SIGKILL) -> Callable[[], None]:
         code = host.end(number)
-        assert code in (0, -signal.SIGKILL), f"{host.origin} ended with {code}\n{self.stage.said()}"
+        # SIGTERM kills one that has not begun yet.
+        assert code in (0, -signal.SIGKILL, -signal.SIGTERM), f"{host.origin} ended with {code}\n{self.stage.said()}"
         return lambda: host.start(self._ways[host].url)
 
     def _stop(self, host: Host) -> Callable[[], None]:
