@@ -37,20 +37,20 @@ def held() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_few_rights_are_enough(nats: NatsServer, held: ExitStack, fork: Fork, tmp_path: Path) -> None:
+def test_few_rights_are_enough(each_nats: NatsServer, held: ExitStack, fork: Fork, tmp_path: Path) -> None:
     """A host that puts in and asks, and one that serves both, each with the rights that it needs."""
     users = [
         user("h1", [*MAY_QUEUE, "eba.main.{0}.>"], ["_INBOX.>"]),
         user("h2", [*MAY_QUEUE, "_INBOX.>"], ["_INBOX.>", "eba.main.*.>"]),
     ]
-    nats.reconfigure(f"authorization {{ users: [{', '.join(users)}] }}\n")
+    each_nats.reconfigure(f"authorization {{ users: [{', '.join(users)}] }}\n")
     password = tmp_path / "password"
     password.write_text("secret\n")
 
     def host(name: str, serve: bool) -> Host:
         queue = {"name": "q", "systems": ["jobs.**"]} | ({"serve": GROUP} if serve else {})
         ask = {"systems": ["users"], "serve": serve}
-        made = Host(name, nats.url, label_of("q"), queue=[queue], ask=[ask])
+        made = Host(name, each_nats.url, label_of("q"), queue=[queue], ask=[ask])
         held.callback(made.bus.close)
         made.table["nats"] |= {"user": name, "password_file": str(password)}
         return made
