@@ -109,7 +109,8 @@ class Asks(Flow):
         waiting = asyncio.ensure_future(sub.areceive_many(self._config.window))
         try:
             await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
-            link.check()
+            if not waiting.done():
+                link.check()
             return waiting.result()
         except SegmentError:  # of one that cannot be read; whoever asked finds nobody
             return []
