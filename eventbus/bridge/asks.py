@@ -7,6 +7,9 @@ end of the connection, as nobody knows then whether it was handled.
 
 **A host that serves** makes the request on its own bus, and gives it the time that the asker has left. Its own
 requests stay at home.
+
+A host's user at the servers may, to ask, publish to ``eba.<domain>.<origin>.>`` and subscribe to ``_INBOX.>``; to
+serve, subscribe to ``eba.<domain>.*.>`` and publish to ``_INBOX.>``.
 """
 
 from __future__ import annotations
@@ -106,7 +109,8 @@ class Asks(Flow):
         waiting = asyncio.ensure_future(sub.areceive_many(self._config.window))
         try:
             await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
-            link.check()
+            if not waiting.done():
+                link.check()
             return waiting.result()
         except SegmentError:  # of one that cannot be read; whoever asked finds nobody
             return []
