@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import ExitStack
+from typing import IO
 
 from benchmarks.crew import CrewError, cpu_seconds_of
 
@@ -27,12 +27,11 @@ def program(name: str) -> str:
 
 
 class Started:
-    """A program that runs until ``leftovers`` are closed; what it says goes where the harness's own errors go."""
+    """A program that runs until ``leftovers`` are closed."""
 
-    def __init__(self, command: list[str], leftovers: ExitStack, said: int | None = None) -> None:
-        """Start it; ``said`` is `subprocess.PIPE` for what it says to be read."""
-        errors = None if said is None else subprocess.STDOUT
-        self._process = subprocess.Popen(command, stdout=said or sys.stderr, stderr=errors, text=True)
+    def __init__(self, command: list[str], leftovers: ExitStack, said: IO[str] | int) -> None:
+        """Start it; ``said`` is where its output and its errors go."""
+        self._process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True)
         leftovers.callback(self._end)
 
     def cpu_seconds(self) -> float:

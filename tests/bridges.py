@@ -21,6 +21,7 @@ from eventbus.bridge.health import Health
 from eventbus.bridge.imports import Import
 from eventbus.bridge.link import Link, linked
 from eventbus.bridge.notify import Notifier
+from eventbus.bridge.waiting import cancel
 from harness import DEADLINE
 from nats_server import NatsServer
 
@@ -68,9 +69,7 @@ class Bridge:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(self._tasks)
         if self.export is not None:
             self.export.close()
 

@@ -5,16 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import ExitStack
+from multiprocessing import connection
 from typing import Any
+
+import nats as client
 
 import eventbus
 from eventbus import Bus, Event
-from eventbus.bridge import flow, health, queues
+from eventbus.bridge import flow, health, process, queues
 from eventbus.bridge.config import from_dict
 from eventbus.bridge.process import serve
-from harness import Child, Fork, Line, until
+from eventbus.bridge.queues import label_of
+from eventbus.bridge.subjects import queue_name
+from harness import DEADLINE, Child, Fork, Line, until
+from nats_server import NatsServer
 
 GROUP = "workers"
+STREAM = queue_name("main", "q")
+PATIENCE = (
+    (process, "WIND_UP", DEADLINE),
+    (flow, "LONGEST_PAUSE", 0.1),
+    (queues, "LATER", 0.1),
+    (health, "BEAT", 0.1),
+    (health, "STATUS_EVERY", 0.1),
+)
+"""What bridges of tests wait for in other seconds."""
 
 
 class Host:
@@ -65,7 +81,8 @@ def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
     if policy:
         os.environ["EVENTBUS_POLICY"] = policy
     logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
-    flow.LONGEST_PAUSE = queues.LATER = health.BEAT = health.STATUS_EVERY = 0.1  # type: ignore[misc]  # who waits for it
+    for room, name, seconds in PATIENCE:
+        setattr(room, name, seconds)
     return asyncio.run(serve(from_dict(table, "the test")))
 
 
@@ -82,3 +99,64 @@ def path_of(worker: Child) -> str:
     """That of the next event that a worker gets."""
     event: Event = worker.hear()
     return event.path
+
+
+def first_of(*workers: Child) -> Child:
+    """The one that says something first."""
+    ready = connection.wait([worker.fileno() for worker in workers], DEADLINE)
+    return next(worker for worker in workers if worker.fileno() in ready)
+
+
+def said(*workers: Child) -> list[tuple[int, str]]:
+    """What workers have got so far, by their numbers."""
+    return [(number, event.path) for number, worker in enumerate(workers) for event in worker.said()]
+
+
+def messages(server: NatsServer) -> int:
+    """How many the queue holds."""
+
+    async def ask() -> int:
+        connected = await client.connect(server.url, allow_reconnect=False)
+        info = await connected.jetstream().stream_info(STREAM)
+        await connected.close()
+        return info.state.messages
+
+    return asyncio.run(ask())
+
+
+def redelivered(server: NatsServer) -> int:
+    """How many that a host has were given out more than once."""
+
+    async def ask() -> int:
+        connected = await client.connect(server.url, allow_reconnect=False)
+        info = await connected.jetstream().consumer_info(STREAM, "hosts")
+        await connected.close()
+        return info.num_redelivered or 0
+
+    return asyncio.run(ask())
+
+
+def drained(server: NatsServer) -> None:
+    """Until the server has been told of everything that it is done."""
+    until(lambda: messages(server) == 0, "the queue to be empty")
+
+
+class Hosts:
+    """Hosts of one queue, closed together."""
+
+    def __init__(self, server: NatsServer) -> None:
+        self._url = server.url
+        self._held = ExitStack()
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def __call__(self, number: int, serve: str = GROUP, **terms: Any) -> Host:
+        """Another one; it serves by the group of the workers unless it only puts in."""
+        queue = {"name": "q", "systems": ["jobs.**"], **({"serve": serve} if serve else {}), **terms}
+        made = Host(f"h{number}", self._url, label_of("q"), queue=[queue])
+        self._held.callback(made.bus.close)
+        return made

@@ -103,12 +103,20 @@ def test_nothing_is_faster_than_the_network(server: socket.socket) -> None:
 @pytest.mark.release
 @pytest.mark.parametrize("peer", entrants(), ids=lambda peer: peer.name)
 def test_each_that_is_installed_carries_events(peer: Peer) -> None:
-    """A burst and a few paced events arrive whole and in order, here and with a network in between."""
+    """A burst arrives whole and in order, and what each part spent on it is known."""
     if peer.missing:
         pytest.skip(ABSENT)
     found = measure.burst(peer, EVENTS, 1)
     assert found.pop("events") == EVENTS
     assert all(figure > 0 for figure in found.values())
+
+
+@pytest.mark.release
+def test_what_is_far_away_takes_its_time() -> None:
+    """With a network in between, no event is faster than its round trip: half of it each, out and in."""
+    peer = next(one for one in entrants() if one.name == "eventbus")
+    if peer.missing:
+        pytest.skip(ABSENT)
     far = Peer(peer.name, None, partial(peer.connect, round_trip=AWAY))
     assert min(oneway(far, 2, 4, 100, FREE).nanoseconds) >= AWAY * 1e9
 

@@ -50,7 +50,7 @@ async def exported(far: Bus, nats: NatsServer, *numbers: int) -> None:
 
 
 def test_an_event_comes_as_it_was_sent(bus: Bus, far: Bus, each_nats: NatsServer) -> None:
-    """With its names, path, data, headers, time and sender, and the origin that it came from; its sequence is this bus's."""
+    """With its names, path, data, headers, time and sender, and where it came from; its sequence is this bus's."""
 
     async def scenario() -> None:
         async with exporting(far, each_nats):
@@ -91,8 +91,8 @@ def test_both_ways(bus: Bus, far: Bus, nats: NatsServer) -> None:
 
 @pytest.mark.parametrize("start", ["oldest", "latest"])
 def test_where_it_begins(bus: Bus, far: Bus, nats: NatsServer, start: str) -> None:
-    """With the oldest of each stream or with what comes from now on; with a stream that comes later, from its beginning;
-    and once there is a position, behind it."""
+    """With the oldest of each stream or with what comes from now on; a stream that comes later from its beginning; and
+    once there is a position, behind it."""
 
     async def scenario() -> None:
         await exported(far, nats, 1, 2)
@@ -329,20 +329,20 @@ def test_what_is_let_go_of_while_it_reads(
     async def scenario() -> None:
         monkeypatch.setattr(Inbound, "bring", slow)
         with bus.subscribe("**") as here:
-            async with exporting(far, nats) as out:
-                async with Bridge(bus, configured(bus, nats, "h2", window=4, **imports("**"))) as bridge:
-                    send(far, 0)
-                    assert numbers(await take_all(here, 1)) == [0]
-                    send(far, *range(1, 50))
-                    await out.until(lambda: out.health.out.events == 50, "the events to go out")
-                    async with connected(nats) as link:
-                        await link.call(link.manager.purge_stream(STREAM, keep=10))
-                    monkeypatch.setattr(Inbound, "bring", bring)
-                    held.set()
-                    came = numbers(await take_all(here, 1))
-                    while came[-1] != 49:
-                        came += numbers(await take_all(here, 1))
-                    assert bridge.health.inward("h1").gaps + len(came) == 49
-                    assert came == sorted(came)
+            terms = configured(bus, nats, "h2", window=4, **imports("**"))
+            async with exporting(far, nats) as out, Bridge(bus, terms) as bridge:
+                send(far, 0)
+                assert numbers(await take_all(here, 1)) == [0]
+                send(far, *range(1, 50))
+                await out.until(lambda: out.health.out.events == 50, "the events to go out")
+                async with connected(nats) as link:
+                    await link.call(link.manager.purge_stream(STREAM, keep=10))
+                monkeypatch.setattr(Inbound, "bring", bring)
+                held.set()
+                came = numbers(await take_all(here, 1))
+                while came[-1] != 49:
+                    came += numbers(await take_all(here, 1))
+                assert bridge.health.inward("h1").gaps + len(came) == 49
+                assert came == sorted(came)
 
     run(scenario())

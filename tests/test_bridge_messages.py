@@ -136,9 +136,9 @@ def test_what_is_no_position(note: bytes | None) -> None:
         (("f" * 32, 10, 1), False),
     ],
 )
-def test_what_a_position_covers(place: tuple[Any, ...], covered: bool) -> None:
+def test_what_a_place_covers(place: tuple[Any, ...], covered: bool) -> None:
     """Of its own bus what is not later; of another one what an earlier bridge wrote."""
-    assert Position(Place(EPOCH, 9, 5), 1, 1).covers(Place(*place)) is covered
+    assert Place(EPOCH, 9, 5).covers(Place(*place)) is covered
 
 
 def test_names_of_notes_fit() -> None:

@@ -5,62 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from multiprocessing import connection
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nats as client
 import pytest
 
-from eventbus.bridge.queues import label_of
-from eventbus.bridge.subjects import queue_name
-from harness import DEADLINE, Child, Fork, take, until
+from eventbus import Event
+from harness import Fork, take, until
 from nats_server import NatsServer
-from routes import GROUP, Host, path_of
-
-STREAM = queue_name("main", "q")
-MakeHost = Callable[..., Host]
+from routes import GROUP, Hosts, drained, first_of, messages, path_of, said
 
 
 @pytest.fixture
-def host(nats: NatsServer) -> Iterator[MakeHost]:
-    """Makes hosts of one queue by their numbers; they serve by the group of the workers unless they only put in."""
-    with ExitStack() as held:
-
-        def make(number: int, serve: str = GROUP, **terms: Any) -> Host:
-            queue = {"name": "q", "systems": ["jobs.**"], **({"serve": serve} if serve else {}), **terms}
-            made = Host(f"h{number}", nats.url, label_of("q"), queue=[queue])
-            held.callback(made.bus.close)
-            return made
-
-        yield make
+def host(nats: NatsServer) -> Iterator[Hosts]:
+    """Makes hosts of one queue, by their numbers."""
+    with Hosts(nats) as made:
+        yield made
 
 
-def said(*workers: Child) -> list[tuple[int, str]]:
-    """What workers have got so far, by their numbers."""
-    return [(number, event.path) for number, worker in enumerate(workers) for event in worker.said()]
-
-
-def messages(server: NatsServer) -> int:
-    """How many the queue holds."""
-
-    async def ask() -> int:
-        connected = await client.connect(server.url, allow_reconnect=False)
-        info = await connected.jetstream().stream_info(STREAM)
-        await connected.close()
-        return info.state.messages
-
-    return asyncio.run(ask())
-
-
-def drained(server: NatsServer) -> None:
-    """Until the server has been told of everything that it is done."""
-    until(lambda: messages(server) == 0, "the queue to be empty")
-
-
-def test_work_is_done_once_on_any_host(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_work_is_done_once_on_any_host(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """What a host that only puts in sends is handled on the hosts that serve, by one member each, as it was sent."""
     feeds, one, other = host(1, serve=""), host(2), host(3)
     for each in (feeds, one, other):
@@ -69,10 +33,15 @@ def test_work_is_done_once_on_any_host(nats: NatsServer, host: MakeHost, fork: F
     for number in range(40):
         feeds.bus.send("jobs.a", "new", f"/{number}", {"n": number}, headers={"x": "ü\n"})
     feeds.bus.send("jobs.b.c", "raw", "/raw", b"\0\xff")
-    got: list[Any] = []
-    until(lambda: got.extend(event for worker in workers for event in worker.said()) or len(got) >= 41, "all work")
+    got: list[Event] = []
+
+    def listen() -> int:
+        got.extend(event for worker in workers for event in worker.said())
+        return len(got)
+
+    until(lambda: listen() >= 41, "all work to be done")
     drained(nats)
-    got += [event for worker in workers for event in worker.said()]
+    listen()
     assert Counter(event.path for event in got) == {f"/{number}": 1 for number in range(40)} | {"/raw": 1}
     for event in got:
         assert (event.origin, event.sender, event.deliveries) == ("h1", os.getpid(), 1)
@@ -80,7 +49,7 @@ def test_work_is_done_once_on_any_host(nats: NatsServer, host: MakeHost, fork: F
         assert event.headers == ({} if event.path == "/raw" else {"x": "ü\n"})
 
 
-def test_a_busy_host_passes_on(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_a_busy_host_passes_on(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """What waits while the members of its host are busy is done on another, and nothing twice."""
     busy, free = host(1), host(2)
     busy.start(fork)
@@ -97,7 +66,7 @@ def test_a_busy_host_passes_on(nats: NatsServer, host: MakeHost, fork: Fork) -> 
     assert said(first, second) == []
 
 
-def test_work_goes_on_without_a_server(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_work_goes_on_without_a_server(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """While there is no server the members of a host do what was sent there; then the bridge goes on."""
     alone, feeds = host(1), host(2, serve="")
     alone.start(fork)
@@ -113,14 +82,14 @@ def test_work_goes_on_without_a_server(nats: NatsServer, host: MakeHost, fork: F
     assert said(worker) == []
 
 
-def test_a_member_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_a_member_dies(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """What a killed member had in hand another one of its host gets, counted; the server is told once it is done."""
     feeds, serves = host(1, serve=""), host(2)
     feeds.start(fork)
     serves.start(fork)
     workers = [serves.work(fork), serves.work(fork)]
     feeds.bus.send("jobs", "new", "/a", "hold")
-    (victim,) = connection.wait(workers, DEADLINE)
+    victim = first_of(*workers)
     (other,) = (worker for worker in workers if worker is not victim)
     assert path_of(victim) == "/a"
     assert messages(nats) == 1
@@ -133,7 +102,7 @@ def test_a_member_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
     assert said(other) == []
 
 
-def test_all_members_die(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_all_members_die(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """Where no member is left, what was sent there and what came there is done elsewhere, once; what the dead had in
     hand comes again."""
     feeds, dying, living = host(1, serve=""), host(2), host(3)
@@ -157,7 +126,7 @@ def test_all_members_die(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
     assert sorted(event.path for event in got) == ["/0", "/1", "/2", "/3", "/4", "/far"]
 
 
-def test_a_bridge_that_serves_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_a_bridge_that_serves_dies(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """What a killed bridge had brought is another host's after the acknowledgement's wait; nothing is lost."""
     feeds, dying, living = host(1, serve="", ack_wait=1.0), host(2), host(3)
     feeds.start(fork)
@@ -175,30 +144,7 @@ def test_a_bridge_that_serves_dies(nats: NatsServer, host: MakeHost, fork: Fork)
     assert said(first, second) == []
 
 
-def test_a_bridge_comes_back(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
-    """What a killed bridge had brought and nobody began is taken away by the next one, and done once."""
-    feeds, serves, other = host(1, serve="", ack_wait=1.0), host(2), host(3)
-    feeds.start(fork)
-    bridge = serves.start(fork)
-    first, second = serves.work(fork), serves.work(fork)
-    for path in ("/a", "/b"):
-        feeds.bus.send("jobs", "new", path, "hold")
-    assert {path_of(first), path_of(second)} == {"/a", "/b"}
-    bridge.kill()
-    first.kill()
-    second.kill()
-    serves.start(fork)
-    other.start(fork)
-    worker = other.work(fork)
-    for _ in range(2):
-        assert path_of(worker) in ("/a", "/b")
-        worker.say("go on")
-    drained(nats)
-    until(lambda: not serves.bus.stats().groups[0].returned, "the group to be empty")
-    assert said(worker) == []
-
-
-def test_a_server_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_a_server_dies(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """A server that is killed and comes back while a job is worked on hears of its end from the bridge that has it."""
     feeds, serves = host(1, serve=""), host(2)
     feeds.start(fork)
@@ -214,7 +160,7 @@ def test_a_server_dies(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
     assert said(worker) == []
 
 
-def test_what_kills_its_workers_is_dead_on_all_hosts(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_what_kills_its_workers_is_dead_on_all_hosts(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """Deliveries count on every host that an event comes to: it is dead after as many as are allowed."""
     one, other = host(1), host(2)
     for each in (one, other):
@@ -234,7 +180,7 @@ def test_what_kills_its_workers_is_dead_on_all_hosts(nats: NatsServer, host: Mak
     drained(nats)
 
 
-def test_what_is_no_event_is_dropped(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_what_is_no_event_is_dropped(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """A message that no bridge wrote is no poison: it is dropped, counted, and what comes behind it is done."""
     serves, feeds = host(1), host(2, serve="")
     serves.start(fork)
@@ -257,7 +203,7 @@ def test_what_is_no_event_is_dropped(nats: NatsServer, host: MakeHost, fork: For
         event = take(news)
 
 
-def test_what_no_server_takes(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_what_no_server_takes(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """An event that is too large for the servers is dead where it was sent, and the others go on."""
     nats.reconfigure("max_payload: 4096\n")
     feeds, serves = host(1, serve=""), host(2)
@@ -272,7 +218,7 @@ def test_what_no_server_takes(nats: NatsServer, host: MakeHost, fork: Fork) -> N
     assert (letter.path, letter.data["error"]) == ("/large", "it is too large for the servers")
 
 
-def test_what_a_busy_host_cannot_pass_on_stays(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
+def test_what_a_busy_host_cannot_pass_on_stays(nats: NatsServer, host: Hosts, fork: Fork) -> None:
     """What is too large for the servers, and a request, wait for a member of their own host."""
     nats.reconfigure("max_payload: 4096\n")
     busy, free = host(1), host(2)
@@ -291,7 +237,7 @@ def test_what_a_busy_host_cannot_pass_on_stays(nats: NatsServer, host: MakeHost,
     assert said(first, second) == []
 
 
-def test_a_host_that_may_not(nats: NatsServer, host: MakeHost, fork: Fork, tmp_path: Path) -> None:
+def test_a_host_that_may_not(nats: NatsServer, host: Hosts, fork: Fork, tmp_path: Path) -> None:
     """What the policy does not let a bridge send on its bus another host gets."""
     policy = tmp_path / "policy.toml"
     policy.write_text('[[rule]]\neffect = "deny"\nactions = ["events.send"]\nresources = ["jobs.**"]\n')
@@ -305,41 +251,3 @@ def test_a_host_that_may_not(nats: NatsServer, host: MakeHost, fork: Fork, tmp_p
     assert path_of(worker) == "/a"
     drained(nats)
     assert said(idle, worker) == []
-
-
-def test_a_host_begins_to_serve(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
-    """What it had yet to put in when it did only that goes into the queue, and its group for it is gone."""
-    before = host(1, serve="")
-    before.start(fork).kill()
-    before.bus.send("jobs", "new", "/a")
-    before.table["queue"][0]["serve"] = GROUP
-    before.start(fork)
-    worker = before.work(fork)
-    assert path_of(worker) == "/a"
-    drained(nats)
-    assert [group.name for group in before.bus.stats().groups] == [GROUP]
-
-
-def test_a_group_is_removed(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
-    """What went with a group that was removed another host gets; the bridge makes the group anew."""
-    feeds, serves, other = host(1, serve=""), host(2), host(3)
-    feeds.start(fork)
-    serves.start(fork)
-    worker = serves.work(fork)
-    feeds.bus.send("jobs", "new", "/a", "hold")
-    assert path_of(worker) == "/a"
-    worker.stop()
-    serves.bus.remove_group(GROUP)
-    other.start(fork)
-    second = other.work(fork)
-    assert path_of(second) == "/a"
-    second.say("go on")
-    drained(nats)
-    serves.wait_for(serves.label)
-
-
-def test_a_group_that_hears_something_else(nats: NatsServer, host: MakeHost, fork: Fork) -> None:
-    """A group with other patterns ends the bridge with 1, and a sentence that names both."""
-    serves = host(1)
-    serves.bus.group(GROUP, "jobs.a")
-    assert serves.begin(fork).result() == 1

@@ -11,7 +11,7 @@ import pytest
 import eventbus
 from bridges import Bridge, configured, connected, exports, stored
 from eventbus import Bus, UnavailableError
-from eventbus.bridge import fence
+from eventbus.bridge import export, fence
 from eventbus.bridge.fence import FencedError
 from eventbus.bridge.link import Link
 from loops import run
@@ -282,5 +282,28 @@ def test_other_systems_than_before(bus: Bus, nats: NatsServer) -> None:
             bus.send("b", "k", "/", 6)
             await sent(bridge, 2)
         assert await texts(nats) == [2, 3, 6]
+
+    run(scenario())
+
+
+def test_a_stream_that_is_taken_while_nothing_is_sent(
+    bus: Bus, nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge that has nothing to send sees by itself that another bus has its stream, or that it is gone."""
+    monkeypatch.setattr(export, "LOOK_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with Bridge(bus, configured(bus, nats, **exports("a"))) as bridge:
+            await bridge.running()
+            send(bus, 1)
+            await sent(bridge, 1)
+            async with connected(nats) as link:
+                await link.call(link.manager.delete_stream(STREAM))
+            await sent(bridge, 2)
+            with eventbus.open(f"{bus.name}-2") as second:
+                async with Bridge(second, configured(second, nats, **exports("a")), take_over=True) as other:
+                    await other.running()
+                    assert isinstance(await bridge.ended(), FencedError)
+        assert await texts(nats) == [1]
 
     run(scenario())

@@ -120,6 +120,7 @@ def test_it_leaves_nothing(tree: Path, tmp_path: Path, number: int) -> None:
         assert not left(process.pid, tmp_path / "files")
     else:
         until(lambda: not _processes(str(tmp_path / "files")), "the server and the bridges to end")
+        assert not [name for name in list_names() if name.startswith(f"demo-{process.pid}-")]
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from contextlib import ExitStack
+from types import TracebackType
 
 from benchmarks.bridge.relay import __name__ as _RELAY
 from benchmarks.loops.bus import BlockingBusListener
@@ -44,9 +45,18 @@ class Carried(Medium):
         if self.round_trip:
             delay = [sys.executable, "-m", "benchmarks.bridge.proxy", port, str(self.round_trip / 2)]
             port = Server(delay, "ready", leftovers).said[-1].split()[1]
+        self._said = said = leftovers.enter_context((self.files / "said").open("w+"))
         exporter, importer = self.ends(*self._names, f"nats://127.0.0.1:{port}")
-        self._parts["importer"] = Started([sys.executable, "-m", *importer], leftovers)
-        self._parts["exporter"] = Started([sys.executable, "-m", *exporter], leftovers)
+        self._parts["importer"] = Started([sys.executable, "-m", *importer], leftovers, said)
+        self._parts["exporter"] = Started([sys.executable, "-m", *exporter], leftovers, said)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._said.seek(0)
+            print(self._said.read(), file=sys.stderr)
+        super().__exit__(kind, error, trace)
 
     @abstractmethod
     def ends(self, sent: str, heard: str, url: str) -> tuple[list[str], list[str]]:

@@ -79,10 +79,12 @@ class Connection:
                 break
             # Nobody may be there any more: the rest goes nowhere, as it would in a network.
             with contextlib.suppress(ConnectionError):
-                writer.write(data)
-                await writer.drain()
+                if not writer.is_closing():
+                    writer.write(data)
+                    await writer.drain()
         with contextlib.suppress(OSError):
-            writer.write_eof()
+            if not writer.is_closing():
+                writer.write_eof()
 
 
 @dataclass

@@ -18,7 +18,9 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingCame
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import BadRequestError
 
 from benchmarks.load import SYSTEM
 from eventbus import Event
@@ -33,8 +35,7 @@ _PENDING_EVENTS, _PENDING_BYTES = 2**22, 2**30
 async def export(name: str, url: str) -> None:
     """From a bus to JetStream, with `publish_async`."""
     async with _connected(url) as client, open_bus(name) as bus:
-        stream = client.jetstream()
-        await stream.add_stream(name=_STREAM, subjects=[_SUBJECT])
+        stream = await _stream(client)
         async with bus.subscribe(SYSTEM, group="relay", ack="manual", prefetch=_BATCH) as events:
             while batch := await events.areceive_many(_BATCH):
                 await asyncio.gather(*[await stream.publish_async(_SUBJECT, _encode(event)) for event in batch])
@@ -45,14 +46,13 @@ async def export(name: str, url: str) -> None:
 async def bring(name: str, url: str) -> None:
     """From JetStream to a bus."""
     async with _connected(url) as client, open_bus(name) as bus:
-        stream = client.jetstream()
-        await stream.add_stream(name=_STREAM, subjects=[_SUBJECT])
+        stream = await _stream(client)
         terms = ConsumerConfig(ack_policy=AckPolicy.ALL)
         consumer = await stream.pull_subscribe(_SUBJECT, durable="relay", stream=_STREAM, config=terms)
         while True:
             try:
                 batch = await consumer.fetch(_BATCH, timeout=1)
-            except NothingCame:
+            except (NothingCame, asyncio.TimeoutError):  # which of them depends on who gives up first
                 continue
             await bus.asend_many(map(_decode, batch))
             await batch[-1].ack()
@@ -74,6 +74,16 @@ async def bring_core(name: str, url: str) -> None:
         subscription = await client.subscribe(_SUBJECT, **limits)
         async for message in subscription.messages:
             await bus.asend(*_decode(message))
+
+
+async def _stream(client: Client) -> JetStreamContext:
+    """Both ends make it, and a server may take the one amid the other for another one that overlaps."""
+    stream = client.jetstream()
+    try:
+        await stream.add_stream(name=_STREAM, subjects=[_SUBJECT])
+    except BadRequestError:
+        await stream.add_stream(name=_STREAM, subjects=[_SUBJECT])
+    return stream
 
 
 @asynccontextmanager

@@ -68,8 +68,9 @@ def oneway(session: Session) -> Report:
 
 
 def _away(session: Session) -> Session:
-    """The same peers, with a network in between."""
-    far = [replace(peer, connect=partial(peer.connect, round_trip=_AWAY)) for peer in session.peers]
+    """The same peers with a network in between, but for the one that only shows what the client costs."""
+    peers = [peer for peer in session.peers if peer.name != CORE]
+    far = [replace(peer, connect=partial(peer.connect, round_trip=_AWAY)) for peer in peers]
     return replace(session, peers=far)
 
 

@@ -7,6 +7,9 @@ end of the connection, as nobody knows then whether it was handled.
 
 **A host that serves** makes the request on its own bus, and gives it the time that the asker has left. Its own
 requests stay at home.
+
+A host's user at the servers may, to ask, publish to ``eba.<domain>.<origin>.>`` and subscribe to ``_INBOX.>``; to
+serve, subscribe to ``eba.<domain>.*.>`` and publish to ``_INBOX.>``.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from eventbus.bridge.messages import Stamp
 from eventbus.bridge.names import group_of
 from eventbus.bridge.queues import label_of
 from eventbus.bridge.source import is_own
+from eventbus.bridge.waiting import cancel
 from eventbus.bus import Bus
 from eventbus.core.attachment import Occupant
 from eventbus.errors import EventBusError, InvalidError, RemoteError, SegmentError, UnavailableError
@@ -82,10 +86,7 @@ class Asks(Flow):
             await link.ended
             link.check()
         finally:
-            tasks = [*self._tasks]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel([*self._tasks])
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -108,7 +109,8 @@ class Asks(Flow):
         waiting = asyncio.ensure_future(sub.areceive_many(self._config.window))
         try:
             await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
-            link.check()
+            if not waiting.done():
+                link.check()
             return waiting.result()
         except SegmentError:  # of one that cannot be read; whoever asked finds nobody
             return []

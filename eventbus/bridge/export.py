@@ -26,6 +26,9 @@ from eventbus.bus import Bus
 from eventbus.errors import InvalidError, UnavailableError
 from eventbus.event import Event
 
+LOOK_SECONDS: Final = 5.0
+"""How often a bridge that has nothing to send looks whether the stream is still its own."""
+
 BATCH_BYTES: Final = 1 << 20
 """What is written before an acknowledgement is waited for, beside a last message."""
 
@@ -62,28 +65,39 @@ class Export(Flow):
         await self._sync(link)
         self._running()
         while True:
-            self._batch = self._batch or await self._take(link)
+            if not self._batch:
+                await self._take(link)
             await self._send(link, [event for event in self._batch if event.sequence > self._done])
             self._batch = []
             self._health.holding(None)
 
-    async def _take(self, link: Link) -> list[Event]:
-        """The next events, or LinkError when the connection is gone before there are any."""
-        looked = self._source.sent
-        events = self._source.poll()
-        if not events:
+    async def _take(self, link: Link) -> None:
+        """Takes the next events in hand, or raises LinkError when the connection is gone before there are any."""
+        looked = self._source.sent if self._source.drops else 0
+        self._batch = self._source.poll()
+        if not self._batch:
             self._passed(looked)
             waiting = asyncio.ensure_future(self._source.wait())
             try:
-                await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
+                while not waiting.done():
+                    ends = (waiting, link.ended)
+                    await asyncio.wait(ends, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                    if not waiting.done():
+                        await self._look(link)
             finally:
-                waiting.cancel()  # nothing is in hand of whoever waits
-            if not waiting.done():
-                link.check()
-            events = await waiting
-        if events:
-            self._health.holding(events[0].time)
-        return events
+                if not waiting.cancel():  # nothing is in hand of whoever waits; else it is, also if the stream is gone
+                    self._batch = waiting.result()
+        if self._batch:
+            self._health.holding(self._batch[0].time)
+
+    async def _look(self, link: Link) -> None:
+        """While there is nothing to send: whether the connection and the stream are still this bridge's."""
+        link.check()
+        try:
+            stream = await link.call(link.manager.stream_info(self._stream))
+        except NotFoundError as error:
+            raise LinkError(f"the stream {self._stream} is gone") from error
+        fence.check_owner(self._stream, stream.config.description, fence.owner_of(self._config.bus))
 
     # --- batches ---
 
@@ -148,7 +162,7 @@ class Export(Flow):
 
     def _passed(self, looked: int) -> None:
         """There was nothing more to go out up to ``looked``. Who drops counts what it lost from there."""
-        if self._source.drops and looked > self._done:
+        if looked > self._done:
             self._done = looked
             self._noted()
 

@@ -18,6 +18,7 @@ from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.inbound import Inbound
 from eventbus.bridge.link import Link, LinkError, said
 from eventbus.bridge.streams import others
+from eventbus.bridge.waiting import cancel
 from eventbus.bus import Bus
 
 FIRST_LOOK, LOOK_SECONDS = 0.1, 2.0
@@ -53,9 +54,7 @@ class Import(Flow):
                 for origin in [origin for origin, task in tasks.items() if task.done()]:
                     await self._doubted(origin, tasks.pop(origin))
         finally:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            await cancel(tasks.values())
 
     async def _look(self, link: Link, tasks: dict[str, asyncio.Task[None]]) -> bool:
         """Begins with the origins that nothing comes from; whether there were any."""

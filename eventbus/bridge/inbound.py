@@ -17,7 +17,7 @@ from eventbus.bridge.config import Config
 from eventbus.bridge.consumer import Consumer
 from eventbus.bridge.flow import States
 from eventbus.bridge.link import Arrived, Link, LinkError, fields
-from eventbus.bridge.messages import Message
+from eventbus.bridge.messages import Message, Place
 from eventbus.bridge.position import Position
 from eventbus.bridge.source import is_own
 from eventbus.bus import Bus
@@ -30,11 +30,15 @@ LOOK_SECONDS: Final = 5.0
 ROOM_SECONDS: Final = 1.0
 """How long a batch waits for room in the ring before half of it is tried."""
 
+NAMES_KEPT: Final = 65_536
+"""Systems that are remembered, so that strangers cannot fill the memory."""
+
 VAIN, WANTED = "vain", ""
-_SEQUENCE: Final = {9: 5, 12: 7}
+_SEQUENCE: Final = {9: 5, 11: 7, 12: 7}
 """Where the address of an acknowledgement has the sequence, by its tokens: servers of a domain have more."""
 
-Waiting = list[tuple[Message, Position]]
+Waiting = list[tuple[Message, int]]
+"""Messages, and their sequences in the stream."""
 
 
 class Inbound:
@@ -70,9 +74,9 @@ class Inbound:
             text = f"the stream of {self._origin} is another one, or was set back: it is read from its beginning"
             self._health.say(f"again {self._origin}", text)
             self._position = Position(self._position.place, max(state.first_seq - 1, 0), made)
-        else:
-            self._skipped(self._position.message, state.first_seq)
-            self._position = self._position._replace(message=max(self._position.message, state.first_seq - 1))
+        elif (gone := state.first_seq - self._position.message - 1) > 0:
+            self._position = self._position._replace(message=state.first_seq - 1)
+            self._health.gap(self._origin, gone)
         return self._position.message + 1
 
     async def _is_same(self, link: Link, info: StreamInfo) -> bool:
@@ -84,7 +88,7 @@ class Inbound:
             return True
         try:
             found = await link.call(link.manager.get_msg(info.config.name or "", message))
-            return self._position.covers(messages.place_of(found.headers))
+            return self._position.place.covers(messages.place_of(found.headers))
         except (NotFoundError, InvalidError):
             return True
 
@@ -92,23 +96,28 @@ class Inbound:
 
     async def bring(self, arrived: Sequence[Arrived]) -> None:
         """Sends what is new and to be heard here, and notes how far that is."""
-        at, pending = self._position, 0
+        place, at, created = self._position
         waiting: Waiting = []
+        gone = pending = 0
         for one in arrived:
-            tokens = one.reply.split(".")
-            sequence, pending = int(tokens[_SEQUENCE[len(tokens)]]), int(tokens[-1 if len(tokens) == 9 else -2])
+            sequence, pending = _numbers(one.reply)
+            if sequence <= at:  # what no consumer gives
+                self._health.duplicate(self._origin)
+                continue
             if self._whole:
-                self._skipped(at.message, sequence)
-            at = at._replace(message=sequence)
-            message = self._read(one, at)
+                gone += sequence - at - 1
+            at = sequence
+            message = self._read(one, place)
             if message is not None:
-                at = at._replace(place=message.place)
+                place = message.place
                 if self._is_wanted(message):
                     waiting.append((message, at))
         for origin, some in itertools.groupby(waiting, key=_origin_of):
             await self._send(origin, [*some])
-        if at != self._position:
-            await self._commit("", [], at)
+        if (end := Position(place, at, created)) != self._position:
+            await self._commit("", [], end)
+        if gone:
+            self._health.gap(self._origin, gone)
         if waiting:
             self._health.imported(self._origin, 0, pending, waiting[-1][0].event.time)
 
@@ -128,14 +137,14 @@ class Inbound:
         elif not whole and first > self._position.message + 1:
             raise LinkError("it has let go of messages before they came")
 
-    def _read(self, one: Arrived, at: Position) -> Message | None:
+    def _read(self, one: Arrived, last: Place) -> Message | None:
         """None of what is no event, or was there before."""
         try:
             message = messages.read(one.subject, fields(one.headers), one.payload)
         except InvalidError as error:
             self._rejected(error.details["reason"], f"{one.subject}: {error.message}")
             return None
-        if at.covers(message.place):
+        if last.covers(message.place):
             self._health.duplicate(self._origin)
             return None
         return message
@@ -144,6 +153,8 @@ class Inbound:
         system = message.event.system
         verdict = self._verdicts.get(system)
         if verdict is None:
+            if len(self._verdicts) == NAMES_KEPT:
+                self._verdicts.clear()
             verdict = self._verdicts[system] = self._verdict(system)
         if verdict == VAIN:
             self._health.vain(self._origin)
@@ -174,7 +185,9 @@ class Inbound:
         while waiting:
             some, rest = waiting[:size], waiting[size:]
             try:
-                await self._commit(origin, some, some[-1][1], ROOM_SECONDS)
+                last, message = some[-1]
+                end = Position(last.place, message, self._position.created)
+                await self._commit(origin, some, end, ROOM_SECONDS)
                 waiting = rest
             except FullError as error:
                 self._full(error.message)
@@ -200,11 +213,6 @@ class Inbound:
             self._waits = bool(why)
             self._states.move("import", "degraded" if why else "running", why)
 
-    def _skipped(self, before: int, sequence: int) -> None:
-        """Messages between the two are gone from the stream."""
-        if sequence > before + 1:
-            self._health.gap(self._origin, sequence - before - 1)
-
     def _rejected(self, reason: str, text: str) -> None:
         self._health.rejected(self._origin, reason, text)
 
@@ -214,5 +222,15 @@ def microseconds(then: datetime | None) -> int:
     return 0 if then is None else round(then.timestamp() * 1e6)
 
 
-def _origin_of(one: tuple[Message, Position]) -> str:
+def _numbers(reply: str) -> tuple[int, int]:
+    """The sequence of a message in its stream and how many are to come, of its address; 0 where it has none."""
+    tokens = reply.split(".")
+    try:
+        at = _SEQUENCE[len(tokens)]
+        return int(tokens[at]), int(tokens[at + 3])
+    except (KeyError, ValueError):
+        return 0, 0
+
+
+def _origin_of(one: tuple[Message, int]) -> str:
     return one[0].origin

@@ -21,7 +21,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamManager
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from eventbus.bridge.config import NatsConfig
 from eventbus.errors import UnavailableError
@@ -236,6 +236,7 @@ class Link:
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,  # of a first connection too: 0 would be for ever
             "reconnect_time_wait": 0,
+            "pending_size": 0,  # a write never waits, which could not be cancelled: whoever writes waits for an answer
             "connect_timeout": self._seconds,
             "error_cb": self._failed,
             "disconnected_cb": self._closed,
@@ -342,6 +343,8 @@ def said(error: Exception) -> str:
         return error.message
     if isinstance(error, APIError) and error.description:
         return str(error.description)
+    if isinstance(error, ServiceUnavailableError):
+        return "JetStream is not there: switch it on in the server's configuration"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).removeprefix("nats: ").strip("'") or type(error).__name__

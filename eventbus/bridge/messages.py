@@ -49,6 +49,10 @@ class Place(NamedTuple):
     run: int
     sequence: int
 
+    def covers(self, other: Place) -> bool:
+        """Whether whoever is here has passed the other. A bus that was made anew has another epoch, and a later run."""
+        return other.sequence <= self.sequence if other.epoch == self.epoch else other.run < self.run
+
 
 class Message(NamedTuple):
     """What a message says.

@@ -31,12 +31,6 @@ class Position(NamedTuple):
         epoch, run, sequence = self.place
         return _FORM.pack(bytes.fromhex(epoch), run, sequence, self.message, self.created)
 
-    def covers(self, place: Place) -> bool:
-        """Whether what stands there has been brought. A bus that was made anew has another epoch, and a later run."""
-        if place.epoch == self.place.epoch:
-            return place.sequence <= self.place.sequence
-        return place.run < self.place.run
-
 
 NOWHERE = Position(Place("0" * 32, 0, 0), 0, 0)
 """Of what has yet to begin."""

@@ -20,6 +20,7 @@ from eventbus.bridge.imports import Import
 from eventbus.bridge.messages import Stamp
 from eventbus.bridge.notify import Notifier
 from eventbus.bridge.queues import Queue
+from eventbus.bridge.waiting import cancel
 from eventbus.bus import Bus
 from eventbus.errors import ClosedError, EventBusError
 
@@ -95,9 +96,7 @@ async def _supervise(bus: Bus, flows: list[Flow], health: Health, stopped: async
         health.move("fenced", error.message)
         return FENCED
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
 
 async def _watch(bus: Bus) -> None:

@@ -23,6 +23,7 @@ import time
 from typing import Final
 
 from eventbus.bridge.config import Config, QueueConfig
+from eventbus.bridge.filters import filters, overlap
 from eventbus.bridge.flow import Flow, States
 from eventbus.bridge.link import Arrived, Link, LinkError
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
@@ -52,6 +53,7 @@ class Queue(Flow):
     def __init__(self, bus: Bus, config: Config, states: States, queue: QueueConfig, stamp: Stamp) -> None:
         self.way = f"queue {queue.name}"
         super().__init__(bus, config, states)
+        check_apart(config, queue)
         self._queue = queue
         self._stamp = stamp
         self._own = f"bridge.queue.{queue.name}"  # the group of a host that only puts in
@@ -114,6 +116,8 @@ class Queue(Flow):
         before = self._join(self._own, alone=True)
         with contextlib.ExitStack() as leaving:
             leaving.callback(before.leave)
+            for held in (self._taken, self._kept):  # else the other group would be told of them
+                leaving.callback(held.clear)
             while events := self._received(before, self._config.window):
                 self._sort(events, before)
                 await self._put_taken(work, before)
@@ -136,6 +140,7 @@ class Queue(Flow):
             await asyncio.wait((waiting, link.ended), return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 self._sort(waiting.result(), pool)
+                pool.look()  # there may be no group any more
         except SegmentError as error:  # one that cannot be read is dead by now
             self._health.refused("unreadable", error.message)
         finally:
@@ -240,7 +245,7 @@ class Queue(Flow):
             await work.give_back(raw, LATER)
             return
         self._jobs[sequence] = job
-        self._health.imported(origin, 1, 0, event.time)
+        self._health.imported(self.way, 1, 0, event.time)
 
     # --- what this host cannot do at once ---
 
@@ -306,3 +311,15 @@ class Queue(Flow):
 def label_of(name: str) -> str:
     """How the bridge is called as a member of the group of a queue."""
     return f"bridge queue {name}"
+
+
+def check_apart(config: Config, queue: QueueConfig) -> None:
+    """Raises InvalidError where an import may bring what is the queue's."""
+    mine = filters(config.domain, "*", queue.systems)
+    for one in config.imports:
+        theirs = filters(config.domain, "*", one.systems)
+        if any(overlap(a, b) for a in mine for b in theirs):
+            raise InvalidError(
+                f"the queue {queue.name!r} and the import of {', '.join(map(repr, one.systems))} share systems, "
+                "which this host would get twice: leave them out of one"
+            )

@@ -47,7 +47,7 @@ class Source:
     @property
     def sent(self) -> int:
         """The last event of the bus."""
-        return self._bus.stats().sent
+        return self._bus._open_handle().stats().sent
 
     def _held(self, noted: int) -> Subscription:
         """As the one member of a group, by which the ring keeps them."""

@@ -3,6 +3,10 @@
 A message belongs to one host at a time, as long as that says from time to time that it works on it; silent for the
 acknowledgement's wait, the host counts as dead, and the message is another one's. It leaves the stream when it is
 acknowledged, and not before.
+
+A host's user at the servers may publish to ``ebq.<domain>.<queue>.<origin>.>`` and to ``$JS.ACK.<stream>.hosts.>``, ask
+``$JS.API.STREAM.INFO``, ``STREAM.CREATE``, ``CONSUMER.INFO``, ``CONSUMER.DURABLE.CREATE`` and ``CONSUMER.MSG.NEXT``
+of the stream ``EBQ-<domain>-<queue>`` and its consumer ``hosts``, and subscribe to ``_INBOX.>``.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ ack_wait = {ACK_WAIT}
 OUT: Final = '[[export]]\nsystems = ["index.**"]\n'
 IN: Final = '[[import]]\nsystems = ["index.**"]\nstart = "oldest"\n'
 
-_PATIENCE: Final = 30.0  # seconds for the server and for each bridge to begin
+_PATIENCE: Final = 60.0  # seconds for the server and for each bridge to begin
 _PR_SET_PDEATHSIG: Final = 1
 _libc: Final = ctypes.CDLL(None)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from eventbus import Event
+from eventbus.bridge.names import GAP
 from harness import unsealed
 
 
@@ -55,7 +56,7 @@ class Ledger:
 
     def tell(self, bus: str, event: Event) -> None:
         """What a bridge said on its bus: so many events are gone."""
-        if event.kind == "gap":
+        if event.kind == GAP:
             self.told[bus] += event.data["events"]
 
     def arrived(self, bus: str, origin: str) -> bool:

@@ -76,6 +76,24 @@ def restored_unheard(stage: Stage) -> None:
     _ended(stage, one)
 
 
+def restored_and_killed(stage: Stage) -> None:
+    """The server is set back, and the exporter is killed while it sends again what was forgotten."""
+    one, other = exporter(stage), importer(stage)
+    _begun(stage, one, other)
+    stage.server.save(stage.directory / "saved")
+    stage.send(one, 8 * BATCH)
+    stage.arrived(PAIR)
+    one.end()
+    other.end()
+    stage.server.restore(stage.directory / "saved")
+    one.start(stage.server.url, {"moment": "written", "passes": 3, "number": signal.SIGKILL, "pid": 0})
+    stage.until(lambda: not one.running, "the exporter to be killed")
+    one.end()
+    for host in (one, other):
+        host.start(stage.server.url)
+    _ended(stage, one)
+
+
 def deleted(stage: Stage) -> None:
     """Somebody deletes the stream."""
     one, other = exporter(stage), importer(stage)
@@ -305,7 +323,7 @@ SCENES = {
     scene.__name__.replace("_", " "): Scene(scene, says)
     for says, scenes in {
         NONE_LOST: (
-            *(restored, restored_unheard, deleted, deleted_unheard, no_space, revoked),
+            *(restored, restored_unheard, restored_and_killed, deleted, deleted_unheard, no_space, revoked),
             *(held_back, held_back_from_the_dead, held_on_the_way_in, cut),
             *(importing_ring_lapped, importing_ring_full, importing_ring_full_killed, exporting_ring_full),
         ),

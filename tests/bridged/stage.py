@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import eventbus
-from eventbus import _eventbus
 from bridged.ledger import Ledger
-from eventbus import Bus, FullError, Subscription
-from eventbus.bridge.health import SYSTEM as NEWS
+from eventbus import Bus, FullError, Subscription, _eventbus
+from eventbus.bridge.names import DOWN, UP
+from eventbus.bridge.names import SYSTEM as NEWS
 from harness import DEADLINE, SHARED_MEMORY, sealed
 from nats_server import NatsServer
 from orphans import die_with_parent
@@ -79,6 +79,11 @@ class Host:
     def running(self) -> bool:
         """Whether the bridge has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the bridge has ended, and nobody killed it."""
+        return self._process is not None and self._process.poll() not in (None, -signal.SIGKILL)
 
     @property
     def still(self) -> bool:
@@ -153,12 +158,13 @@ class Stage:
     def pump(self) -> None:
         """Take what arrived."""
         for origin, host in self.hosts.items():
+            assert not host.failed, f"the bridge {origin} ended by itself\n{self.said()}"
             while not host.deaf and (events := host.heard.receive_many(256, 0)):
                 for event in events:
                     if event.origin:
                         self.ledger.hear(origin, event)
             for event in host.news.receive_many(256, 0):
-                host.up = {"up": True, "down": False}.get(event.kind, host.up)
+                host.up = {UP: True, DOWN: False}.get(event.kind, host.up)
                 self.ledger.tell(origin, event)
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
