@@ -115,6 +115,32 @@ def deleted_unheard(stage: Stage) -> None:
     _ended(stage, one)
 
 
+def consumer_deleted(stage: Stage) -> None:
+    """Somebody deletes the importer's consumer while events flow."""
+    one, other = exporter(stage), importer(stage)
+    _begun(stage, one, other)
+    for _ in range(3):
+        stage.send(one, BATCH)
+        asyncio.run(_delete_consumers(stage.server.url))
+        stage.send(one, BATCH)
+        stage.arrived(PAIR)
+    _ended(stage, one)
+
+
+def consumer_deleted_and_killed(stage: Stage) -> None:
+    """The same, and the importer is killed between the old consumer and the new one."""
+    one, other = exporter(stage), importer(stage)
+    other.start(stage.server.url, {"moment": "origin found", "passes": 2, "number": signal.SIGKILL, "pid": 0})
+    _begun(stage, one, other)
+    stage.send(one, BATCH)
+    asyncio.run(_delete_consumers(stage.server.url))
+    stage.send(one, BATCH)
+    stage.until(lambda: not other.running, "the importer to be killed")
+    other.end()
+    other.start(stage.server.url)
+    _ended(stage, one)
+
+
 def overflown(stage: Stage) -> None:
     """The stream may have so many bytes and no more, and the importer is down while they pass."""
     one, other = exporter(stage, "[stream]\nmax_bytes = 65536\n"), importer(stage)
@@ -316,6 +342,16 @@ async def _delete(url: str) -> None:
         await client.close()
 
 
+async def _delete_consumers(url: str) -> None:
+    client = await connect(url)
+    try:
+        stream = client.jetstream()
+        for consumer in await stream.consumers_info(STREAM):
+            await stream.delete_consumer(STREAM, consumer.name)
+    finally:
+        await client.close()
+
+
 NONE_LOST = "all arrive once, in order"
 TOLD = "what is gone is told, exactly; all else arrives once, in order"
 
@@ -323,7 +359,8 @@ SCENES = {
     scene.__name__.replace("_", " "): Scene(scene, says)
     for says, scenes in {
         NONE_LOST: (
-            *(restored, restored_unheard, restored_and_killed, deleted, deleted_unheard, no_space, revoked),
+            *(restored, restored_unheard, restored_and_killed, deleted, deleted_unheard),
+            *(consumer_deleted, consumer_deleted_and_killed, no_space, revoked),
             *(held_back, held_back_from_the_dead, held_on_the_way_in, cut),
             *(importing_ring_lapped, importing_ring_full, importing_ring_full_killed, exporting_ring_full),
         ),
