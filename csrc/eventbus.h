@@ -194,7 +194,8 @@ typedef struct {
 typedef struct {
     uint64_t redelivered;
     uint64_t dead;
-    uint64_t next; /* what comes before this sequence was claimed, or passed over; claims that are read later tell which of it
+    uint64_t
+        next; /* what comes before this sequence was claimed, or passed over; claims that are read later tell which of it
                     * is still to be done */
     uint32_t slot;
     uint32_t max_deliveries;
@@ -308,8 +309,8 @@ int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, i
                   size_t length, int64_t deadline);
 /* Polls; where it finds no room, its turn is kept for a moment, for another try, if there will be one. `first` gets the
  * sequence of the first event. */
-int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes, size_t length,
-                int again, uint64_t *first);
+int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                size_t length, int again, uint64_t *first);
 /* What is sent once `due` is over, on CLOCK_MONOTONIC, by whoever publishes or receives then: its number, from 1 on, or a status.
  * EB_FULL: no room in the parking, or as many as may be. */
 int64_t eb_schedule(eb_bus *bus, const eb_outgoing *event, const char *bytes, size_t length, int64_t due,

@@ -253,8 +253,8 @@ int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, i
     return send_all(bus, what, length, deadline);
 }
 
-int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes, size_t length,
-                int again, uint64_t *first)
+int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                size_t length, int again, uint64_t *first)
 {
     eb_publication what = {
         .events = events, .count = count, .head = bytes, .note = note, .first = first, .returns = again != 0};

@@ -26,7 +26,8 @@ PASSWORDS = {"h1": "change-me-1", "h2": "change-me-2"}
 
 def permissions(number: int = 0) -> str:
     """Those that the guide shows: of hosts, then more to publish, and to subscribe, for other routes."""
-    return re.findall(r"^```conf\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)[number]
+    found: list[str] = re.findall(r"^```conf\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    return found[number]
 
 
 @asynccontextmanager

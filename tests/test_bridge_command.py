@@ -172,7 +172,8 @@ def test_without_the_extra(name: str, library: str) -> None:
 
 def toml(number: int) -> str:
     """One of the configurations that the guide shows."""
-    return re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)[number]
+    found: list[str] = re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    return found[number]
 
 
 def loaded(text: str, tmp_path: Path) -> Config:
