@@ -7,6 +7,7 @@ import logging
 import os
 from contextlib import ExitStack
 from multiprocessing import connection
+from types import ModuleType
 from typing import Any
 
 import nats as client
@@ -23,7 +24,8 @@ from nats_server import NatsServer
 
 GROUP = "workers"
 STREAM = queue_name("main", "q")
-PATIENCE = (
+Patience = tuple[tuple[ModuleType, str, float], ...]
+PATIENCE: Patience = (
     (process, "WIND_UP", DEADLINE),
     (flow, "LONGEST_PAUSE", 0.1),
     (queues, "LATER", 0.1),
@@ -47,15 +49,15 @@ class Host:
         self.table = {"bus": self.name, "origin": origin, "nats": {"servers": [url]}, "ack_timeout": 1.0, **terms}
         self.bus: Bus = eventbus.open(self.name, capacity=1 << 20)
 
-    def start(self, fork: Fork, policy: str = "") -> Child:
+    def start(self, fork: Fork, policy: str = "", patience: Patience = ()) -> Child:
         """Its bridge, once it has joined."""
-        made = self.begin(fork, policy)
+        made = self.begin(fork, policy, patience)
         self.wait_for(self.label)
         return made
 
-    def begin(self, fork: Fork, policy: str = "") -> Child:
+    def begin(self, fork: Fork, policy: str = "", patience: Patience = ()) -> Child:
         """Its bridge."""
-        return fork(bridge, self.table, policy)
+        return fork(bridge, self.table, policy, patience)
 
     def wait_for(self, label: str, count: int = 1) -> None:
         """Until so many of the name are on the bus."""
@@ -65,10 +67,15 @@ class Host:
         return sum(one.name == label for one in self.bus.stats().subscribers)
 
     def work(self, fork: Fork) -> Child:
-        """A member of the group, that waits for an event."""
+        """A member of the group, once it waits for an event, or has one that was there before."""
         before = self._named("worker")
         made = fork(work, self.name)
-        until(lambda: self._named("worker") == before + 1 and self.idle(), "a worker to wait")
+
+        def begun() -> bool:
+            joined = self._named("worker") == before + 1
+            return joined and (self.idle() or bool(connection.wait([made.fileno()], 0)))
+
+        until(begun, "a worker to begin")
         return made
 
     def idle(self) -> bool:
@@ -76,12 +83,12 @@ class Host:
         return all(one.sleeping for one in self.bus.stats().subscribers if one.name == "worker")
 
 
-def bridge(line: Line, table: dict[str, Any], policy: str) -> int:
+def bridge(line: Line, table: dict[str, Any], policy: str, patience: Patience) -> int:
     """A bridge in a process of its own; its exit code."""
     if policy:
         os.environ["EVENTBUS_POLICY"] = policy
     logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
-    for room, name, seconds in PATIENCE:
+    for room, name, seconds in (*PATIENCE, *patience):
         setattr(room, name, seconds)
     return asyncio.run(serve(from_dict(table, "the test")))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import Fork, until
+from eventbus.bridge import work
+from harness import DEADLINE, Fork, until
 from nats_server import NatsServer
 from routes import GROUP, Hosts, drained, first_of, messages, path_of, redelivered, said
 
@@ -104,7 +105,8 @@ def test_a_bridge_that_stood_still(nats: NatsServer, host: Hosts, fork: Fork) ->
     """What the server gives a second time to the host that has it still is the same job."""
     feeds, serves = host(1, serve="", ack_wait=1.0), host(2)
     feeds.start(fork)
-    bridge = serves.start(fork)
+    long = ((work, "PULL_SECONDS", DEADLINE),)  # its question for more stands while it does
+    bridge = serves.start(fork, patience=long)
     workers = [serves.work(fork), serves.work(fork)]
     feeds.bus.send("jobs", "new", "/a", "hold")
     busy = first_of(*workers)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from eventbus import InvalidError
-from eventbus.bridge.link import Arrived, block
+from eventbus.bridge.config import from_dict
+from eventbus.bridge.link import Arrived, LinkError, block
 from eventbus.bridge.messages import Stamp, headers_of, payload_of
-from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, job_of, subject_of
-from eventbus.event import Event
+from eventbus.bridge.work import DELIVERIES, MESSAGE_ID, Work, job_of, subject_of
+from eventbus.event import Event, loads
 
 STAMP = Stamp("0" * 32, 1, "h1")
 
@@ -48,3 +52,43 @@ def test_deliveries_that_are_none(carried: str) -> None:
     """A count that no bridge wrote makes the message foreign."""
     with pytest.raises(InvalidError, match=DELIVERIES):
         job_of(arrived(Event("jobs", "new", "/", 1, 7, 8, 9), **{DELIVERIES: carried}), "main", "q")
+
+
+class Recorder:
+    """A connection that notes what is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def inbox(self) -> str:
+        """Where answers come."""
+        return "_INBOX.x"
+
+    async def publish(self, subject: str, payload: bytes, reply: str) -> None:
+        """A question."""
+        assert (subject, reply) == ("$JS.API.CONSUMER.MSG.NEXT.EBQ-main-q.hosts", "_INBOX.x")
+        self.asked.append(loads(payload)["batch"])
+
+
+def test_questions_end() -> None:
+    """What did not come in time is to be asked for anew; signs of life change nothing; a refusal is an end."""
+
+    async def ask() -> None:
+        link: Any = Recorder()
+        config = from_dict(
+            {"bus": "b", "nats": {"servers": ["nats://h"]}, "queue": [{"name": "q", "systems": ["jobs"]}]}, "the test"
+        )
+        work = Work(link, config, config.queues[0])
+        assert work.came() == []
+        await work.ask(3)
+        message = arrived(Event("jobs", "new", "/", 1, 7, 8, 9))
+        work.receive(message)
+        assert (work.asked, work.came(), work.came()) == (2, [message], [])
+        for status, left in ((b" 100 Idle Heartbeat", 2), (b" 408 Request Timeout\r\nNats-Pending-Messages: 1", 1)):
+            work.receive(message._replace(reply="", headers=b"NATS/1.0" + status + b"\r\n\r\n"))
+            assert (work.asked, work.came()) == (left, [])
+        work.receive(message._replace(reply="", headers=b"NATS/1.0 409 Consumer Deleted\r\n\r\n"))
+        with pytest.raises(LinkError, match="gives nothing: Consumer Deleted"):
+            work.came()
+
+    asyncio.run(ask())

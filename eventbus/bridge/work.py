@@ -28,12 +28,14 @@ from eventbus.bridge.link import Arrived, Link, LinkError, block, fields
 from eventbus.bridge.messages import Message, read
 from eventbus.errors import InvalidError
 
+PULL_SECONDS: Final = 5.0
+"""Seconds for which a question for messages stands."""
+
 DELIVERIES: Final = "Eb-Deliveries"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 
 _PREFIX: Final = "ebq"
 _CONSUMER: Final = "hosts"
-_PULL_SECONDS: Final = 5.0
 _DUPLICATES: Final = 120.0  # seconds for which the server knows what it has stored
 _IN_HAND: Final = 65_536  # messages that all hosts have together
 _PULLS: Final = 8_192  # that all hosts have under way together
@@ -117,7 +119,7 @@ class Work:
         except NotFoundError:
             consumer = await call(manager.add_consumer(self._stream, self._consumer()))
         self.ack_wait = consumer.config.ack_wait or self.ack_wait
-        await self._link.listen(self._inbox, self._came)
+        await self._link.listen(self._inbox, self.receive)
 
     def _terms(self) -> api.StreamConfig:
         return api.StreamConfig(
@@ -169,7 +171,7 @@ class Work:
         if self._asked == 0:
             self._heard = time.monotonic()
         self._asked += count
-        times = {"expires": round(_PULL_SECONDS * _NS), "idle_heartbeat": round(HEARTBEAT * _NS)}
+        times = {"expires": round(PULL_SECONDS * _NS), "idle_heartbeat": round(HEARTBEAT * _NS)}
         wanted = json.dumps({"batch": count, **times}).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{_CONSUMER}"
         await self._link.publish(subject, wanted, reply=self._inbox)
@@ -188,7 +190,8 @@ class Work:
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    def _came(self, raw: Arrived) -> None:
+    def receive(self, raw: Arrived) -> None:
+        """Called with what comes to the inbox."""
         self._heard = time.monotonic()
         if raw.reply:
             self._asked = max(self._asked - 1, 0)
