@@ -49,11 +49,14 @@ async def bridging(bus: Bus, origin: str, url: str, directory: Path, exports: st
 async def told(bus: Bus, state: str) -> str:
     """Waits until the bus's bridge is in the state; why it is."""
     with bus.subscribe(SYSTEM, "status", start="oldest") as heard:
-        while True:
-            event = await heard.areceive(DEADLINE)
-            assert event is not None, f"the bridge was never {state}"
-            if event.data["state"] == state:
-                return str(event.data["why"])
+        return await asyncio.wait_for(_heard(heard, state), DEADLINE)
+
+
+async def _heard(heard: eventbus.Subscription, state: str) -> str:
+    async for event in heard:
+        if event.data["state"] == state:
+            return str(event.data["why"])
+    raise AssertionError(f"the bus ended before its bridge was {state}")
 
 
 @pytest.fixture
@@ -155,7 +158,10 @@ def test_queues_and_requests_need_more(each_nats: NatsServer, bus: Bus, other: B
     """With what the guide adds for them, one host's work and questions reach the other."""
     publish, subscribe = permissions(1), permissions(2)
     settings = permissions().replace('subscribe: ["_INBOX.>"', f'subscribe: ["_INBOX.>", {subscribe}')
-    each_nats.reconfigure(settings.replace("publish: [", f"publish: [\n{publish}"))
+    first_user, middle, second_user = settings.partition("{ user: h2")
+    first_user = first_user.replace("publish: [", f"publish: [\n{publish}")
+    second_user = second_user.replace("publish: [", f"publish: [\n{publish.replace('h1', 'h2')}")
+    each_nats.reconfigure(first_user + middle + second_user)
     queue = {"name": "invoices", "systems": ["invoices.**"]}
     first = {"queue": [queue], "ask": [{"systems": ["prices"]}]}
     second = {"queue": [{**queue, "serve": "printers"}], "ask": [{"systems": ["prices"], "serve": True}]}
