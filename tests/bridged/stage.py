@@ -16,7 +16,7 @@ from typing import Any
 
 import eventbus
 from bridged.ledger import Ledger
-from eventbus import Bus, FullError, Subscription, _eventbus
+from eventbus import Bus, Subscription, UnavailableError, _eventbus
 from eventbus.bridge.names import DOWN, UP
 from eventbus.bridge.names import SYSTEM as NEWS
 from harness import DEADLINE, SHARED_MEMORY, sealed
@@ -146,11 +146,11 @@ class Stage:
         self.pump()
 
     def sent(self, host: Host) -> bool:
-        """One event more on a bus; False if its ring is full."""
+        """One event more on a bus; False if its ring is full, or whoever stands still has the publish lock."""
         publisher, number = int(host.origin.removeprefix("h")), self.ledger.sent[host.origin]
         try:
             host.bus.send("orders", "made", f"/{number}", sealed(publisher, number), timeout=0)
-        except FullError:
+        except UnavailableError:
             return False
         self.ledger.sent[host.origin] += 1
         return True
