@@ -13,7 +13,7 @@ JOBS_TO_DO ?= 100000
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak dist clean
 
 # The models are verified beside the rest of the suite, which waits more than it computes.
 test: lint $(TESTING)/.ready
@@ -79,6 +79,14 @@ models:
 
 kill-matrix: $(TESTING)/.ready
 	cd tests && ../$(BIN)/python -m matrix ../docs/kill-matrix.md
+
+# Bridges and a nats-server, killed and stopped at every moment; a ledger outside of the buses judges each case.
+bridge-matrix: $(TESTING)/.ready
+	cd tests && ../$(BIN)/python -m bridged ../docs/bridge-matrix.md
+
+# Three buses, their bridges and a nats-server under random faults for so many minutes; SEED replays a plan.
+bridge-soak: $(VENV)/.ready
+	PYTHONPATH=tests $(BIN)/python -m bridged.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all

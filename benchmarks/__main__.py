@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks import results
+from benchmarks.bridge.scenarios import BRIDGES
 from benchmarks.crew import CrewError
 from benchmarks.goals import PEERS as GOAL_PEERS
 from benchmarks.goals import SCENARIOS as GOAL_SCENARIOS
@@ -32,6 +33,7 @@ _SEVERAL = {
     "goals": GOAL_SCENARIOS,
     "workers": ("workers", *FRAMEWORKS),
     "async": tuple(name for name in LOOPS if name.startswith("async")),
+    "bridge": tuple(BRIDGES),
     "requests": tuple(name for name in LOOPS if name.startswith("requests")),
 }
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from benchmarks.bridge.scenarios import NEAR, RELAY
 from benchmarks.frameworks.registry import SETTINGS
 from benchmarks.growth import SUBJECT
 from benchmarks.loops.registry import BLOCKING, NATS, NOBODY, OTHERS, PINGPONG
@@ -14,6 +15,7 @@ SCENARIOS = (
     *("fanout", "selective", "publishers", "sizes", "pingpong", "oneway"),
     *("workers", "redelivery", "jobs", "jobs-paced", "idle", "codec"),
     *("async", "async-oneway", "async-send", "async-idle", "requests", "requests-64"),
+    "bridge",
 )
 """The benchmarks that hold all figures of the goals."""
 
@@ -133,6 +135,8 @@ GOALS = [
     Goal("requests", "free", _P50, (PINGPONG,), 2.5, False, BLOCKING),
     Goal("requests", "free", _P50, (NATS,), 0.1, False, BLOCKING),
     Goal("requests-64", "64 at once", "requests/s", (), 100_000, True),
+    Goal("bridge", NEAR, _RATE, (), 45_000, True),
+    Goal("bridge", NEAR, _RATE, (RELAY,), 2, True),
 ]
 
 PEERS = {SUBJECT, *(peer for goal in GOALS for peer in (goal.subject, *goal.against))}

@@ -16,6 +16,7 @@ from benchmarks import growth, latency
 from benchmarks import idle as idling
 from benchmarks import layers as layer_steps
 from benchmarks import workers as working
+from benchmarks.bridge import scenarios as bridges
 from benchmarks.crew import places
 from benchmarks.floor import CODEC, FLOORS
 from benchmarks.frameworks import measure as frameworks
@@ -224,6 +225,8 @@ def entrants(name: str) -> list[Peer]:
     """Return everybody whom the benchmark of this name measures, the absent ones with the reason."""
     if name in loops.ENTRANTS:
         return loops.ENTRANTS[name]()
+    if name in bridges.BRIDGES:
+        return bridges.entrants()
     return known_frameworks() if name in FRAMEWORKS else known_peers()
 
 
@@ -254,4 +257,5 @@ SCENARIOS: dict[str, Scenario] = {
     "layers": layers,
     "growth": growing,
     **loops.LOOPS,
+    **bridges.BRIDGES,
 }

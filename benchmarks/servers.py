@@ -1,4 +1,4 @@
-"""A server program of a medium's own: started, waited for until it says that it is ready, ended by its handle."""
+"""Programs of a medium's own: started, waited for until they say that they are ready, ended by their handles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from contextlib import ExitStack
+from typing import IO
 
 from benchmarks.crew import CrewError, cpu_seconds_of
 
@@ -25,7 +26,24 @@ def program(name: str) -> str:
     return found
 
 
-class Server:
+class Started:
+    """A program that runs until ``leftovers`` are closed."""
+
+    def __init__(self, command: list[str], leftovers: ExitStack, said: IO[str] | int) -> None:
+        """Start it; ``said`` is where its output and its errors go."""
+        self._process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True)
+        leftovers.callback(self._end)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds that it has used so far."""
+        return cpu_seconds_of(self._process.pid)
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Server(Started):
     """A server that runs until ``leftovers`` are closed.
 
     Attributes:
@@ -38,19 +56,10 @@ class Server:
         Raises:
             CrewError: it ended before.
         """
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        leftovers.callback(self._end)
+        super().__init__(command, leftovers, subprocess.PIPE)
         self.said: list[str] = []
         for line in self._process.stdout or ():
             self.said.append(line)
             if ready in line.lower():
                 return
         raise CrewError(f"{command[0]} did not start: {''.join(self.said[-3:])}")
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU seconds that it has used so far."""
-        return cpu_seconds_of(self._process.pid)
-
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()

@@ -52,6 +52,7 @@ enum {
     EB_PATH_LIMIT = 4096,       /* bytes of a path */
     EB_EXTENSION_LIMIT = 16383, /* bytes of an extension */
     EB_EXTENSION_MARK = 0xFF,   /* between its texts: a byte that UTF-8 has not */
+    EB_SENT_MARK = 0xFE,        /* another one, behind an origin: then come time and pid of whoever sent it there */
     EB_NOTES = 64,              /* names of notes */
     EB_NOTE_NAME_LIMIT = 76,
     EB_NOTE_LIMIT = 64,
@@ -87,7 +88,8 @@ typedef struct {
 /* One event of a batch to send; its bytes follow those of the event before it: system, kind, extension, path, body.
  * Without a path the body is the JSON text "[path,data]"; with one it is raw data. system and kind are empty unless
  * topic is EB_INLINE. The extension is empty, or the origin, then name and value of each header, with EB_EXTENSION_MARK
- * between one text and the next. */
+ * between one text and the next. Behind the origin may stand EB_SENT_MARK, the time in ns since 1970 and the pid with which
+ * it was sent there, in hexadecimal digits with a blank in between. */
 typedef struct {
     uint32_t topic;
     uint32_t system_length;
@@ -193,6 +195,9 @@ typedef struct {
 typedef struct {
     uint64_t redelivered;
     uint64_t dead;
+    uint64_t
+        next; /* what comes before this sequence was claimed, or passed over; claims that are read later tell which of it
+                    * is still to be done */
     uint32_t slot;
     uint32_t max_deliveries;
     char name[64];
@@ -314,8 +319,10 @@ int eb_send_batch(eb_bus *bus, const eb_outgoing *events, int count, const char 
  * there are EB_NOTES other names. */
 int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
                   size_t length, int64_t deadline);
-/* Polls; where it finds no room, its turn is kept for a moment, for another try, if there will be one. */
-int eb_try_send(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int again);
+/* Polls; where it finds no room, its turn is kept for a moment, for another try, if there will be one. `first` gets the
+ * sequence of the first event. */
+int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                size_t length, int again, uint64_t *first);
 /* What is sent once `due` is over, on CLOCK_MONOTONIC, by whoever publishes or receives then: its number, from 1 on, or a status.
  * EB_FULL: no room in the parking, or as many as may be. */
 int64_t eb_schedule(eb_bus *bus, const eb_outgoing *event, const char *bytes, size_t length, int64_t due,

@@ -141,6 +141,17 @@ int eb_group_find(const eb_bus *bus, const char *name)
     return eb_group_named(&bus->roster, name);
 }
 
+/* The record that the cursor stands at is there for as long as it does; others may have scribbled over the cursor. */
+static uint64_t next_of(const eb_bus *bus, const eb_group *group)
+{
+    uint64_t cursor = 0, next = 0;
+    do {
+        cursor = atomic_load(&group->cursor);
+        next = eb_ring_sequence_at(&bus->ring, cursor & ~7ull);
+    } while (atomic_load(&group->cursor) != cursor);
+    return next;
+}
+
 int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
 {
     if (group >= EB_GROUPS || !eb_group_is_open(group_at(bus, group))) return 0;
@@ -148,6 +159,7 @@ int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out)
     uint32_t opening = atomic_load(&from->open);
     *out = (eb_group_info){.redelivered = atomic_load(&from->redelivered),
                            .dead = atomic_load(&from->dead),
+                           .next = next_of(bus, from),
                            .slot = atomic_load(&from->slot),
                            .max_deliveries = atomic_load(&from->max_deliveries)};
     memcpy(out->name, from->name, EB_LABEL_LIMIT);
@@ -172,6 +184,7 @@ int eb_group_keeper(const eb_subscription *sub)
     return (int)atomic_load(&sub->bus->roster.header->slots[slot].pid);
 }
 
+/* One that changes hands while it is read is read again: passed over, it would look as if it were done. */
 int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t from, eb_claim_info *out)
 {
     const eb_roster *roster = &bus->roster;
@@ -190,6 +203,7 @@ int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t from, eb_claim_inf
                                .held_ns = returned ? 0 : passed_since(since),
                                .due_ns = returned && later > 0 ? (uint64_t)later : 0};
         if (holder != 0 && atomic_load(eb_claim_holder(roster, number)) == holder) return claim;
+        claim--;
     }
     return EB_NOTHING;
 }

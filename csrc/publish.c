@@ -16,6 +16,7 @@ typedef struct {
     const char *head;
     const char *body;
     const eb_note *note; /* or NULL */
+    uint64_t *first;     /* where the first one's sequence is to be stored, or NULL */
     bool returns;        /* whoever publishes it waits for room outside, and keeps its turn meanwhile */
     uint64_t bytes;      /* of all records */
 } eb_publication;
@@ -44,7 +45,8 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
 {
     eb_ring *ring = &bus->ring;
     if (atomic_load(&ring->header->closed)) return EB_CLOSED;
-    int status = eb_room_claim(bus, what->bytes + 8, kept_for_others(bus, share), share);
+    /* A note without events takes no room: the 8 bytes behind the last record are there, and are written as they are. */
+    int status = what->count == 0 ? EB_OK : eb_room_claim(bus, what->bytes + 8, kept_for_others(bus, share), share);
     if (status != EB_OK) return status;
     EB_TEST_POINT(publish_claimed);
     uint64_t begin = atomic_load(&ring->header->committed), position = begin;
@@ -67,6 +69,7 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
         position += eb_ring_record_bytes(&what->events[i]);
     }
     EB_TEST_POINT(publish_counted);
+    if (what->first) *what->first = sequence;
     return EB_OK;
 }
 
@@ -250,9 +253,11 @@ int eb_send_noted(eb_bus *bus, const eb_note *note, const eb_outgoing *events, i
     return send_all(bus, what, length, deadline);
 }
 
-int eb_try_send(eb_bus *bus, const eb_outgoing *events, int count, const char *bytes, size_t length, int again)
+int eb_try_send(eb_bus *bus, const eb_note *note, const eb_outgoing *events, int count, const char *bytes,
+                size_t length, int again, uint64_t *first)
 {
-    eb_publication what = {.events = events, .count = count, .head = bytes, .returns = again != 0};
+    eb_publication what = {
+        .events = events, .count = count, .head = bytes, .note = note, .first = first, .returns = again != 0};
     return send_all(bus, what, length, EB_BRIEF);
 }
 

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from eventbus.bringing import Bringer
 from eventbus.core import native
 from eventbus.core.native import deadline_after
 from eventbus.event import Event
-from eventbus.messages import Messenger
 from eventbus.policy import Guard
 from eventbus.replies import Inbox, Replies, new_prefix
 from eventbus.request import (
@@ -31,7 +31,7 @@ _making = threading.RLock()  # a signal handler or a destructor may ask in the m
 os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
 
 
-class Asker(Messenger):
+class Asker(Bringer):
     """The asking half of a bus, and the answering one. ``_ask_now`` and ``_answer`` are in C; what they cannot do, as
     where a topic is new or something is wrong, is done here."""
 

@@ -86,6 +86,23 @@ class Event(NamedTuple):
         return self.reply(data)
 
 
+class Brought(NamedTuple):
+    """One event of another bus, as a bridge sends it here.
+
+    Attributes:
+        system, kind, path, data, headers: what was sent there.
+        time, sender: when, and by whom.
+    """
+
+    system: str
+    kind: str
+    path: str
+    data: Any
+    headers: Mapping[str, str]
+    time: int
+    sender: int
+
+
 class Unreadable(NamedTuple):
     """A record that is no event.
 

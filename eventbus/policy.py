@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import os
 import pwd
-import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from eventbus import patterns
+from eventbus import patterns, settings
 from eventbus.errors import InvalidError, PolicyDeniedError
 from eventbus.patterns import Pattern
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from eventbus.settings import check_keys, one_of, strings
 
 SUBSCRIBE: Final = "events.subscribe"
 SEND: Final = "events.send"
@@ -80,13 +75,7 @@ class Policy:
             OSError: the file cannot be read.
             InvalidError: it is not TOML, or says something unknown.
         """
-        source = os.fspath(path)
-        with open(source, "rb") as file:
-            try:
-                table = tomllib.load(file)
-            except (ValueError, RecursionError) as error:  # also of numbers too long and lists too deep for it
-                raise InvalidError(f"{source}: must be valid TOML: {error}", source=source) from error
-        return cls.from_dict(table, source)
+        return cls.from_dict(settings.load(path), os.fspath(path))
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], source: str = "the policy") -> Policy:
@@ -99,11 +88,9 @@ class Policy:
         Raises:
             InvalidError: it says something unknown; the message names the rule, the key and what is accepted.
         """
-        _check_keys(table, ("default", "rule"), source)
-        rules = table.get("rule", [])
-        if not isinstance(rules, (list, tuple)):
-            raise InvalidError(f"{source}: 'rule' must be a list of tables: write [[rule]] above each")
-        default = _one_of(table.get("default", "allow"), _VERBS, f"{source}: 'default'")
+        check_keys(table, ("default", "rule"), source)
+        rules = settings.tables(table.get("rule", []), "rule", source)
+        default = one_of(table.get("default", "allow"), _VERBS, f"{source}: 'default'")
         return cls(tuple(_rule(rule, number, source) for number, rule in enumerate(rules, 1)), default, source)
 
     def __call__(self, actor: str, action: str, system: str) -> bool:
@@ -154,7 +141,7 @@ class Policy:
         return [p for rule in self._rules(actor, action) if rule.effect == effect for p in rule.resources]
 
     def _rules(self, actor: str, action: str) -> list[Rule]:
-        _one_of(action, (SUBSCRIBE, SEND), "action")
+        one_of(action, (SUBSCRIBE, SEND), "action")
         return [rule for rule in self.rules if rule.concerns(actor, action)]
 
 
@@ -256,16 +243,14 @@ def _advice(wanted: str, allowed: list[str]) -> str:
     return f"subscribe to {' or '.join(map(repr, nearest))}" + (f", or to one of {more} more" if more else "")
 
 
-def _rule(rule: object, number: int, source: str) -> Rule:
+def _rule(rule: Mapping[str, object], number: int, source: str) -> Rule:
     where = f"{source}, rule {number}"
-    if not isinstance(rule, Mapping):
-        raise InvalidError(f"{where}: must be a table, not {rule!r}: write [[rule]] above each")
-    _check_keys(rule, ("effect", "actions", "resources", "actors"), where)
-    effect = _one_of(_required(rule, "effect", where), _VERBS, f"{where}: 'effect'")
-    actions = _strings(_required(rule, "actions", where), f"{where}: 'actions'")
-    resources = _strings(_required(rule, "resources", where), f"{where}: 'resources'")
-    actors = _strings(rule.get("actors", ["*"]), f"{where}: 'actors'")
-    named = [_ACTIONS[_one_of(action, _ACTIONS, f"{where}: 'actions'")] for action in actions]
+    check_keys(rule, ("effect", "actions", "resources", "actors"), where)
+    effect = one_of(_required(rule, "effect", where), _VERBS, f"{where}: 'effect'")
+    actions = strings(_required(rule, "actions", where), f"{where}: 'actions'")
+    resources = strings(_required(rule, "resources", where), f"{where}: 'resources'")
+    actors = strings(rule.get("actors", ["*"]), f"{where}: 'actors'")
+    named = [_ACTIONS[one_of(action, _ACTIONS, f"{where}: 'actions'")] for action in actions]
     compiled = tuple(patterns.compile(text, f"{where}: 'resources': pattern") for text in resources)
     return Rule(number, effect, frozenset().union(*named), compiled, actors)
 
@@ -274,25 +259,3 @@ def _required(rule: Mapping[str, object], key: str, where: str) -> object:
     if key not in rule:
         raise InvalidError(f"{where}: {key!r} is missing: a rule needs 'effect', 'actions' and 'resources'")
     return rule[key]
-
-
-def _strings(value: object, what: str) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise InvalidError(f"{what} must be a list of at least one string, not {value!r}")
-    for item in value:
-        if not isinstance(item, str) or not item:
-            raise InvalidError(f"{what} must have non-empty strings only, not {item!r}")
-    return tuple(value)
-
-
-def _check_keys(table: Mapping[str, object], known: Collection[str], where: str) -> None:
-    for key in table:
-        _one_of(key, known, f"{where}: a key")
-
-
-def _one_of(value: object, known: Collection[str], what: str) -> str:
-    if isinstance(value, str) and value in known:
-        return value
-    close = get_close_matches(value, known, n=1) if isinstance(value, str) else []
-    guess = f" (did you mean {close[0]!r}?)" if close else ""
-    raise InvalidError(f"{what} must be {' or '.join(map(repr, known))}, not {value!r}{guess}")

@@ -153,27 +153,6 @@ class Sender(_fast.Sender):
         status = cancel(handle, number, deadline_after(self._send_timeout))
         return status > 0 if status >= 0 else self._refuse(handle, status)
 
-    def _bring(
-        self,
-        origin: str,
-        events: Iterable[tuple[Any, ...]],
-        note: tuple[str, bytes] | None,
-        *,
-        timeout: float | None = _DEFAULT,
-    ) -> int:
-        """``send_many`` of what comes from the bus ``origin`` ("" for this one), and in the same step how far that is.
-
-        Args:
-            note: of what, and the position; kept until the next one of the name, whatever becomes of the events.
-        """
-        return self._publish(events, timeout, origin, note)
-
-    def _noted(self, name: str) -> bytes | None:
-        """The last note of the name that came with events that are visible; None if there is none."""
-        handle = self._open_handle()
-        self._check_writable(handle)
-        return handle.note(name.encode(), deadline_after(self._send_timeout))
-
     def _outgoing(self, event: tuple[Any, ...], origin: str, deadline: int) -> tuple[tuple[int, ...], bytes]:
         """The eb_outgoing of one event, and its bytes."""
         system, kind, path, data, headers = _parts(event)
@@ -273,13 +252,22 @@ class Sender(_fast.Sender):
                 self._refuse(handle, status, seconds, len(blob))
         return count
 
-    async def _try(self, handle: Attachment, rows: array[int], count: int, blob: bytes, deadline: int) -> int:
-        """Until they are sent, one after the other of those who try in this loop; the status."""
+    async def _try(
+        self,
+        handle: Attachment,
+        rows: array[int],
+        count: int,
+        blob: bytes,
+        deadline: int,
+        note: tuple[bytes, bytes] | None = None,
+    ) -> int:
+        """Until they are sent, one after the other of those who try in this loop; the sequence of the first, or a
+        status."""
         from eventbus.loop import Turns, through  # takes longer to import than all of eventbus
 
         self._turns = self._turns or Turns()
         async with self._turns.mine():
-            return await through(partial(handle.try_send, rows, count, blob, again=True), deadline)
+            return await through(partial(handle.try_send, rows, count, blob, True, note), deadline)
 
     def _refuse(self, handle: Attachment, status: int, seconds: float | None = None, size: int = 0) -> NoReturn:
         if status == native.FULL:

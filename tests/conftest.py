@@ -43,6 +43,7 @@ import loops  # noqa: E402
 from eventbus import Bus, Fanout, Subscription  # noqa: E402
 from eventbus.core import bell  # noqa: E402
 from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
+from nats_server import ABSENT, NatsServer, programs, version_of  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -195,3 +196,26 @@ def fork() -> Iterator[Fork]:
     yield start
     for child in children:
         child.release()
+
+
+def _nats_server(program: Path | None, directory: Path) -> Iterator[NatsServer]:
+    if program is None:
+        pytest.skip(ABSENT)
+    server = NatsServer(program, directory)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server of the test's own: the oldest of this host."""
+    yield from _nats_server(next(iter(programs()), None), tmp_path / "nats")
+
+
+_SERVERS: list[Path | None] = [*programs()] or [None]
+
+
+@pytest.fixture(params=_SERVERS, ids=lambda program: version_of(program) if program else "absent")
+def each_nats(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server of the test's own, of each version that is on this host in turn."""
+    yield from _nats_server(request.param, tmp_path / "nats")

@@ -185,13 +185,17 @@ class Child:
             pytest.fail(f"child {self.pid} ended with {self.wait()}\n{self._logged()}")
         pytest.fail(f"child {self.pid} {how}:\n{value}")
 
-    def _fail_hanging(self) -> NoReturn:
+    def where(self) -> str:
+        """The traceback of one that hangs."""
         self.go_on()
         self.kill(signal.SIGUSR1)
         until(lambda: os.fstat(self._log).st_size > 0, "the traceback of a child that hangs", 5)
-        logged = self._logged()
+        return self._logged()
+
+    def _fail_hanging(self) -> NoReturn:
+        where = self.where()
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        pytest.fail(f"child {self.pid} hangs:\n{logged}")
+        pytest.fail(f"child {self.pid} hangs:\n{where}")
 
     def _logged(self) -> str:
         return os.pread(self._log, 1 << 16, 0).decode(errors="replace")

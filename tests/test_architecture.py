@@ -12,9 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
 COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
-PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli", "eventbus.observe", "eventbus.testing"}
+PACKAGES = {"eventbus"} | {
+    f"eventbus.{room}" for room in ("core", "workers", "bridge", "observe", "testing", "cli")
+}
 LONGEST = 400
-PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
+PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays", "settings"}
+PURE |= {"bridge.subjects", "bridge.filters", "bridge.messages", "bridge.position"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {
@@ -36,10 +39,10 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk", "remains"}
+FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "bringing", "desk", "remains"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
-    {"patterns", "delays", "core.native"},
+    {"patterns", "delays", "settings", "core.native"},
     {"core.figures"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
     {"core.bell"},
@@ -50,7 +53,7 @@ ROWS = (
     {"loop"},
     {"sending", "awaiting", "audience"},
     {"subscription", "messages"},
-    {"group", "replies", "remains"},
+    {"group", "replies", "bringing", "remains"},
     {"desk"},
     {"asking"},
     {"member"},
@@ -65,6 +68,14 @@ ROWS = (
     {"workers.post", "workers.renewal"},
     {"workers.crew"},
     {"workers.worker"},
+    {"bridge.subjects", "bridge.names", "bridge.notify", "bridge.waiting"},
+    {"bridge.filters", "bridge.config", "bridge.messages"},
+    {"bridge.health", "bridge.position", "bridge.fence", "bridge.link"},
+    {"bridge.status", "bridge.flow", "bridge.source", "bridge.streams", "bridge.consumer"},
+    {"bridge.pool", "bridge.work"},
+    {"bridge.export", "bridge.inbound", "bridge.queues"},
+    {"bridge.imports", "bridge.asks"},
+    {"bridge.process"},
     {""},
     {"observe.metrics", "observe.spans", "observe.logs", "testing.buses", "testing.recorder"},
     {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
@@ -73,8 +84,9 @@ ROWS = (
     {"cli.streams", "cli.feed", "cli.work", "cli.host", "cli.bench"},
     {"cli.tables", "cli.tail", "cli.demo", "cli.recording", "cli.policy"},
     {"cli.buses", "cli.talk", "cli.recorder", "cli.replay", "cli.dump", "cli.graveyard", "cli.rates", "cli.ailments"},
-    {"cli.record", "cli.requeue", "cli.metrics", "cli.screen", "cli.doctor"},
-    {"cli.top"},
+    {"cli.record", "cli.requeue", "cli.metrics", "cli.screen", "cli.doctor", "cli.bridge"},
+    {"cli.top", "cli.hosts"},
+    {"cli.demos"},
     {"cli.app"},
     {"__main__"},
 )
@@ -101,7 +113,7 @@ def module_of(path: Path) -> str:
 
 
 IMPORTS = {module_of(path): imports(path) for path in PACKAGE.rglob("*.py")}
-ROOMS = {"core", "workers", "cli", "observe", "testing"}  # their own files say what they are for, and import nothing
+ROOMS = {"core", "workers", "bridge", "observe", "testing", "cli"}  # their own files say what they are for, and import nothing
 
 
 def inside(module: str) -> set[str]:

@@ -18,13 +18,15 @@ import pytest
 
 import eventbus
 from harness import DEADLINE
+from nats_server import keep_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
 LOOPS = re.compile(r"^import (gevent|trio|uvloop)$", re.MULTILINE)
-BUS = re.compile(r'\b(?:open|Worker)\("([\w-]+)"')
+BUS = re.compile(r'(?:\b(?:open|Worker)\("|\beventbus bridge (?:--status )?)(\w[\w-]*)')
+PORT = re.compile(r"\b4222\b")  # of a server that an example starts
 RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
 COMMAND, ANYTHING, MORE = "$ ", "...", "...\n"
 END_ALL = "read -r _; for job in $(jobs -p); do kill $job; wait $job; done"
@@ -81,7 +83,8 @@ def settled(example: Example, folder: Path) -> Iterator[str]:
     for name, content in zip(example.files, files, strict=True):
         (folder / name).write_text(content)
     try:
-        yield text
+        with keep_port() as kept:
+            yield PORT.sub(str(kept.getsockname()[1]), text)
     finally:
         for bus in buses.values():
             with suppress(FileNotFoundError):  # some are there to stay

@@ -29,8 +29,8 @@ def burst(peer: Peer, events: int, seconds: float, spread: bool) -> dict[str, fl
     load = JsonLoad()
     cpus = places(2, spread)
     with peer.connect(Topology(1, (SYSTEM,), load.size)) as medium, Crew() as crew:
-        crew.start(f"{peer.name} listener", _take, medium, load, cpu=cpus[1])
-        crew.start(f"{peer.name} publisher", _send, medium, load, cpu=cpus[0])
+        crew.start(f"{peer.name} listener", take, medium, load, cpu=cpus[1])
+        crew.start(f"{peer.name} publisher", send, medium, load, cpu=cpus[0])
         lead(crew)
         warm_up = min(_WARM_UP_EVENTS, events)
         spent, _ = _round(crew, medium, warm_up)
@@ -49,7 +49,8 @@ def _round(crew: Crew, medium: Medium, events: int) -> tuple[float, float]:
     return (last - first) / 1e9, cpu
 
 
-def _send(control: Control, medium: Streaming, load: JsonLoad) -> None:
+def send(control: Control, medium: Streaming, load: JsonLoad) -> None:
+    """The publisher of a burst."""
     with medium.publisher(0) as publisher:
         introduce(control, publisher, 0, load, (SYSTEM,))
         for _ in ("warm-up", "measured"):
@@ -60,7 +61,8 @@ def _send(control: Control, medium: Streaming, load: JsonLoad) -> None:
             control.post("spent", cpu_seconds() - before)
 
 
-def _take(control: Control, medium: Streaming, load: JsonLoad) -> None:
+def take(control: Control, medium: Streaming, load: JsonLoad) -> None:
+    """The listener of a burst."""
     with medium.listener() as listener:
         listen(control, listener.one_by_one(), load, {0})
         for _ in ("warm-up", "measured"):

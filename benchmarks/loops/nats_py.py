@@ -25,7 +25,7 @@ listen: "127.0.0.1:-1"
 max_pending: 1GB
 write_deadline: "60s"
 """
-_PENDING: dict[str, int] = {"pending_msgs_limit": 2**22, "pending_bytes_limit": 2**30}
+_PENDING_EVENTS, _PENDING_BYTES = 2**22, 2**30
 _TIMEOUT = 60
 
 _encode = encoder(raw=False)
@@ -50,7 +50,9 @@ class _Connected(Looped):
 class _Subscribed(_Connected):
     async def enter(self) -> None:
         await super().enter()
-        subscription = await self.client.subscribe(SYSTEM, **_PENDING)
+        subscription = await self.client.subscribe(
+            SYSTEM, pending_msgs_limit=_PENDING_EVENTS, pending_bytes_limit=_PENDING_BYTES
+        )
         self.messages = subscription.messages
         await self.client.flush(_TIMEOUT)
 

@@ -56,7 +56,7 @@ class BusMedium(Medium):
         self._capacity = capacity
 
     def open(self, leftovers: ExitStack) -> None:
-        self._name = f"benchmark-{os.getpid()}-{next(_numbers)}"
+        self._name = new_name()
         leftovers.callback(remove, self._name)
 
     def publisher(self, _index: int, /) -> BusPublisher:
@@ -75,6 +75,11 @@ class GroupMedium(BusMedium):
         if self.topology.manual:
             terms["ack"] = "manual"
         return subscriber(self._name, self.topology.systems[0], self._capacity, **terms)
+
+
+def new_name() -> str:
+    """Return the name of a bus that nobody else has."""
+    return f"benchmark-{os.getpid()}-{next(_numbers)}"
 
 
 def remove(name: str) -> None:

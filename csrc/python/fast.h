@@ -44,6 +44,8 @@ int eb_scope_ready(PyObject *module);
 typedef struct {
     PyObject *headers;
     PyObject *origin;
+    uint64_t time; /* where the record says when and by whom it was sent there, beside the origin; else 0 */
+    uint32_t sender;
 } eb_extension;
 
 bool eb_headers_bind(PyTypeObject *headers);

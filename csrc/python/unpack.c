@@ -194,8 +194,8 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         raw ? PyBytes_FromStringAndSize(path + beside->path_length, (Py_ssize_t)beside->data_length)
             : data_of(hand, text),
         PyLong_FromUnsignedLongLong(row->sequence),
-        PyLong_FromUnsignedLongLong(row->time),
-        PyLong_FromUnsignedLong(row->sender),
+        PyLong_FromUnsignedLongLong(more.time ? more.time : row->time),
+        PyLong_FromUnsignedLong(more.time ? more.sender : row->sender),
         PyLong_FromUnsignedLong(hand->batch->head.counted ? hand->batch->deliveries[index] : 1),
         more.headers,
         more.origin,

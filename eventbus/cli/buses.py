@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from eventbus.bridge import status
 from eventbus.bus import Bus
 from eventbus.cli import tables
 from eventbus.cli.options import BusName, Json
 from eventbus.cli.streams import say
 from eventbus.core.leftovers import sweep
 from eventbus.core.segment import inspect_bus, list_names, unlink
-from eventbus.errors import UnavailableError
+from eventbus.core.stats import BusStats
+from eventbus.errors import SubscribersFullError, UnavailableError
 
 
 def list_buses(as_json: Json = False) -> None:
@@ -32,18 +34,26 @@ def list_buses(as_json: Json = False) -> None:
 
 
 def describe_bus(name: BusName, as_json: Json = False) -> None:
-    """Show a bus, its subscribers and topics.
+    """Show a bus, its subscribers, topics and bridges.
 
-    Nothing is attached to or changed.
+    Nothing is attached to or changed; but where a bridge is or was, its last word is heard as a subscriber hears it.
     """
     bus = tables.existing(name)
     if bus.stats is None:
         raise UnavailableError(bus.reason)
-    row = tables.described(bus, bus.stats)
+    row = tables.described(bus, bus.stats, _bridges(bus.stats))
     if as_json:
         print(json.dumps(row, indent=2))
     else:
         tables.show_described(row)
+
+
+def _bridges(stats: BusStats) -> list[tables.Row]:
+    try:
+        return status.bridges(stats)
+    except SubscribersFullError as error:
+        say(f"bridges are not shown: {error.message}")
+        return []
 
 
 def collect(

@@ -30,13 +30,14 @@ PLACES = {
     "work": Place("work", "work", "eventbus work shop jobs:worker --processes 4"),
     "requeue": Place("requeue", "requeue", "eventbus requeue shop --group billing.charge --since 2h --dry-run"),
     "metrics": Place("metrics", "metrics", "eventbus metrics shop --listen 127.0.0.1:9464"),
+    "bridge": Place("bridge", "bridge", "eventbus bridge shop --nats nats://nats1:4222 --export 'orders.**'"),
     "policy": Place("policy", "commands", "eventbus policy explain policy.toml service:billing events.send orders.eu"),
     "doctor": Place("doctor", "doctor", "eventbus doctor shop"),
     "gc": Place("buses", "collect", "eventbus gc --dry-run"),
     "remove-group": Place("buses", "remove_group", "eventbus remove-group shop billing"),
     "unlink": Place("buses", "unlink_bus", "eventbus unlink shop"),
     "bench": Place("bench", "bench", "eventbus bench --seconds 2"),
-    "demo": Place("demo", "demo", "eventbus demo --workers 4"),
+    "demo": Place("demos", "run_demo", "eventbus demo --workers 4"),
 }
 
 

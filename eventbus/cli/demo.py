@@ -12,23 +12,19 @@ import multiprocessing
 import os
 import re
 import signal
-import sysconfig
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 import eventbus
-from eventbus.cli.console import make_console
 from eventbus.errors import ClosedError, EventBusError, InvalidError
 
 SKIPPED = {"site-packages", "dist-packages", "__pycache__"}
@@ -40,19 +36,29 @@ def run(root: Path, workers: int, console: Console) -> bool:
     """Indexes the files below ``root``; whether every file was counted exactly once."""
     files = sources(root)
     started = time.monotonic()
-    name = f"demo-{os.getpid()}-{os.urandom(4).hex()}"  # in another container another one may have this pid
-    with eventbus.open(name) as bus, bus.subscribe("index.**") as results:
+    with eventbus.open(new_name()) as bus, bus.subscribe("index.**") as results:
         bus.group(GROUP, "files.**")
-        with crew(bus, root, files, workers) as processes:
-            totals, counted = collect(results, len(files), processes, console)
+        with crew([bus], root, files, workers) as processes:
+
+            def strike(counted: int) -> None:
+                if workers > 1:
+                    processes[0].kill()
+                    console.print(f"killed worker {processes[0].pid} after {counted} of {len(files)} files")
+
+            totals, counted = collect(results, len(files), lambda event: event.sender, strike, processes, console)
         stats, seconds = bus.stats(), time.monotonic() - started
-    show(totals, console)
+    show("worker", totals, console)
     repeated = counted.total() - len(counted)
     console.print(f"{stats.sent} events in {seconds:.1f} s, {stats.sent / seconds:.0f} events per second")
     console.print(f"{stats.groups[0].redelivered} redelivered, {repeated} counted a second time and left out")
     once = set(counted) == set(files)
     console.print("every file was counted exactly once" if once else "not every file was counted exactly once")
     return once
+
+
+def new_name() -> str:
+    """Of a bus that nobody else has: in another container another demo may have this pid."""
+    return f"demo-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def sources(root: Path) -> dict[str, int]:
@@ -75,15 +81,19 @@ def package(path: str) -> str:
 
 
 @contextmanager
-def crew(bus: eventbus.Bus, root: Path, files: dict[str, int], workers: int) -> Iterator[list[BaseProcess]]:
-    """The other processes, the scanner last; none is left afterwards, whatever happens."""
+def crew(buses: Sequence[eventbus.Bus], root: Path, files: dict[str, int], workers: int) -> Iterator[list[BaseProcess]]:
+    """The other processes: so many workers of each bus in turn, and the scanner, of the first one. None is left
+    afterwards, whatever happens."""
     fork = multiprocessing.get_context("fork")
-    processes: list[BaseProcess] = [fork.Process(target=work, args=(bus, root)) for _ in range(workers)]
-    processes.append(fork.Process(target=scan, args=(bus, files)))
+    processes: list[BaseProcess] = [
+        fork.Process(target=work, args=(bus, root)) for bus in buses for _ in range(workers)
+    ]
+    processes.append(fork.Process(target=scan, args=(buses[0], files)))
     try:
         start(processes)
         yield processes
-        bus.shutdown()
+        for bus in buses:
+            bus.shutdown()
     except BaseException:
         for process in processes:
             if process.pid is not None:
@@ -145,12 +155,23 @@ def statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def collect(
-    results: eventbus.Subscription, expected: int, processes: list[BaseProcess], console: Console
+    results: eventbus.Subscription,
+    expected: int,
+    by: Callable[[eventbus.Event], int],
+    strike: Callable[[int], None],
+    processes: list[BaseProcess],
+    console: Console,
 ) -> tuple[dict[int, Counter[str]], Counter[str]]:
-    """The collector: what each worker found, and how often each path came; only the first time counts."""
+    """The collector: what was found by whom, and how often each path came; only the first time counts.
+
+    Args:
+        by: who found it.
+        strike: called half-way with the number of files that were counted.
+    """
     totals: dict[int, Counter[str]] = defaultdict(Counter)
     counted: Counter[str] = Counter()
-    victim: BaseProcess | None = None
+    *workers, scanner = processes
+    struck = False
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("indexing", total=expected)
         while len(counted) < expected:
@@ -158,44 +179,23 @@ def collect(
             events = results.receive_many(256, timeout=1.0)
             for event in events:
                 if event.path not in counted:
-                    totals[event.sender].update(event.data)
+                    totals[by(event)].update(event.data)
                 counted[event.path] += 1
-            if victim is None and len(counted) >= expected // 2 and len(processes) > 2:
-                victim = processes[0]
-                victim.kill()
-                console.print(f"killed worker {victim.pid} after {len(counted)} of {expected} files")
-            *workers, scanner = processes
+            if not struck and len(counted) >= expected // 2:
+                struck = True
+                strike(len(counted))
             ended = results.closed or scanner.exitcode or not any(worker.is_alive() for worker in workers)
             if ended and not events:
                 raise EventBusError(f"the other processes ended early, after {len(counted)} of {expected} files")
     return totals, counted
 
 
-def show(totals: dict[int, Counter[str]], console: Console) -> None:
-    """The table: a line for each worker, by its pid, and one for all."""
+def show(who: str, totals: dict[int, Counter[str]], console: Console) -> None:
+    """The table: a line for each of those who found something, by their numbers, and one for all."""
     table = Table(box=None, pad_edge=False)
-    for column in ("worker", *FIGURES):
+    for column in (who, *FIGURES):
         table.add_column(column, justify="right")
-    for worker, figures in sorted(totals.items()):
-        table.add_row(str(worker), *(str(figures[name]) for name in FIGURES))
+    for number, figures in sorted(totals.items()):
+        table.add_row(str(number), *(str(figures[name]) for name in FIGURES))
     table.add_row("all", *(str(sum(figures[name] for figures in totals.values())) for name in FIGURES), style="bold")
     console.print(table)
-
-
-def demo(
-    root: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, metavar="DIR", help="index DIR, not the standard library"),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="processes that parse; one per CPU, 2 to 8, if left out")
-    ] = None,
-) -> None:
-    """Index Python's standard library over a bus.
-
-    A scanner, a group of workers and a collector, each a process of its own. One worker is killed half-way, and another
-    gets its file. Exits with 1 unless every file was counted exactly once.
-    """
-    crew = workers or min(8, max(2, len(os.sched_getaffinity(0))))
-    if not run(root or Path(sysconfig.get_path("stdlib")), crew, make_console()):
-        raise typer.Exit(1)

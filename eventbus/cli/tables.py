@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import pwd
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+
 
 from eventbus.cli.streams import printable
 from eventbus.core.figures import Received
@@ -19,10 +21,12 @@ if TYPE_CHECKING:  # what writes JSON does without it
 Row = dict[str, Any]
 
 _SIZES = frozenset(("size", "used", "capacity", "kept", "parked"))
-_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
+_TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", "origin", ""))
 _DELAYS = frozenset(("delay_p50", "delay_p99"))
 _DETAILS = frozenset(("bytes", "wakes", "skipped"))  # of a subscriber: --json has them
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
+_TIMES = frozenset(("since", "began"))
+_BRIDGES = ("origin", "state", "said", "exported", "imported", "export_lag_events", "import_lag_events", "lost", "gaps")
 
 
 def existing(name: str) -> Inspection:
@@ -93,14 +97,16 @@ def listed(bus: Inspection) -> Row:
     }
 
 
-def described(bus: Inspection, stats: BusStats) -> Row:
-    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled."""
+def described(bus: Inspection, stats: BusStats, bridges: list[Row]) -> Row:
+    """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled, and
+    of the bridges that are known."""
     figures = asdict(stats)
     topics = [{"system": system, "kind": kind, "sent": sent} for (system, kind), sent in sorted(stats.topics.items())]
     subscribers = [_with_received(one) for one in figures.pop("subscribers")]
     groups = [{**group, "members": list(group["members"])} for group in figures.pop("groups")]
     scheduled = list(figures.pop("scheduled"))
     parts: Row = {"subscribers": subscribers, "groups": groups, "scheduled": scheduled, "topics": topics}
+    parts["bridges"] = bridges
     return {**listed(bus), **figures, **parts}
 
 
@@ -136,6 +142,8 @@ def show_described(about: Row) -> None:
     parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
     parts["subscribers"] = [{key: row[key] for key in row if key not in _DETAILS} for row in parts["subscribers"]]
     parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
+    if about["bridges"]:
+        parts["bridges"] = [{key: _spelled(key, bridge.get(key)) for key in _BRIDGES} for bridge in about["bridges"]]
     for part, rows in parts.items():
         console.print(f"\n{part}: {len(rows)}")
         if rows:
@@ -143,6 +151,31 @@ def show_described(about: Row) -> None:
             console.print(_table(rows[:shown]))
             if shown < len(rows):
                 console.print(f"and {len(rows) - shown} more")
+
+
+def show_bridges(rows: list[Row]) -> None:
+    """All that is known of bridges, for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from eventbus.cli.console import make_console
+
+    console = make_console()
+    for number, row in enumerate(rows):
+        figures = Table(box=None, show_header=False, pad_edge=False)
+        for key, value in row.items():
+            figures.add_row(Text(key.replace("_", " "), style="bold"), _cell(key, _spelled(key, value)))
+        if number:
+            console.print()
+        console.print(figures)
+
+
+def _spelled(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{reason} {count}" for reason, count in value.items()) or "-"
+    if key in _TIMES and isinstance(value, float):
+        return datetime.fromtimestamp(value).isoformat(" ", "seconds")
+    return f"{value:.1f}" if isinstance(value, float) else value
 
 
 def _table(rows: list[Row]) -> Table:

@@ -12,11 +12,11 @@ import typer
 
 from eventbus.bus import Bus
 from eventbus.errors import EventBusError, InvalidError
+from eventbus.settings import size
 from eventbus.workers.renewal import FINE, Renewal
 from eventbus.workers.worker import Worker
 
 CHECK = "import sys; from eventbus.cli.work import check; check(*sys.argv[1:])"
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def work(
@@ -73,18 +73,6 @@ def check(name: str, target: str, group: str = "", concurrency: str = "") -> Non
         print(FINE)
     except EventBusError as error:
         print(error.message)
-
-
-def size(text: str) -> int:
-    """The bytes that ``200M`` and the like mean.
-
-    Raises:
-        InvalidError: it means none.
-    """
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if not number.isdecimal() or unit not in UNITS:
-        raise InvalidError(f"{text!r} is no size: write bytes, or a number with K, M or G")
-    return int(number) * UNITS[unit]
 
 
 def load(target: str) -> Worker:

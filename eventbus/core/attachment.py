@@ -72,6 +72,7 @@ class Group(NamedTuple):
     max_deliveries: int
     redelivered: int
     dead: int
+    next: int  # what comes before this sequence was claimed, or passed over: without a claim it is done
     claims: tuple[Claim, ...]
 
 
@@ -271,9 +272,16 @@ class Attachment:
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
         return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
 
-    def try_send(self, rows: Any, count: int, blob: bytes, again: bool) -> int:
-        """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY."""
-        return int(lib.eb_try_send(self.pointer, ffi.from_buffer("eb_outgoing[]", rows), count, blob, len(blob), again))
+    def try_send(self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None) -> int:
+        """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY.
+
+        Returns:
+            The sequence of the first event, or the status.
+        """
+        first = ffi.new("uint64_t *")
+        events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
+        status = int(lib.eb_try_send(self.pointer, kept, events, count, blob, len(blob), again, first))
+        return status or int(first[0])
 
     def note(self, name: bytes, deadline: int) -> bytes | None:
         """The last note of the name; None if there is none."""
@@ -369,7 +377,7 @@ class Attachment:
             name, system, kind = (
                 ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind)
             )
-            counts = (out.slot, out.max_deliveries, out.redelivered, out.dead)
+            counts = (out.slot, out.max_deliveries, out.redelivered, out.dead, out.next)
             yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
 
     def _claims(self, group: int) -> Iterator[Claim]:

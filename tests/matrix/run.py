@@ -6,13 +6,15 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from multiprocessing import connection
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from harness import DEADLINE, SHARED_MEMORY, Child, Line
 from matrix.rows import ROWS
 from matrix.scene import Role, Scene, Way
+
+AnyCase = TypeVar("AnyCase", bound=Hashable)
 
 AT_A_TIME = 16  # most of them wait most of the time
 
@@ -64,19 +66,25 @@ def _remove(name: str) -> None:
 
 def run(cases: Iterable[Case]) -> dict[Case, str]:
     """What came of each: nothing, or why it failed."""
-    waiting, running, outcomes = list(cases), dict[Child, tuple[Case, float]](), dict[Case, str]()
+    return play_all(cases, play, AT_A_TIME)
+
+
+def play_all(cases: Iterable[AnyCase], play: Callable[[Line, AnyCase], None], at_a_time: int) -> dict[AnyCase, str]:
+    """What came of each, of which so many are played at a time."""
+    waiting, running, outcomes = list(cases), dict[Child, tuple[AnyCase, float]](), dict[AnyCase, str]()
     while waiting or running:
-        while waiting and len(running) < AT_A_TIME:
+        while waiting and len(running) < at_a_time:
             case = waiting.pop(0)
             running[Child(play, case)] = case, time.monotonic() + 3 * DEADLINE
         connection.wait([child.fileno() for child in running], 1.0)
         for child, (case, deadline) in list(running.items()):
             late = time.monotonic() > deadline
             if late:
+                where = child.where()
                 os.killpg(child.pid, signal.SIGKILL)
                 _remove(f"test-{child.pid}-*")
             if late or (how := child.last_word()) is not None:
-                outcomes[case] = "it hangs" if late else how or ""
+                outcomes[case] = f"it hangs:\n{where}" if late else how or ""
                 child.release()
                 del running[child]
     return outcomes

@@ -1,0 +1,1 @@
+"""From bus to bus over a nats-server: the bridge, and beside it relays by hand."""

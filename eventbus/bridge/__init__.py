@@ -1,0 +1,1 @@
+"""The bridge: one bus on many hosts, over NATS."""
