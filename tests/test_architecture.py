@@ -19,7 +19,17 @@ PURE |= {"bridge.subjects", "bridge.filters", "bridge.messages", "bridge.positio
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {
-        *("awaiting", "core.attachment", "core.native", "core.reader", "desk", "replies", "sending", "subscription"),
+        *(
+            "awaiting",
+            "core.attachment",
+            "core.native",
+            "core.reader",
+            "desk",
+            "loop",
+            "replies",
+            "sending",
+            "subscription",
+        ),
     },
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},
