@@ -1,10 +1,9 @@
-/* The C face of the bus. The build strips the preprocessor lines and hands the rest to cffi: this is the only
- * declaration.
+/* The C face of the bus. The build strips the preprocessor lines and hands the rest to cffi: this is the only declaration.
  *
  * Results: zero or more is success, a negative number is one of the codes below. Deadlines are absolute nanoseconds on
- * CLOCK_MONOTONIC; EB_POLL does not wait at all but for locks, which are held for moments, EB_BRIEF hardly for these,
- * EB_FOREVER waits without end. A waiting call returns EB_INTERRUPTED
- * when a signal came or a slice of the wait ended: run the signal handlers and call again with the same deadline. */
+ * CLOCK_MONOTONIC; EB_POLL does not wait at all but for locks, which are held for moments, EB_BRIEF hardly for these, EB_FOREVER
+ * without end. A waiting call returns EB_INTERRUPTED when a signal came or a slice of the wait ended: run the signal handlers and
+ * call again with the same deadline. */
 #ifndef EVENTBUS_H
 #define EVENTBUS_H
 #include <stddef.h>
@@ -336,10 +335,9 @@ int eb_closed(const eb_bus *bus);
 int eb_lock_holder(const eb_bus *bus);
 int eb_is_publishing(const eb_bus *bus); /* whether somebody has the lock */
 int eb_slowest(eb_bus *bus);
-int64_t eb_waiting(const eb_bus *bus,
-                   uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
-int64_t eb_kept_for(const eb_bus *bus,
-                    uint32_t slot); /* bytes of the ring that its owner keeps from being overwritten */
+/* Events that its owner, or the group whose it is, has yet to take; bytes that it keeps from being overwritten. */
+int64_t eb_waiting(const eb_bus *bus, uint32_t slot);
+int64_t eb_kept_for(const eb_bus *bus, uint32_t slot);
 int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
 uint64_t eb_delay_end(uint32_t bucket); /* ns that are the first past it; UINT64_MAX of the last one */
@@ -351,9 +349,9 @@ int eb_group_create(eb_bus *bus, const eb_group_terms *terms, int64_t deadline);
 int eb_group_remove(eb_bus *bus, const char *name, int64_t deadline);     /* or EB_NOTHING */
 int eb_group_find(const eb_bus *bus, const char *name);                   /* or EB_NOTHING */
 int eb_group_read(const eb_bus *bus, uint32_t group, eb_group_info *out); /* 1 when there is one */
-int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t from,
-                  eb_claim_info *out); /* the number of the first claim from `from` on, or EB_NOTHING */
-int eb_ack(eb_subscription *sub);      /* the first event in hand, else EB_NOTHING */
+/* The number of the first claim from `from` on, or EB_NOTHING. */
+int eb_claim_read(const eb_bus *bus, uint32_t group, uint32_t from, eb_claim_info *out);
+int eb_ack(eb_subscription *sub); /* the first event in hand, else EB_NOTHING */
 /* The event of that sequence, if it is in hand, else EB_NOTHING; beside one who receives. */
 int eb_ack_event(eb_subscription *sub, uint64_t sequence);
 int eb_bury(eb_subscription *sub, uint64_t sequence); /* the same, and counts it as a dead letter */
@@ -372,17 +370,14 @@ void eb_subscription_free(eb_subscription *sub);
 void eb_interrupt(eb_subscription *sub);
 eb_batch *eb_batch_of(eb_subscription *sub);
 int eb_receive(eb_subscription *sub, int limit, int64_t deadline);
-/* A lossless one that is no member: until eb_attend it holds nobody up and receives nothing, after it nothing that is sent is
- * missed. By whoever would receive, and nobody else meanwhile. */
+/* A lossless one, no member: until eb_attend it holds nobody up and receives nothing. By whoever would receive, alone. */
 int eb_rest(eb_subscription *sub);
 int eb_attend(eb_subscription *sub);
-/* The topic's number: of EB_INLINE one of the subscription's own, or EB_INLINE again if it has enough of them; then the
- * verdict is for the one record that was asked about. */
+/* The topic's number: of EB_INLINE one of the subscription's own, or EB_INLINE again: then for the one record asked about. */
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);
-/* Of a subscription that never joined, to a bus that is only looked at: the next events that the ring has kept, all that there
- * are, without waiting; or EB_NOTHING. */
+/* Of one that never joined, of a bus that is only looked at: the next events that the ring has kept, or EB_NOTHING. */
 int eb_peek(eb_subscription *sub, int limit);
 uint64_t eb_lost(const eb_subscription *sub);
 uint32_t eb_slot(const eb_subscription *sub);
@@ -393,7 +388,7 @@ eb_bell *eb_bell_hold(eb_bus *bus, int silent);
 void eb_bell_release(eb_bell *bell);
 int eb_bell_fd(const eb_bell *bell);           /* can be read once it was rung */
 int eb_bell_told(eb_bus *bus, uint16_t *told); /* then: how many are to receive, and the slots of these */
-void eb_bell_still(eb_bus *bus); /* and it can be read no more; who was told until then is to be seen after that */
+void eb_bell_still(eb_bus *bus);               /* and it can be read no more: who is told since then is to be seen */
 int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next); /* likewise from time to time, and when to look again */
 /* EB_OK when the doorbell will be rung for the next event; `until` is when to look in any case. EB_NOTHING when there may be
  * something, EB_BUSY while another thread receives; apart, eb_fileno can be read soon then, or with the event. The next

@@ -12,9 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
 COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
-PACKAGES = {"eventbus"} | {
-    f"eventbus.{room}" for room in ("core", "workers", "bridge", "observe", "testing", "cli")
-}
+PACKAGES = {"eventbus"} | {f"eventbus.{room}" for room in ("core", "workers", "bridge", "observe", "testing", "cli")}
 LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays", "settings"}
 PURE |= {"bridge.subjects", "bridge.filters", "bridge.messages", "bridge.position"}
@@ -113,7 +111,14 @@ def module_of(path: Path) -> str:
 
 
 IMPORTS = {module_of(path): imports(path) for path in PACKAGE.rglob("*.py")}
-ROOMS = {"core", "workers", "bridge", "observe", "testing", "cli"}  # their own files say what they are for, and import nothing
+ROOMS = {
+    "core",
+    "workers",
+    "bridge",
+    "observe",
+    "testing",
+    "cli",
+}  # their own files say what they are for, and import nothing
 
 
 def inside(module: str) -> set[str]:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-
 from eventbus.cli.streams import printable
 from eventbus.core.figures import Received
 from eventbus.core.segment import Inspection, inspect_bus

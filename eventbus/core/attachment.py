@@ -273,11 +273,8 @@ class Attachment:
         return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
 
     def try_send(self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None) -> int:
-        """As ``send_batch``, but waits for nothing: FULL, then with its turn kept if it will try ``again``; BUSY.
-
-        Returns:
-            The sequence of the first event, or the status.
-        """
+        """As ``send_batch``, but waits for nothing: the sequence of the first event; else the status, BUSY or FULL, then
+        with its turn kept if it will try ``again``."""
         first = ffi.new("uint64_t *")
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
         status = int(lib.eb_try_send(self.pointer, kept, events, count, blob, len(blob), again, first))
@@ -374,11 +371,9 @@ class Attachment:
         for number in range(lib.EB_GROUPS):
             if checked(lib.eb_group_read(self.pointer, number, out), self.what) == 0:
                 continue
-            name, system, kind = (
-                ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind)
-            )
+            names = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
             counts = (out.slot, out.max_deliveries, out.redelivered, out.dead, out.next)
-            yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
+            yield Group(number, *names, *counts, tuple(self._claims(number)))
 
     def _claims(self, group: int) -> Iterator[Claim]:
         out, number = ffi.new("eb_claim_info *"), -1
