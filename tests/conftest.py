@@ -40,6 +40,8 @@ from eventbus import Bus, Fanout, Subscription  # noqa: E402
 from eventbus.core import bell  # noqa: E402
 from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 
+pytest_plugins = ["lanes"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker of tests that run the released build; and gives Ctrl-C back its meaning, which a shell takes
