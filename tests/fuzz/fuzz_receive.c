@@ -260,7 +260,8 @@ static void put_down(input *from)
     uint32_t length = 2 + (uint32_t)take_bytes(from, 2) % 1000;
     eb_outgoing event = {.topic = how / 4 % 8, .body_length = length};
     if (how % 4 == 3) known(eb_cancel(bus, how / 4 % 8, EB_POLL));
-    else if (eb_schedule(bus, &event, bytes, length, how % 2 ? eb_now() * 2 : 1, EB_POLL) > 0) eb_fire_due(bus, EB_POLL);
+    else if (eb_schedule(bus, &event, bytes, length, how % 2 ? eb_now() * 2 : 1, EB_POLL) > 0)
+        eb_fire_due(bus, EB_POLL);
 }
 
 /* That of an event in hand, if there is one, else any. */
