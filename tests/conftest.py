@@ -53,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: no collection looks at it again, or copies it into every fork."""
+    gc.collect()
+    gc.freeze()
+
+
 PACKAGES = re.compile(r"\W*apt-get install ((?:[a-z0-9][a-z0-9.+-]* ?)+)")
 
 
