@@ -36,7 +36,7 @@ static int assemble(eb_subscription *sub, eb_apart *apart)
 {
     eb_bus *bus = sub->bus;
     bool mute = atomic_load(&bus->roster.header->mute) != 0;
-    int status = eb_bell_make(&bus->roster.file, bus->identity, bus->silent || mute, &apart->bell);
+    int status = eb_bell_make(&bus->roster.file, bus->identity, bus->silent || mute, NULL, &apart->bell);
     if (status != EB_OK) return status;
     take(&apart->watch, epoll_create1(EPOLL_CLOEXEC));
     take(&apart->timer, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));

@@ -82,26 +82,34 @@ static bool bind_for_all(const eb_bell *bell, const struct stat *roster)
     return false;
 }
 
-static bool hang(eb_bell *bell, const eb_file *roster)
+static bool has_socket(eb_bell *bell, const eb_file *ringer)
+{
+    if (!ringer) return eb_ringer_make(&bell->file) == EB_OK;
+    bell->file = *ringer;
+    return true;
+}
+
+static bool hang(eb_bell *bell, const eb_file *roster, const eb_file *ringer)
 {
     struct stat seen;
     bool drawn = getrandom(&bell->id, sizeof bell->id, 0) == sizeof bell->id && bell->id != 0;
-    if (drawn && fstat(roster->fd, &seen) == 0 && eb_ringer_make(&bell->file) == EB_OK && bind_for_all(bell, &seen))
-        return true;
+    if (drawn && fstat(roster->fd, &seen) == 0 && has_socket(bell, ringer) && bind_for_all(bell, &seen)) return true;
+    if (ringer) bell->file.fd = -1;
     eb_file_close(&bell->file);
     bell->id = 0;
     return false;
 }
 
-/* A `silent` one is a pipe, and so is each where a socket cannot be had, or its file not be made. */
-int eb_bell_make(const eb_file *roster, uint64_t bus, bool silent, eb_bell **made)
+/* A `silent` one is a pipe, and so is each where a socket cannot be had, or its file not be made. A socket that its process
+ * rings others' with may be given, and is the bell's then, if that has an id. */
+int eb_bell_make(const eb_file *roster, uint64_t bus, bool silent, const eb_file *ringer, eb_bell **made)
 {
     eb_bell *bell = calloc(1, sizeof *bell);
     if (!bell) return EB_SYSTEM;
     bell->file.fd = -1;
     bell->bus = bus;
     atomic_store(&bell->holders, 1);
-    if ((!silent && hang(bell, roster)) || open_pipe(&bell->file) == EB_OK) {
+    if ((!silent && hang(bell, roster, ringer)) || open_pipe(&bell->file) == EB_OK) {
         *made = bell;
         return EB_OK;
     }

@@ -29,7 +29,7 @@ typedef struct {
 
 /* bell.c */
 int eb_ringer_make(eb_file *file);
-int eb_bell_make(const eb_file *roster, uint64_t bus, bool silent, eb_bell **made);
+int eb_bell_make(const eb_file *roster, uint64_t bus, bool silent, const eb_file *ringer, eb_bell **made);
 bool eb_bell_whole(const eb_bell *bell);
 bool eb_bell_ring(const eb_file *from, uint64_t bus, uint64_t id);
 void eb_bell_chime(const eb_bell *bell);

@@ -128,13 +128,18 @@ static bool is_told(const eb_bus *bus, uint32_t slot)
     return !is_raised(bus, gate) || atomic_load(&bus->roster.header->slots[gate].semaphore) != 0;
 }
 
+/* What was rung so far is heard: who was told before that is to be looked for now. */
+void eb_bell_still(eb_bus *bus)
+{
+    if (bus->bell) eb_bell_drain(bus->bell);
+}
+
 /* The bell has rung: the slots of those who are to look, EB_SUBSCRIBERS_LIMIT at most; how many. Among them whoever another
  * thread has received with meanwhile, and who does not doze any more. */
-int eb_bell_answer(eb_bus *bus, uint16_t *told)
+int eb_bell_told(eb_bus *bus, uint16_t *told)
 {
     int count = 0;
     if (!bus->bell) return 0;
-    eb_bell_drain(bus->bell);
     for (uint32_t base = 0; base < eb_roster_used(&bus->roster); base += 64) {
         uint64_t said = atomic_exchange(&bus->told[base / 64], 0);
         for (uint64_t bits = said | atomic_load(&bus->dozing[base / 64]); bits != 0; bits &= bits - 1) {

@@ -365,8 +365,9 @@ uint32_t eb_slot(const eb_subscription *sub);
  * open, also once the bus was left. `silent`: one that needs no socket, but a thread for each who waits. */
 eb_bell *eb_bell_hold(eb_bus *bus, int silent);
 void eb_bell_release(eb_bell *bell);
-int eb_bell_fd(const eb_bell *bell);             /* can be read once it was rung */
-int eb_bell_answer(eb_bus *bus, uint16_t *told); /* then: how many are to receive, and the slots of these */
+int eb_bell_fd(const eb_bell *bell);           /* can be read once it was rung */
+int eb_bell_told(eb_bus *bus, uint16_t *told); /* then: how many are to receive, and the slots of these */
+void eb_bell_still(eb_bus *bus); /* and it can be read no more; who was told until then is to be seen after that */
 int eb_bell_look(eb_bus *bus, uint16_t *told, int64_t *next); /* likewise from time to time, and when to look again */
 /* EB_OK when the doorbell will be rung for the next event; `until` is when to look in any case. EB_NOTHING when there may be
  * something, EB_BUSY while another thread receives; apart, eb_fileno can be read soon then, or with the event. The next

@@ -94,6 +94,7 @@ struct eb_bus {
     uint64_t *parked;      /* a bit for each block of the parking, NULL before the first time */
     eb_file ring_file;     /* while it is being opened */
     eb_file ringer;        /* the socket that others' doorbells are rung with */
+    bool is_bell;          /* and it is the one below, which closes it */
     uint64_t identity;     /* which their files are named after */
     eb_bell *_Atomic bell; /* our own, NULL before somebody waits in an event loop */
     _Atomic bool silent;   /* it is to be one that needs no socket */

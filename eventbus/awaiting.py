@@ -23,7 +23,7 @@ class Awaiting(_fast.Receiver):
     """
 
     _subscription: SubscriptionHandle
-    _doorbell: Doorbell | None = None
+    _doorbell: Doorbell | None
     _join: Callable[[], object] | None = None  # what is still to be done until it is one
 
     async def areceive(self, timeout: float | None = None) -> Event | None:
@@ -38,6 +38,8 @@ class Awaiting(_fast.Receiver):
             await Turn()
         if not self._begins():
             return []
+        if self._join is not None:
+            await self._joined()
         if (self._asks or not length_hint(self._ready)) and not await self._more(deadline):
             return []
         return self.receive_many(limit, 0)
@@ -76,6 +78,8 @@ class Awaiting(_fast.Receiver):
         if not self._asks:
             for event in self._ready:
                 return event
+        if self._join is not None:
+            await self._joined()
         while await self._more(deadline):
             for event in self._ready:  # empty where another thread was faster
                 return event
@@ -106,19 +110,17 @@ class Awaiting(_fast.Receiver):
     def _join_now(self) -> None:
         raise NotImplementedError
 
-    async def _more(self, deadline: int) -> bool:
-        """``_fill``, which waits in the event loop. A poll ends the wait of all who wait for the subscription: this one
-        waits on for them, too, or sees to it that the next of them does."""
-        if self._join is not None:
-            await self._joined()
-        try:
-            while not (filled := self._fill(native.BRIEF)) and not self._is_over and not native.is_over(deadline):
-                self._in_a_row = 0
-                await (self._doorbell or self._hang()).news(self._subscription, deadline)
-            return filled
-        finally:
-            if (doorbell := self._doorbell) is not None:
-                doorbell.next(self._subscription, last=self._is_over)
+    def _wait(self, deadline: int) -> _fast.Waiter:
+        """What to await until there may be something to receive, or the deadline; for ``_more``, like the next two."""
+        return (self._doorbell or self._hang()).wait(self._subscription, deadline)
+
+    def _waited(self, waiter: _fast.Waiter, gave_up: bool) -> None:
+        if (doorbell := self._doorbell) is not None:
+            doorbell.leave(self._subscription, waiter, gave_up)
+
+    def _pass_on(self) -> None:
+        if (doorbell := self._doorbell) is not None:
+            doorbell.next(self._subscription, last=self._is_over)
 
     def _hang(self) -> Doorbell:
         from eventbus.loop import doorbell_of  # takes longer to import than all of eventbus

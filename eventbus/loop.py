@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from eventbus import _fast
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
 from eventbus.core.bell import Bell
@@ -20,7 +21,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
 """Seconds between two tries of what no doorbell tells: that a lock is free, or that there is room in a full ring."""
 
 Loop = asyncio.AbstractEventLoop
-Waiter = asyncio.Future[None]
 
 
 class Desk(Protocol):
@@ -49,46 +49,59 @@ class Look(NamedTuple):
 NO_LOOK = Look(sys.maxsize, None)
 
 
-class Doorbell:
+_fast.bind_doorbell(
+    native.address_of("eb_bell_told"),
+    native.address_of("eb_bell_still"),
+    asyncio._get_running_loop,
+    asyncio.current_task,
+    asyncio.CancelledError,
+)
+
+
+class Doorbell(_fast.Doorbell):
     """Who waits in which event loop for which subscription of one bus; each of these loops watches the bell."""
 
     def __init__(self, bus: Attachment) -> None:
-        self._bus: Callable[[], Attachment | None] = weakref.ref(bus, self.close)
+        self._bus = weakref.ref(bus, self.close)
         self._bell = Bell(bus)
-        self._waiting: dict[int, deque[Waiter]] = {}  # by slots
+        self._address = self._bell.address
+        self._waiting = {}
         self._loops: dict[Loop, Look] = {}
         self._desks: list[weakref.ref[Desk]] = []
         self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
-    async def news(self, sub: SubscriptionHandle, deadline: int) -> None:
-        """Waits until there may be something to receive, or the deadline.
+    def wait(self, sub: SubscriptionHandle, deadline: int) -> _fast.Waiter:
+        """What a task of the running loop is to await until there may be something to receive, or the deadline.
 
-        Nothing is in hand in here: who is cancelled loses no event. Whoever stops waiting calls ``next``: others may
-        wait for the same subscription.
+        Nothing is in hand then: who is cancelled loses no event. Whoever is told by its timer, or gives up, calls
+        ``leave``; and ``next`` whoever waits no more: others may wait for the same subscription.
         """
         loop = asyncio.get_running_loop()
-        waiter: Waiter = loop.create_future()
-        waiting = self._waiting.setdefault(sub.slot, deque())
-        waiting.append(waiter)  # first: whoever gives up meanwhile, as a coroutine does that is collected, is to see it
-        timer = until = None
+        waiter = _fast.Waiter(loop)
+        waiter.queue = self._waiting.setdefault(sub.slot, deque())
+        waiter.queue.append(waiter)
         try:
             if (until := sub.arm()) is not None:
                 self._pauses.pop(sub.slot, None)
                 if deadline != native.FOREVER:
-                    timer = loop.call_at(by_clock_of(loop, deadline), _resolve, waiter)
+                    waiter.timer = loop.call_at(by_clock_of(loop, deadline), waiter.tell)
                 self._look_by(loop, until)
-                await waiter
+            else:
+                pauses = self._pauses.setdefault(sub.slot, Pauses(native.FOREVER))
+                waiter.timer = loop.call_later(pauses.take(), waiter.tell)
         except BaseException:
-            if not waiting or [*waiting] == [waiter]:
-                sub.disarm()
+            self.leave(sub, waiter, gave_up=True)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if waiter in waiting:
-                waiting.remove(waiter)
-        if until is None:
-            await self._pauses.setdefault(sub.slot, Pauses(native.FOREVER)).pause()
+        return waiter
+
+    def leave(self, sub: SubscriptionHandle, waiter: _fast.Waiter, gave_up: bool) -> None:
+        """It waits no more."""
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        if waiter in waiter.queue:
+            waiter.queue.remove(waiter)
+        if gave_up and not waiter.queue:
+            sub.disarm()
 
     def next(self, sub: SubscriptionHandle, last: bool = False) -> None:
         """Somebody waits no longer for what the subscription is told: of those who are left, the one who has waited
@@ -129,11 +142,6 @@ class Doorbell:
         if look.until > until:
             look.cancel()
             self._loops[loop] = Look(until, loop.call_at(by_clock_of(loop, until), self._look, loop))
-
-    def _rung(self) -> None:
-        bus = self._bus()
-        if bus is not None:
-            self._told(self._bell.answer(bus))
 
     def _told(self, slots: list[int]) -> None:
         for slot in slots:
@@ -184,20 +192,15 @@ def _running() -> Loop | None:
     return asyncio._get_running_loop()
 
 
-def _resolve(waiter: Waiter) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-def _tell(waiter: Waiter) -> bool:
+def _tell(waiter: _fast.Waiter) -> bool:
     """Whether it will look: its loop runs, and it was neither told before nor cancelled."""
     loop = waiter.get_loop()
     if waiter.done() or loop.is_closed():
         return False
     if loop is _running():
-        waiter.set_result(None)
+        waiter.tell()
         return True
-    loop.call_soon_threadsafe(_resolve, waiter)
+    loop.call_soon_threadsafe(waiter.tell)
     return loop.is_running()
 
 
@@ -246,10 +249,14 @@ class Pauses:
         """False when the deadline is over: then the try was the last one."""
         if native.is_over(self._deadline):
             return False
-        left = self._next if self._deadline == native.FOREVER else native.seconds_left(self._deadline)
-        await asyncio.sleep(min(self._next, left))
-        self._next = min(max(2 * self._next, FIRST_PAUSE), LONGEST_PAUSE)
+        await asyncio.sleep(self.take())
         return True
+
+    def take(self) -> float:
+        """The next one, in seconds, if there is so much left."""
+        pause = self._next
+        self._next = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
+        return pause if self._deadline == native.FOREVER else min(pause, native.seconds_left(self._deadline))
 
 
 class Turns:

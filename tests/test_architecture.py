@@ -18,7 +18,17 @@ PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
     "eventbus._eventbus": {"core.native"},
     "eventbus._fast": {
-        *("awaiting", "core.attachment", "core.native", "core.reader", "desk", "replies", "sending", "subscription"),
+        *(
+            "awaiting",
+            "core.attachment",
+            "core.native",
+            "core.reader",
+            "desk",
+            "loop",
+            "replies",
+            "sending",
+            "subscription",
+        ),
     },
     "orjson": {"event"},
     "posix_ipc": {"core.segment"},

@@ -1,14 +1,14 @@
-/* Events: the asynchronous iterator of a Receiver. What is in hand is had without a coroutine; whoever must wait for more
- * waits in the one that Python has for it. */
+/* Events: the asynchronous iterator of a Receiver. What is in hand is had at once, and what is not waits as all that waits in an
+ * event loop does, without a coroutine. */
 #include "fast.h"
 
 static PyTypeObject *events_type;
-static PyObject *awaited_next, *throw_name; /* names of methods */
+static PyObject *awaited_next, *forever; /* the name of a method; a deadline */
 
 typedef struct {
     PyObject base;
     receiver_object *of;
-    PyObject *waits; /* the coroutine, where what was in hand had gone by the time that it was awaited; else NULL */
+    PyObject *waits; /* a More, while it waits; else NULL */
 } events_object;
 
 PyObject *eb_events_of(PyObject *receiver)
@@ -20,71 +20,77 @@ PyObject *eb_events_of(PyObject *receiver)
     return (PyObject *)self;
 }
 
-static PyObject *wait_for_next(events_object *self)
-{
-    return PyObject_CallMethodObjArgs((PyObject *)self->of, awaited_next, NULL);
-}
-
-/* Something to await: itself while there is something in hand, and others in the loop need not run first. Nothing is taken
- * before it is awaited. */
+/* Something to await, which takes nothing before it is awaited: itself while there is something in hand; what waits is awaited
+ * by one task. Whoever acknowledges by asking, has yet to join, or has kept others in the loop waiting for long, does more than
+ * that in a coroutine. */
 static PyObject *events_anext(PyObject *object)
 {
     events_object *self = (events_object *)object;
     const receiver_object *of = self->of;
     if (!eb_is_whole(of)) return NULL;
-    bool at_hand = !of->asks && self->waits == NULL && of->in_a_row < EB_BATCH_LIMIT;
-    if (!at_hand || eb_hand_left(eb_hand_of(of)) == 0) return wait_for_next(self);
+    if (of->asks || of->handle == NULL || of->handle == Py_None || of->in_a_row >= EB_BATCH_LIMIT)
+        return PyObject_CallMethodObjArgs((PyObject *)of, awaited_next, NULL);
+    if (self->waits != NULL || eb_hand_left(eb_hand_of(of)) == 0) return eb_events_of((PyObject *)of);
     Py_INCREF(object);
     return object;
+}
+
+/* 1 when there is something in hand, 0 when nothing will come, -1 with an error; 2 when it waits, with `result`. */
+static int more(events_object *self, PyObject *value, PyObject **result)
+{
+    if (self->waits == NULL) self->waits = eb_more_of(self->of, forever);
+    if (self->waits == NULL) return -1;
+    if (eb_more_waits(self->waits)) {
+        PyErr_SetString(PyExc_RuntimeError, "what __anext__ returned is awaited already");
+        return -1;
+    }
+    PyObject *filled = NULL;
+    PySendResult sent = PyIter_Send(self->waits, value, &filled);
+    if (sent == PYGEN_NEXT) {
+        *result = filled;
+        return 2;
+    }
+    Py_CLEAR(self->waits);
+    int there = sent == PYGEN_RETURN ? PyObject_IsTrue(filled) : -1;
+    Py_XDECREF(filled);
+    return there;
 }
 
 static PySendResult events_send(PyObject *object, PyObject *value, PyObject **result)
 {
     events_object *self = (events_object *)object;
-    if (self->waits == NULL) {
-        *result = PyIter_Next(self->of->ready);
-        if (*result != NULL) {
+    int there = 1;
+    do {
+        if (self->waits == NULL && (*result = PyIter_Next(self->of->ready)) != NULL) { /* or another one was faster */
             self->of->in_a_row++;
             return PYGEN_RETURN;
         }
-        if (PyErr_Occurred() || (self->waits = wait_for_next(self)) == NULL) return PYGEN_ERROR;
-    }
-    PySendResult sent = PyIter_Send(self->waits, value, result);
-    if (sent != PYGEN_NEXT) Py_CLEAR(self->waits);
-    return sent;
+        if (PyErr_Occurred()) return PYGEN_ERROR;
+    } while ((there = more(self, value, result)) == 1);
+    if (there == 2) return PYGEN_NEXT;
+    if (there == 0) PyErr_SetNone(PyExc_StopAsyncIteration);
+    return PYGEN_ERROR;
 }
 
-/* For those that await without sending: the value stands in the StopIteration. */
 static PyObject *events_iternext(PyObject *object)
 {
     PyObject *result = NULL;
     PySendResult sent = events_send(object, Py_None, &result);
-    if (sent == PYGEN_NEXT) return result;
-    if (sent == PYGEN_RETURN) {
-        PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, result, NULL);
-        if (stop != NULL) PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_XDECREF(stop);
-        Py_DECREF(result);
-    }
-    return NULL;
+    return eb_sent(sent, result);
 }
 
-/* An exception for whoever awaits it, as of a task that is cancelled. */
+/* As a task that is cancelled has it. */
 static PyObject *events_throw(PyObject *object, PyObject *given)
 {
-    events_object *self = (events_object *)object;
-    PyObject *type, *error = NULL, *traceback = NULL;
-    if (self->waits != NULL) {
-        PyObject *method = PyObject_GetAttr(self->waits, throw_name);
-        PyObject *result = method == NULL ? NULL : PyObject_Call(method, given, NULL);
-        Py_XDECREF(method);
-        if (result == NULL) Py_CLEAR(self->waits);
-        return result;
-    }
-    if (!PyArg_UnpackTuple(given, "throw", 1, 3, &type, &error, &traceback)) return NULL;
-    PyErr_SetObject(PyExceptionInstance_Check(type) ? (PyObject *)Py_TYPE(type) : type,
-                    PyExceptionInstance_Check(type) ? type : error);
-    return NULL;
+    Py_CLEAR(((events_object *)object)->waits);
+    return PyErr_Occurred() ? NULL : eb_thrown(given);
+}
+
+static PyObject *events_close(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Py_CLEAR(((events_object *)object)->waits);
+    Py_RETURN_NONE;
 }
 
 static PyObject *events_self(PyObject *object)
@@ -119,6 +125,7 @@ static void events_dealloc(PyObject *object)
 
 static PyMethodDef events_methods[] = {
     {"throw", events_throw, METH_VARARGS, NULL},
+    {"close", events_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -143,7 +150,7 @@ static PyType_Spec events_spec = {
 int eb_events_ready(void)
 {
     awaited_next = PyUnicode_InternFromString("_awaited_next");
-    throw_name = PyUnicode_InternFromString("throw");
+    forever = PyLong_FromLongLong(EB_FOREVER);
     events_type = (PyTypeObject *)PyType_FromSpec(&events_spec);
-    return awaited_next != NULL && throw_name != NULL && events_type != NULL;
+    return awaited_next != NULL && forever != NULL && events_type != NULL;
 }

@@ -9,12 +9,16 @@
  *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
  *   finish.c    what was read is handed out, buried, or given back
- *   events.c    Events: what is in hand for who awaits it
- *   receiver.c  Receiver: the next batch in hand, the last one's events acknowledged
+ *   fill.c      the next batch in hand, the last one's events acknowledged
+ *   waiter.c    Waiter: what a task of an event loop waits with
+ *   more.c      More: awaited, whether there is something in hand
+ *   events.c    Events: one after the other, for who awaits them
+ *   receiver.c  Receiver: what a subscription has of these
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   tickets.c   Ticket: one request that is waited for
  *   distant.c   who waits in an event loop
  *   replies.c   Replies: who of those that wait receives for all
+ *   doorbell.c  Doorbell: who goes on when it was rung
  *   module.c    the module
  *
  * It knows the core by the addresses that cffi gives out of its own, so it goes with any build of it; cffi remains the way
@@ -108,6 +112,7 @@ typedef struct {
     PyObject *ready;
     PyObject *names;
     PyObject *turn;
+    PyObject *doorbell;
     int limit;
     char ended;
     char manual; /* it says for itself which events are done */
@@ -198,8 +203,39 @@ enum { EB_INBOX_LENGTH = 2 }; /* of an identity, its first characters: which inb
 int eb_events_ready(void);
 PyObject *eb_events_of(PyObject *receiver);
 
+/* fill.c: 1 when there is something in hand, 0 when the time is up or the end has come, -1 with an error. */
+int eb_fill(receiver_object *self, PyObject *until);
+int eb_poll(receiver_object *self); /* not waiting */
+int eb_acknowledge(receiver_object *self, PyObject *handle);
+void eb_fill_bind(unsigned long long receive, unsigned long long ack);
+int eb_fill_ready(void);
+
+/* waiter.c */
+bool eb_waiter_is_of(PyObject *object, PyObject *loop);
+bool eb_waiter_is_pending(PyObject *waiter); /* whether it was told nothing yet */
+bool eb_waiter_is_timed(PyObject *waiter);
+PyObject *eb_waiter_queue(PyObject *waiter); /* borrowed, or NULL */
+PyObject *eb_waiter_begin(PyObject *waiter);
+int eb_waiter_check(PyObject *waiter); /* 0 once it was told; -1 with an error, also while it is pending */
+int eb_waiter_step(PyObject *waiter);  /* one that is pending; 0, or -1 with an error */
+void eb_waiter_bind(PyObject *cancelled_error);
+int eb_waiter_ready(PyObject *module);
+
+/* more.c */
+PyObject *eb_more_of(receiver_object *receiver, PyObject *deadline);
+bool eb_more_waits(PyObject *more);
+PyObject *eb_sent(PySendResult sent, PyObject *result);
+PyObject *eb_thrown(PyObject *given);
+int eb_more_ready(void);
+
+/* doorbell.c */
+int eb_doorbell_ready(PyObject *module);
+PyObject *eb_bind_doorbell(PyObject *module, PyObject *given);
+
 /* receiver.c, sender.c and replies.c */
 int eb_receiver_ready(PyObject *module);
+int eb_receiver_poll(
+    receiver_object *self); /* 1 when there is something in hand, 0 when there is not, -1 with an error */
 bool eb_is_receiver(PyObject *object);
 int eb_sender_ready(PyObject *module);
 int eb_replies_ready(PyObject *module);

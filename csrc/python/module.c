@@ -29,6 +29,7 @@ static PyMethodDef functions[] = {
     {"bind_send", eb_bind_send, METH_VARARGS, NULL},
     {"bind_receive", eb_bind_receive, METH_VARARGS, NULL},
     {"bind_replies", eb_bind_replies, METH_VARARGS, NULL},
+    {"bind_doorbell", eb_bind_doorbell, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -44,8 +45,9 @@ PyMODINIT_FUNC PyInit__fast(void)
     owner = current();
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && eb_scope_ready(module) && eb_event_ready() && eb_hand_ready(module) && eb_unpack_ready() &&
-        eb_sender_ready(module) && eb_finish_ready() && eb_events_ready() && eb_receiver_ready(module) &&
-        eb_tickets_ready() && eb_distant_ready() && eb_replies_ready(module))
+        eb_sender_ready(module) && eb_finish_ready() && eb_fill_ready() && eb_events_ready() &&
+        eb_receiver_ready(module) && eb_tickets_ready() && eb_distant_ready() && eb_replies_ready(module) &&
+        eb_waiter_ready(module) && eb_more_ready() && eb_doorbell_ready(module))
         return module;
     Py_XDECREF(module);
     return NULL;

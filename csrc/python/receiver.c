@@ -1,20 +1,12 @@
-/* Receiver: takes the next batch, and makes events of it. What the core asks or refuses is settled in Python. */
+/* Receiver: a subscription as Python has it; what is in hand, and how more comes into it. */
 #include "fast.h"
 
-#include <limits.h>
-
-static struct {
-    int (*receive)(eb_subscription *sub, int limit, int64_t deadline);
-    int (*ack)(eb_subscription *sub);
-    PyObject *no; /* False */
-    /* names of attributes and methods */
-    PyObject *batch, *acquire, *release, *await_turn, *live_handle, *settle, *refused;
-} bound;
+static PyObject *batch_name; /* the name of an attribute */
 
 static PyObject *receiver_begin(PyObject *object, PyObject *handle)
 {
     receiver_object *self = (receiver_object *)object;
-    eb_batch *batch = self->ready == NULL ? eb_address_in(handle, bound.batch) : NULL;
+    eb_batch *batch = self->ready == NULL ? eb_address_in(handle, batch_name) : NULL;
     hand_object *hand = batch == NULL ? NULL : eb_hand_new(handle, batch);
     if (hand == NULL) {
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_AttributeError, "a Receiver begins once");
@@ -45,195 +37,21 @@ static PyObject *receiver_unpack(PyObject *object, PyObject *handle)
     return events;
 }
 
-/* --- the next batch --- */
-
-/* Takes the batch that was read last in hand; its status, or INT_MIN with an error. What runs in between, a signal handler
- * or a destructor, may want to receive: meanwhile there is nothing. Or to close: then there is nothing afterwards. */
-static int take_batch(receiver_object *self, PyObject *handle, hand_object *hand)
-{
-    eb_hand_busy(hand);
-    bool taken = eb_unpack(self, handle, hand);
-    int status = taken ? hand->batch->head.status : INT_MIN;
-    if (taken) hand->number = hand->batch->head.number;
-    hand->dropped = hand->dropped || !taken;
-    eb_hand_idle(hand);
-    return status;
-}
-
-/* The status of what is in hand then, or why there is nothing; INT_MIN with an error. An exception of a signal handler may
- * have come after C had gone on: so a batch that was read and not taken is taken first, before eb_receive rewrites it.
- * Whoever asks for more is done with all that was handed out. */
-static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
-{
-    eb_subscription *sub = eb_subscription_of(handle);
-    hand_object *hand = eb_hand_of(self);
-    if (sub == NULL) return INT_MIN;
-    eb_batch_head *head = &hand->batch->head;
-    eb_hand_drop(hand);
-    if (eb_hand_left(hand) > 0 || hand->busy) return EB_INTERRUPTED; /* by a destructor of what was dropped */
-    if (head->number == hand->number) {
-        int status;
-        head->done = head->handed;
-        Py_BEGIN_ALLOW_THREADS;
-        status = bound.receive(sub, self->limit, deadline);
-        Py_END_ALLOW_THREADS;
-        if (status <= 0 && status != EB_EXHAUSTED) return status;
-    }
-    if (head->status == EB_EXHAUSTED) return EB_EXHAUSTED; /* a member hands it out to nobody, and says so itself */
-    return take_batch(self, handle, hand);
-}
-
-/* What comes next cannot be read: its error is raised, and it is passed over, in one step; a member's is buried. Where
- * Python raises something else, as of a signal handler, it comes next again. What the core has to say against a burial it
- * says when the next one is asked for. */
-static int refuse(receiver_object *self, PyObject *handle, PyObject *unreadable)
-{
-    hand_object *hand = eb_hand_of(self);
-    eb_subscription *sub = eb_subscription_of(handle);
-    if (sub == NULL) return -1;
-    Py_INCREF(unreadable);
-    eb_hand_busy(hand);
-    eb_count_delivery(hand->batch, hand->batch->head.handed);
-    PyObject *error = PyObject_CallMethodObjArgs((PyObject *)self, bound.refused, handle, unreadable, NULL);
-    if (error != NULL) {
-        uint64_t sequence = hand->batch->sequence[hand->batch->head.handed];
-        eb_hand_out(hand->batch, 1);
-        eb_bury_event(sub, sequence);
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    }
-    Py_XDECREF(error);
-    eb_hand_idle(hand);
-    Py_DECREF(unreadable);
-    return -1;
-}
-
-/* --- the next events --- */
-
-/* 1 when it is this thread's turn to receive, 0 when the time is up, -1 with an error. */
-static int await_turn(receiver_object *self, PyObject *turn, PyObject *deadline)
-{
-    PyObject *taken = PyObject_CallMethodObjArgs(turn, bound.acquire, bound.no, NULL);
-    if (taken == bound.no) {
-        Py_DECREF(taken);
-        taken = PyObject_CallMethodObjArgs((PyObject *)self, bound.await_turn, turn, deadline, NULL);
-    }
-    if (taken == NULL) return -1;
-    int is_mine = PyObject_IsTrue(taken);
-    Py_DECREF(taken);
-    return is_mine;
-}
-
-/* False with an error, also with one that there was before. */
-static bool end_turn(PyObject *turn)
-{
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyObject *released = PyObject_CallMethodObjArgs(turn, bound.release, NULL);
-    if (released == NULL) {
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(traceback);
-        return false;
-    }
-    Py_DECREF(released);
-    PyErr_Restore(type, error, traceback);
-    return type == NULL;
-}
-
-/* What the core asks for or refuses. 1 to go on, 0 when the time is up or the end has come, -1 with an error. */
-static int settle(receiver_object *self, PyObject *handle, int status)
-{
-    if (status == EB_NOTHING) return 0;
-    PyObject *number = PyLong_FromLong(status);
-    if (number == NULL) return -1;
-    PyObject *settled = PyObject_CallMethodObjArgs((PyObject *)self, bound.settle, handle, number, NULL);
-    Py_DECREF(number);
-    if (settled == NULL) return -1;
-    int go_on = PyObject_IsTrue(settled);
-    Py_DECREF(settled);
-    return go_on;
-}
-
-/* Of a member: what is handed out is done when the next event is asked for. The core counts it; what it has nothing to
- * say of is done too. 1 to go on, 0 when the end has come, with its group; -1 with an error. */
-static int acknowledge(receiver_object *self, PyObject *handle)
-{
-    eb_batch_head *head = &eb_hand_of(self)->batch->head;
-    if (self->manual || eb_hand_is_inherited(eb_hand_of(self)) || head->done >= head->handed) return 1;
-    eb_subscription *sub = eb_subscription_of(handle);
-    while (sub != NULL && head->done < head->handed) {
-        int status;
-        uint32_t done = head->done;
-        Py_BEGIN_ALLOW_THREADS;
-        status = bound.ack(sub);
-        Py_END_ALLOW_THREADS;
-        if (head->done == done) head->done++;
-        int go_on = status == EB_OK || status == EB_NOTHING ? 1 : settle(self, handle, status);
-        if (go_on <= 0) return go_on;
-    }
-    return sub == NULL ? -1 : 1;
-}
-
 static PyObject *receiver_acknowledge(PyObject *object, PyObject *handle)
 {
-    if (!eb_is_whole((receiver_object *)object) || acknowledge((receiver_object *)object, handle) < 0) return NULL;
+    if (!eb_is_whole((receiver_object *)object) || eb_acknowledge((receiver_object *)object, handle) < 0) return NULL;
     Py_RETURN_NONE;
-}
-
-/* Closed or inherited: the latter is an error. 1 when it had yet to join, and has. */
-static int no_handle(receiver_object *self)
-{
-    PyObject *handle = PyObject_CallMethodObjArgs((PyObject *)self, bound.live_handle, NULL);
-    if (handle == NULL) return -1;
-    int joined = handle != Py_None && handle == self->handle;
-    Py_DECREF(handle);
-    return joined;
-}
-
-/* 1 when there are events, 0 when the time is up or the end has come, -1 with an error. */
-static int fill(receiver_object *self, int64_t deadline)
-{
-    while (!eb_hand_of(self)->busy) {
-        int status = 1, go_on;
-        if (self->handle == NULL || self->handle == Py_None) {
-            int joined = no_handle(self);
-            if (joined <= 0) return joined;
-            continue;
-        }
-        bool ready = eb_hand_left(eb_hand_of(self)) > 0;
-        if (!ready && self->ended) return 0;
-        PyObject *handle = self->handle;
-        Py_INCREF(handle); /* `close` may drop it while this thread is in Python */
-        if (ready) {
-            go_on = acknowledge(self, handle);
-            PyObject *unreadable = go_on > 0 ? eb_hand_unreadable(eb_hand_of(self)) : NULL;
-            if (unreadable != NULL) go_on = refuse(self, handle, unreadable);
-        } else {
-            status = read_batch(self, handle, deadline);
-            go_on = status > 0 ? 1 : status == INT_MIN ? -1 : settle(self, handle, status);
-        }
-        Py_DECREF(handle);
-        if (go_on <= 0) return go_on;
-        if (status > 0) return 1;
-    }
-    return 0;
 }
 
 static PyObject *receiver_fill(PyObject *object, PyObject *until)
 {
-    receiver_object *self = (receiver_object *)object;
-    long long deadline = PyLong_AsLongLong(until);
-    if (PyErr_Occurred() || !eb_is_whole(self)) return NULL;
-    if (eb_hand_is_inherited(eb_hand_of(self))) return no_handle(self) < 0 ? NULL : PyBool_FromLong(0);
-    PyObject *turn = self->turn;
-    Py_INCREF(turn);
-    int filled = await_turn(self, turn, until);
-    if (filled > 0) {
-        filled = fill(self, deadline);
-        if (!end_turn(turn) || PyErr_CheckSignals() != 0) filled = -1; /* what is in hand stays there */
-    }
-    Py_DECREF(turn);
+    int filled = eb_fill((receiver_object *)object, until);
     return filled < 0 ? NULL : PyBool_FromLong(filled);
+}
+
+static PyObject *receiver_more(PyObject *object, PyObject *deadline)
+{
+    return eb_more_of((receiver_object *)object, deadline);
 }
 
 /* --- the type --- */
@@ -246,6 +64,7 @@ static int receiver_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->ready);
     Py_VISIT(self->names);
     Py_VISIT(self->turn);
+    Py_VISIT(self->doorbell);
     return 0;
 }
 
@@ -256,6 +75,7 @@ static int receiver_clear(PyObject *object)
     Py_CLEAR(self->ready);
     Py_CLEAR(self->names);
     Py_CLEAR(self->turn);
+    Py_CLEAR(self->doorbell);
     return 0;
 }
 
@@ -270,6 +90,7 @@ static PyMethodDef receiver_methods[] = {
     {"_begin", receiver_begin, METH_O, NULL},
     {"_unpack", receiver_unpack, METH_O, NULL},
     {"_fill", receiver_fill, METH_O, NULL},
+    {"_more", receiver_more, METH_O, NULL},
     {"_acknowledge", receiver_acknowledge, METH_O, NULL},
     {"_bury", eb_receiver_bury, METH_VARARGS, NULL},
     {"_give_back", eb_receiver_give_back, METH_VARARGS, NULL},
@@ -281,6 +102,7 @@ static PyMemberDef receiver_members[] = {
     {"_ready", T_OBJECT_EX, offsetof(receiver_object, ready), READONLY, NULL},
     {"_names", T_OBJECT_EX, offsetof(receiver_object, names), 0, NULL},
     {"_receiving", T_OBJECT_EX, offsetof(receiver_object, turn), 0, NULL},
+    {"_doorbell", T_OBJECT, offsetof(receiver_object, doorbell), 0, NULL},
     {"_limit", T_INT, offsetof(receiver_object, limit), 0, NULL},
     {"_ended", T_BOOL, offsetof(receiver_object, ended), 0, NULL},
     {"_manual", T_BOOL, offsetof(receiver_object, manual), 0, NULL},
@@ -296,6 +118,7 @@ Attributes:\n\
     _ready: the Hand.\n\
     _names: system and kind of each topic that it hears, by its number; of requests also the kind as it is sent.\n\
     _receiving: the lock of whoever receives.\n\
+    _doorbell: by which it is told in event loops, or None.\n\
     _limit: how many events it takes at once.\n\
     _ended: whether the end has come.\n\
     _asks: whether to ask for the next event says that those before are done.\n\
@@ -332,8 +155,7 @@ PyObject *eb_bind_receive(PyObject *module, PyObject *given)
         return NULL;
     if (!eb_headers_bind((PyTypeObject *)headers)) return NULL;
     eb_finish_bind(bury, give_back, reject);
-    bound.receive = (int (*)(eb_subscription *, int, int64_t))(uintptr_t)receive;
-    bound.ack = (int (*)(eb_subscription *))(uintptr_t)ack;
+    eb_fill_bind(receive, ack);
     eb_hand_bind((const uint64_t *)(uintptr_t)generation);
     eb_event_bind((PyTypeObject *)event, (PyTypeObject *)request);
     eb_unpack_bind(loads);
@@ -342,18 +164,9 @@ PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 
 int eb_receiver_ready(PyObject *module)
 {
-    const struct {
-        PyObject **name;
-        const char *text;
-    } names[] = {
-        {&bound.batch, "batch_address"},    {&bound.acquire, "acquire"},          {&bound.release, "release"},
-        {&bound.await_turn, "_await_turn"}, {&bound.live_handle, "_live_handle"}, {&bound.settle, "_settle"},
-        {&bound.refused, "_refused"},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) return 0;
-    bound.no = PyBool_FromLong(0);
+    batch_name = PyUnicode_InternFromString("batch_address");
     receiver_type = (PyTypeObject *)PyType_FromSpec(&receiver_spec);
     Py_XINCREF(receiver_type);
-    return receiver_type != NULL && PyModule_AddObject(module, "Receiver", (PyObject *)receiver_type) == 0;
+    return batch_name != NULL && receiver_type != NULL &&
+           PyModule_AddObject(module, "Receiver", (PyObject *)receiver_type) == 0;
 }

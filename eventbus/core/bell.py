@@ -17,6 +17,7 @@ class Bell:
 
     def __init__(self, bus: Attachment) -> None:
         bus.check()
+        self.address = int(ffi.cast("uintptr_t", bus.pointer))
         self._told = ffi.new("uint16_t[]", native.SUBSCRIBERS_LIMIT)
         self._next = ffi.new("int64_t *")
         try:
@@ -29,12 +30,9 @@ class Bell:
         """Can be read once it was rung; -1 in a process forked since."""
         return int(lib.eb_bell_fd(self._pointer))
 
-    def answer(self, bus: Attachment) -> list[int]:
-        """It was rung: the slots of those who are to receive."""
-        return ffi.unpack(self._told, lib.eb_bell_answer(bus.pointer, self._told))  # type: ignore[no-any-return]
-
     def look(self, bus: Attachment) -> tuple[list[int], int]:
-        """Nobody has rung for some time: the same, and when to look again, in ns on the monotonic clock."""
+        """Nobody has rung for some time: the slots of those who are to receive, and when to look again, in ns on the
+        monotonic clock."""
         count = lib.eb_bell_look(bus.pointer, self._told, self._next)
         return ffi.unpack(self._told, count), int(self._next[0])
 

@@ -86,7 +86,8 @@ static inline uint64_t told(eb_bus *bus)
 {
     uint16_t slots[EB_SUBSCRIBERS_LIMIT];
     uint64_t bits = 0;
-    int count = eb_bell_answer(bus, slots);
+    eb_bell_still(bus);
+    int count = eb_bell_told(bus, slots);
     for (int i = 0; i < count; i++)
         bits |= 1ull << slots[i];
     return bits;

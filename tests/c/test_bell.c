@@ -9,7 +9,7 @@
 static eb_bell *make(const scene *it, uint64_t bus)
 {
     eb_bell *bell = NULL;
-    EQUAL("a bell can be made", eb_bell_make(&it->bus->roster.file, bus, false, &bell), EB_OK);
+    EQUAL("a bell can be made", eb_bell_make(&it->bus->roster.file, bus, false, NULL, &bell), EB_OK);
     CHECK("it has a file", bell->id != 0 && has_file(bell));
     return bell;
 }
@@ -54,6 +54,41 @@ static void a_bell_is_rung_at_its_file(void)
     CHECK("nobody answers at what is left of a dead one", !eb_bell_ring(&it.bus->ringer, OTHER, id));
     eb_bell_bury(OTHER, id);
     CHECK("which can be buried", !is_there(path));
+    scene_end(&it);
+}
+
+/* A process has one socket, for what it rings and for what rings it. Whoever watches it has it longer than the bus has. */
+static void the_ringer_becomes_the_bell(void)
+{
+    scene it = scene_small();
+    eb_bell *others = hold(it.peer, 0);
+    int ringer = it.bus->ringer.fd;
+    eb_bell *bell = hold(it.bus, 0), *again = hold(it.bus, 0);
+    CHECK("it is the same", eb_bell_fd(bell) == ringer && it.bus->ringer.fd == ringer && again == bell);
+    CHECK("it rings", eb_bell_ring(&it.bus->ringer, it.peer->identity, others->id) && rings(others) == 1);
+    CHECK("and is rung", eb_bell_ring(&it.peer->ringer, it.bus->identity, bell->id) && rings(bell) == 1);
+    eb_bell_release(again);
+    eb_bus_leave(it.bus, EB_FOREVER);
+    CHECK("the bus was left, and it is open", eb_bell_fd(bell) == ringer);
+    CHECK("nobody answers there", !eb_bell_ring(&it.peer->ringer, it.peer->identity, bell->id));
+    eb_bell_release(bell);
+    CHECK("it is closed with the last who has it", fcntl(ringer, F_GETFD) < 0);
+    eb_bell_release(others);
+    scene_end(&it);
+}
+
+static void another_socket_is_the_bell_where_the_ringer_is_gone(void)
+{
+    scene it = scene_small();
+    int ringer = it.bus->ringer.fd;
+    close(ringer);
+    eb_bell *bell = hold(it.bus, 0);
+    eb_subscription *sub = join(it.bus, EB_LATEST, true);
+    doze(sub);
+    EQUAL("an event is sent", put(it.peer, 0, 1), EB_OK);
+    CHECK("and told", readable(eb_bell_fd(bell)) && told(it.bus) == bit_of(sub));
+    leave(sub);
+    eb_bell_release(bell);
     scene_end(&it);
 }
 
@@ -303,6 +338,8 @@ int main(void)
 {
     alarm(20);
     RUN(a_bell_is_rung_at_its_file);
+    RUN(the_ringer_becomes_the_bell);
+    RUN(another_socket_is_the_bell_where_the_ringer_is_gone);
     RUN(whoever_does_not_listen_keeps_nobody_from_being_rung);
     RUN(what_is_left_is_swept_and_nothing_else);
     RUN(a_bell_goes_with_its_bus);

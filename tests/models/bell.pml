@@ -1,15 +1,15 @@
 /* One doorbell for all who doze in a process: csrc/wake.c (eb_wake), csrc/rouse.c (eb_rouse, eb_ring_owed), csrc/doze.c
- * (eb_doze, eb_bell_answer).
+ * (eb_doze, eb_bell_told, eb_bell_still).
  *
  * Whoever publishes lowers the flags of all who doze, and rings each process once. The loop of that process, which is rung,
- * makes its bell forget and looks at all flags; who is told takes all there is, raises its flag, and looks again. What the
- * code does with one seq_cst operation is one step here.
+ * looks at all flags, makes its bell forget, and looks at them once more; who is told takes all there is, raises its flag, and
+ * looks again. What the code does with one seq_cst operation is one step here.
  *
  * CHECK once -DPUBLISHERS=2 -DSUBSCRIBERS=3: nobody dozes past an event, though its process is rung once for all
  * CHECK death -DPUBLISHERS=2 -DSUBSCRIBERS=2 -DDEATHS=1 -DSLICE: whoever is killed at any step, one slice later nobody does
  *
  * MUTANT rung_with_the_first once: the process is rung as soon as the first flag is down
- * MUTANT drained_after_look once: the loop looks at the flags before it makes the bell forget
+ * MUTANT no_look_after_draining once: the loop looks at the flags only before it makes the bell forget
  * MUTANT no_second_look once: no look after the flag was raised
  * MUTANT no_slice death: a loop never looks by itself
  */
@@ -73,6 +73,19 @@ inline serve(who)
     od
 }
 
+/* Whose flags are down by now. */
+inline look_around()
+{
+    CALM(_, seen = bits);
+    for (who : 0 .. SUBSCRIBERS - 1) {
+        if
+        :: (seen >> who) & 1
+        :: else -> serve(who)
+        fi
+    }
+    seen = 0
+}
+
 active proctype loop()
 {
     byte who, seen;
@@ -83,20 +96,11 @@ active proctype loop()
 end_dozing:
     do
     :: atomic { rung };
-#ifdef MUTANT_drained_after_look
-        CALM(_, seen = bits);
+        look_around();
         CALM(_, rung = false);
-#else
-        CALM(_, rung = false);
-        CALM(_, seen = bits);
+#ifndef MUTANT_no_look_after_draining
+        look_around()
 #endif
-        for (who : 0 .. SUBSCRIBERS - 1) {
-            if
-            :: (seen >> who) & 1
-            :: else -> serve(who)
-            fi
-        }
-        seen = 0
 #if defined(SLICE) && !defined(MUTANT_no_slice)
     :: atomic { timeout && gone == PUBLISHERS && !looked -> looked = true };
         for (who : 0 .. SUBSCRIBERS - 1) {

@@ -1,5 +1,5 @@
 /* Publish, commit and wake against sleep: csrc/wake.c (eb_wake), csrc/rouse.c (eb_rouse), csrc/single.c (await), csrc/wait.c
- * (the semaphore), csrc/doze.c (eb_doze, eb_bell_answer).
+ * (the semaphore), csrc/doze.c (eb_doze, eb_bell_told).
  *
  * Publishers send one event each and one shuts the bus down; subscribers hear all of it, asleep in between. What the
  * code does with one seq_cst operation is one step here. A semaphore is a word and the kernel's queue: who sleeps was
@@ -17,7 +17,7 @@
  * MUTANT sleep_without_comparing wake: the kernel puts to sleep without comparing the word
  * MUTANT doorbell_after_flag wake: the doorbell is stored after the flag is raised
  * MUTANT doorbell_before_lower wake: the doorbell is loaded before the flag is lowered
- * MUTANT drained_after_look wake: the loop looks who is told before it makes the bell forget
+ * MUTANT no_look_after_draining wake: the loop looks who is told only before it makes the bell forget
  * MUTANT closed_after_scan wake: the end of the bus is looked for after the scan
  * MUTANT no_slice slice: a sleeper never looks by itself
  */
@@ -176,17 +176,20 @@ again:
 end_dozing:
         if
         :: atomic { rung[me] };
-#ifdef MUTANT_drained_after_look
-            STEP(_, moved = TRUTH(!((bits >> me) & 1)));
-            STEP(_, rung[me] = false);
-#else
-            STEP(_, rung[me] = false);
-            STEP(_, moved = TRUTH(!((bits >> me) & 1)));
-#endif
+            STEP(_, moved = TRUTH(!((bits >> me) & 1))); /* who is told goes on first, and the bell stays rung */
             if
-            :: !moved -> goto end_dozing
-            :: else -> moved = false
-            fi
+            :: !moved ->
+                STEP(_, rung[me] = false);
+#ifndef MUTANT_no_look_after_draining
+                STEP(_, moved = TRUTH(!((bits >> me) & 1)));
+#endif
+                if
+                :: !moved -> goto end_dozing
+                :: else
+                fi
+            :: else
+            fi;
+            moved = false
 #if defined(SLICE) && !defined(MUTANT_no_slice)
         :: atomic { timeout && !looked[me] -> looked[me] = true } /* EB_SLICE_NS */
 #endif
