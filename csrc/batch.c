@@ -37,6 +37,14 @@ void eb_batch_end(eb_batch *batch, uint32_t count)
     head->last_sequence = batch->sequence[count - 1];
 }
 
+/* Of its events, without what separates them. */
+uint64_t eb_batch_bytes(const eb_subscription *sub)
+{
+    const eb_batch_head *head = &sub->batch.head;
+    uint64_t around = head->json_count > 0 ? 2ull * head->json_count : 2;
+    return head->json_length - around + sub->beside_used;
+}
+
 /* What of a record goes into the array and what beside it. */
 typedef struct {
     uint64_t names;  /* the first bytes of the body */

@@ -11,6 +11,7 @@ from cffi import FFI
 CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
 LEAVES += [
+    "figures.c",
     "apart.c",
     "group.c",
     "timetable.c",
@@ -35,7 +36,7 @@ FLOWS = [
 ]
 FLOWS += ["late.c", "wake.c", "room.c", "share.c"]
 FLOWS += ["attachment.c", "schedule.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c", "keeper.c"]
-FLOWS += ["single.c", "held.c", "relay.c", "member.c", "doze.c", "subscription.c"]
+FLOWS += ["peek.c", "single.c", "held.c", "relay.c", "member.c", "doze.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
 COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"

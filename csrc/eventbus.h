@@ -57,6 +57,7 @@ enum {
     EB_NOTE_LIMIT = 64,
     EB_LABEL_LIMIT = 63,  /* bytes of a subscription's name */
     EB_BATCH_LIMIT = 256, /* events in one batch */
+    EB_DELAYS = 58,       /* buckets of a histogram of delays: eb_delay_end says where each ends */
     EB_SUBSCRIBERS_LIMIT = 1024,
     /* bytes of the patterns of a subscription or a group, joined by | */
     EB_PATTERN_LIMIT = 1023,
@@ -235,6 +236,16 @@ typedef struct {
     int persist;
 } eb_stats;
 
+/* What came to a subscription, as of its last batch. */
+typedef struct {
+    uint64_t events;
+    uint64_t bytes;      /* of their paths, data and headers, as they stand in the ring */
+    uint64_t wakes;      /* how often it slept, or lay down in an event loop, and looked again */
+    uint64_t skipped;    /* events that it passed and does not hear; of a member, 0 */
+    uint64_t delay_ns;   /* from being sent to being handed out, of all that was measured, and */
+    uint64_t delays[58]; /* how many of these by their delays: a batch is measured as a whole or not */
+} eb_received;
+
 typedef struct {
     uint64_t lost;
     uint32_t pid;
@@ -242,6 +253,7 @@ typedef struct {
     int sleeping;
     int group; /* the number of the group whose member it is, or -1 */
     int exclusive;
+    eb_received received;
     char name[64];
     char system[1024];
     char kind[1024];
@@ -315,11 +327,15 @@ int eb_note_read(eb_bus *bus, eb_note *note, int64_t deadline); /* the last one 
 int eb_shutdown(eb_bus *bus, int64_t deadline);
 int eb_closed(const eb_bus *bus);
 int eb_lock_holder(const eb_bus *bus);
+int eb_is_publishing(const eb_bus *bus); /* whether somebody has the lock */
 int eb_slowest(eb_bus *bus);
 int64_t eb_waiting(const eb_bus *bus,
                    uint32_t slot); /* events that its owner, or the group whose it is, has yet to take */
+int64_t eb_kept_for(const eb_bus *bus,
+                    uint32_t slot); /* bytes of the ring that its owner keeps from being overwritten */
 int eb_stats_read(const eb_bus *bus, eb_stats *out);
 int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out); /* 1 when a live subscription holds it */
+uint64_t eb_delay_end(uint32_t bucket); /* ns that are the first past it; UINT64_MAX of the last one */
 uint32_t eb_roster_epoch(eb_bus *bus);
 int eb_roster_wait(eb_bus *bus, uint32_t epoch, int64_t deadline);
 
@@ -358,6 +374,9 @@ int eb_attend(eb_subscription *sub);
 int eb_decide(eb_subscription *sub, uint32_t topic, int heard);
 int eb_reserve(eb_subscription *sub, uint64_t size);
 int eb_backlog(eb_subscription *sub, eb_walk *walk);
+/* Of a subscription that never joined, to a bus that is only looked at: the next events that the ring has kept, all that there
+ * are, without waiting; or EB_NOTHING. */
+int eb_peek(eb_subscription *sub, int limit);
 uint64_t eb_lost(const eb_subscription *sub);
 uint32_t eb_slot(const eb_subscription *sub);
 

@@ -6,6 +6,11 @@ int eb_lock_holder(const eb_bus *bus)
     return (int)atomic_load_explicit(&bus->ring.header->holder, memory_order_relaxed);
 }
 
+int eb_is_publishing(const eb_bus *bus)
+{
+    return atomic_load_explicit(&bus->ring.header->publish_lock, memory_order_relaxed) != 0;
+}
+
 int eb_closed(const eb_bus *bus)
 {
     return atomic_load(&bus->ring.header->closed) != 0;
@@ -37,6 +42,15 @@ int eb_slowest(eb_bus *bus)
     int slowest;
     eb_roster_gate(&bus->roster, atomic_load(&bus->ring.header->committed), bus->ring.capacity, &slowest);
     return slowest;
+}
+
+/* Read in this order, the cursor is never ahead of what is committed; one that cannot be holds nobody up. */
+int64_t eb_kept_for(const eb_bus *bus, uint32_t slot)
+{
+    if (slot >= eb_roster_used(&bus->roster) || !eb_slot_holds_gate(&bus->roster, slot)) return 0;
+    uint64_t cursor = atomic_load(&bus->roster.header->slots[slot].cursor);
+    uint64_t lag = atomic_load(&bus->ring.header->committed) - cursor;
+    return lag <= bus->ring.capacity ? (int64_t)lag : 0;
 }
 
 int eb_stats_read(const eb_bus *bus, eb_stats *out)
@@ -93,6 +107,7 @@ int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
                                 .sleeping = is_raised(bus, slot, group),
                                 .group = member ? (int)group : -1,
                                 .exclusive = atomic_load(&from->exclusive) != 0};
+    eb_figures_read(&from->figures, &out->received);
     copy_text(out->name, from->name, from->name_length, EB_LABEL_LIMIT);
     copy_text(out->system, from->system, from->system_length, EB_PATTERN_LIMIT);
     copy_text(out->kind, from->kind, from->kind_length, EB_PATTERN_LIMIT);

@@ -168,6 +168,8 @@ struct eb_subscription {
     uint64_t decided_sequence; /* an inline event whose verdict is decided_verdict, when `names` is full */
     eb_pace pace;
     _Atomic uint64_t lost;
+    uint64_t skipped;     /* events that it passed and does not hear */
+    uint64_t measured;    /* when the last one was sent of the batch whose delays were measured last */
     uint64_t beside_used; /* bytes at the buffer's end */
     uint32_t index;
     eb_file file;             /* carries the lock on its slot's byte */
@@ -356,6 +358,7 @@ void eb_event_post_one(eb_event_count *count);
 void eb_batch_begin(eb_subscription *sub);
 void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
+uint64_t eb_batch_bytes(const eb_subscription *sub);
 
 /* verdicts.c */
 int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);

@@ -5,7 +5,8 @@
  *   roster  everybody attached. A slot belongs to the holder of the kernel lock on its byte; the waiter set, the two
  *           event counts and `persist` belong to all. A cursor, of a slot or of a group, is exchanged forward by its
  *           owner and by publishers, who move it on over records that the owner does not hear: whoever reads a record
- *           looks afterwards whether its cursor was moved past it, and trusts the record if it was not.
+ *           looks afterwards whether its cursor was moved past it, and trusts the record if it was not. A slot's figures
+ *           are its subscriber's to write, and each word is true by itself (figures.c).
  * A subscriber maps the ring read-only, so what it may scribble on is the roster: publishers bound all they read there.
  *
  * LIFE OF A RECORD
@@ -153,10 +154,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "figures.h"
 #include "record.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 6u
+#define EB_FORMAT 7u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -290,6 +292,7 @@ typedef struct {
     eb_u64 doorbell;                    /* which one is rung instead; 0: none */
 
     _Alignas(EB_LINE) eb_u64 deaf[EB_TOPICS / 64];
+    _Alignas(EB_LINE) eb_figures figures;
 
     _Atomic char name[EB_LABEL_LIMIT + 1];
     _Atomic char system[EB_PATTERN_LIMIT + 1];
@@ -380,7 +383,7 @@ static_assert(sizeof(((eb_note *)0)->name) == EB_NOTE_NAME_LIMIT, "eventbus.h sp
 static_assert(sizeof(((eb_note *)0)->bytes) == EB_NOTE_LIMIT, "eventbus.h spells the limit out");
 static_assert(sizeof(eb_ring_header) % 4096 == 0, "the data begin a page");
 static_assert(EB_PAGES * EB_PAGE_CLAIMS == EB_CLAIMS && EB_PAGES % 64 == 0, "whole pages, a bit each");
-static_assert(sizeof(eb_slot_t) == 2816, "whole lines");
+static_assert(sizeof(eb_slot_t) == 3328, "whole lines, and three buses of the default size in 64 MiB");
 static_assert(offsetof(eb_slot_t, cursor) == 64 && offsetof(eb_slot_t, semaphore) == 128, "one writer a line");
 static_assert(offsetof(eb_roster_header, groups) == 4096, "the groups begin a page");
 static_assert(offsetof(eb_roster_header, slots) % 4096 == 0, "the slots begin a page");

@@ -109,5 +109,6 @@ int eb_relay_await(eb_subscription *sub, uint64_t seen, bool closed, int64_t dea
     if (eb_relay_lie_down(sub, seen, closed, 0))
         status = eb_sleep_or_keep(sub, eb_relay_semaphore(sub), eb_relay_look(sub), deadline);
     eb_relay_rise(sub);
+    eb_figures_add(&sub->slot->figures.wakes, 1);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }

@@ -150,6 +150,7 @@ void eb_slot_open(eb_roster *roster, uint32_t slot, const eb_terms *terms, int g
     atomic_store(&mine->doorbell, 0);
     for (size_t i = 0; i < EB_TOPICS / 64; i++)
         atomic_store_explicit(&mine->deaf[i], 0, memory_order_relaxed);
+    eb_figures_clear(&mine->figures);
     atomic_store(&mine->pid, pid);
     atomic_store(&mine->lost, 0);
     atomic_store(&mine->group, (uint32_t)(group + 1));

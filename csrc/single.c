@@ -33,6 +33,7 @@ static int follow(eb_subscription *sub)
     if ((int64_t)(position - sub->joined) < 0) {
         sub->joined = moved;
     } else if ((int64_t)(moved - position) > 0) {
+        sub->skipped += sequence - sub->sequence;
         atomic_store(&sub->position, moved);
         sub->sequence = sequence;
     }
@@ -76,6 +77,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     atomic_store_explicit(&sub->position, position + record.bytes, memory_order_relaxed);
     sub->sequence++;
     *count += kept;
+    sub->skipped += !kept && record.sequence >= sub->start;
     return EB_OK;
 }
 
@@ -144,6 +146,7 @@ static int await(eb_subscription *sub, uint64_t seen, int64_t deadline)
         status = eb_sleep_or_keep(sub, &sub->slot->semaphore, eb_now() + EB_SLICE_NS, deadline);
     eb_waiter_lower(&sub->bus->roster, sub->index);
     EB_TEST_POINT(waiter_woken);
+    eb_figures_add(&sub->slot->figures.wakes, 1);
     return status == EB_NOTHING && !eb_over(deadline) ? EB_INTERRUPTED : status;
 }
 

@@ -5,6 +5,8 @@
 
 #define BUFFER_BYTES (64u * 1024u)
 #define BUSY_NS (20 * EB_MILLISECOND)
+#define MEASURED_NS                                                                                                    \
+    20000ull /* between batches whose delays are measured: a look at the clock costs as much as an event */
 
 /* --- join --- */
 
@@ -215,6 +217,24 @@ static int end(eb_subscription *sub, int status)
     return status;
 }
 
+/* Its figures, of a slot that is still ours. A batch is measured whose last event was sent long enough after that of the one
+ * before, or earlier, as those are that a bridge brings. */
+static void tell(eb_subscription *sub, uint32_t count, bool dozed)
+{
+    if (atomic_load_explicit(&sub->slot->owner, memory_order_relaxed) != sub->owner) return;
+    eb_figures *figures = &sub->slot->figures;
+    atomic_store_explicit(&figures->skipped, sub->skipped, memory_order_relaxed);
+    if (dozed) eb_figures_add(&figures->wakes, 1);
+    if (count == 0) return;
+    const uint64_t *times = sub->batch.time;
+    eb_handed handed = {.times = times, .count = count, .bytes = eb_batch_bytes(sub)};
+    if (times[count - 1] - sub->measured >= MEASURED_NS) {
+        sub->measured = times[count - 1];
+        handed.now = eb_wall_clock();
+    }
+    eb_figures_take(figures, &handed);
+}
+
 static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
 {
     eb_batch_head *head = &sub->batch.head;
@@ -224,6 +244,7 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
     int status = sub->group ? eb_member_receive(sub, most, deadline) : eb_single_receive(sub, most, deadline);
     if (dozed && deadline != EB_BRIEF) eb_rouse_loop(sub); /* others wait in a loop still, and have to lie down anew */
     eb_see_kept(sub->bus, sub);
+    tell(sub, status > 0 ? (uint32_t)status : 0, dozed);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
     head->number++;

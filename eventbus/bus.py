@@ -15,6 +15,7 @@ from eventbus.core.reader import LATEST, SubscriptionHandle
 from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
+from eventbus.event import Event
 from eventbus.group import (
     MAX_DELIVERIES,
     checked_acknowledgement,
@@ -189,6 +190,10 @@ class Bus(Attached):
             handle.join(*texts, start=LATEST, spin=None, blocking=True)
             self._subscriptions[id(made)] = made
         return made
+
+    def _handler(self, function: Callable[[Event], Any], member: Member) -> Callable[[Event], Any]:
+        """What a worker runs for each event that the member takes: of a bus that is traced, more than the function."""
+        return function
 
     def _joined(self, made: Subscription, handle: SubscriptionHandle, join: Callable[[], object]) -> Subscription:
         with handle.joining():

@@ -11,8 +11,12 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tracing import Spans
 
 TESTS = Path(__file__).resolve().parent
 BUILD = TESTS.parent / os.environ.get("EVENTBUS_BUILD", "build/testing")
@@ -150,6 +154,23 @@ def fanout(bus: Bus) -> Iterator[Fanout]:
     """What is sent to ``a``, ten events at most for each listener."""
     with Fanout(bus, "a", limit=10) as made:
         yield made
+
+
+@pytest.fixture
+def spans() -> Spans:
+    """Where spans are kept."""
+    from tracing import Spans  # few need it, and it takes longer to import than all of eventbus
+
+    return Spans()
+
+
+@pytest.fixture
+def traced(bus: Bus, spans: Spans) -> Bus:
+    """The bus, instrumented."""
+    from eventbus.observe.opentelemetry import instrument
+
+    instrument(bus, spans.provider)
+    return bus
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
 COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
-PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli"}
+PACKAGES = {"eventbus", "eventbus.core", "eventbus.workers", "eventbus.cli", "eventbus.observe", "eventbus.testing"}
 LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays"}
 IMPORTERS = {
@@ -36,20 +36,21 @@ IMPORTERS = {
 # From the bottom up; a module imports from lower rows only. What stands above the public face, "", reaches the library
 # through what the rows say too.
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
-FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk"}
+FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "desk", "remains"}
 ROWS = (
     {"errors", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "core.native"},
+    {"core.figures"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
     {"core.bell"},
     {"core.reader", "core.schedule", "request", "letters", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
-    {"core.leftovers"},
+    {"core.leftovers", "core.looking"},
     {"loop"},
     {"sending", "awaiting", "audience"},
     {"subscription", "messages"},
-    {"group", "replies"},
+    {"group", "replies", "remains"},
     {"desk"},
     {"asking"},
     {"member"},
@@ -65,11 +66,15 @@ ROWS = (
     {"workers.crew"},
     {"workers.worker"},
     {""},
-    {"cli.tables", "cli.feed", "cli.work"},
-    {"cli.tail", "cli.demo", "cli.streams"},
-    {"cli.recording"},
-    {"cli.graveyard"},
-    {"cli.requeue"},
+    {"observe.metrics", "observe.spans", "observe.logs", "testing.buses", "testing.recorder"},
+    {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
+    {"observe.opentelemetry"},
+    {"cli.options", "cli.console", "cli.commands"},
+    {"cli.streams", "cli.feed", "cli.work", "cli.host", "cli.bench"},
+    {"cli.tables", "cli.tail", "cli.demo", "cli.recording", "cli.policy"},
+    {"cli.buses", "cli.talk", "cli.recorder", "cli.replay", "cli.dump", "cli.graveyard", "cli.rates", "cli.ailments"},
+    {"cli.record", "cli.requeue", "cli.metrics", "cli.screen", "cli.doctor"},
+    {"cli.top"},
     {"cli.app"},
     {"__main__"},
 )
@@ -96,7 +101,7 @@ def module_of(path: Path) -> str:
 
 
 IMPORTS = {module_of(path): imports(path) for path in PACKAGE.rglob("*.py")}
-ROOMS = {"core", "workers", "cli"}  # their own files say what they are for, and import nothing
+ROOMS = {"core", "workers", "cli", "observe", "testing"}  # their own files say what they are for, and import nothing
 
 
 def inside(module: str) -> set[str]:
@@ -122,9 +127,22 @@ def test_imports_go_downwards(module: str) -> None:
     assert inside(module) <= set().union(*ROWS[:row])
 
 
-@pytest.mark.parametrize(("above", "below"), [("core", FLOWS), ("flows", {"workers", "cli"}), ("workers", {"cli"})])
+UPSTAIRS = {"observe", "testing", "cli"}
+
+
+@pytest.mark.parametrize(
+    ("above", "below"),
+    [
+        ("core", FLOWS),
+        ("flows", {"workers"} | UPSTAIRS),
+        ("workers", UPSTAIRS),
+        ("observe", {"workers", "testing", "cli"}),
+        ("testing", {"workers", "observe", "cli"}),
+    ],
+)
 def test_floors(above: str, below: set[str]) -> None:
-    """The core knows no flow, flows know no worker, and nobody but the door to it knows the command line."""
+    """The core knows no flow, flows know no worker, who watches or tests a bus needs none, and nobody but the door to
+    it knows the command line."""
     of = FLOWS if above == "flows" else {module for module in IMPORTS if module.startswith(above)}
     reached = set().union(*(inside(module) for module in of))
     assert {name for name in reached if name in below or name.partition(".")[0] in below} == set()

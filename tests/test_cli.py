@@ -17,37 +17,11 @@ from pathlib import Path
 import pytest
 
 import eventbus
+from commands import EVENTBUS, SECONDS, command, ended, running
 from eventbus.cli import app as cli
 from eventbus.core.segment import list_names
 
 pytestmark = pytest.mark.release
-
-SECONDS = 60  # a deadline that fails; nothing here takes a tenth of it
-EVENTBUS = [sys.executable, "-m", "eventbus"]
-
-
-def command(
-    *arguments: str, stdin: str = "", stdout: int = subprocess.PIPE, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*EVENTBUS, *arguments],
-        input=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=SECONDS,
-        env={**os.environ, **variables},
-    )
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*EVENTBUS, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @contextmanager
@@ -61,12 +35,6 @@ def tailing(bus: eventbus.Bus, *arguments: str) -> Iterator[subprocess.Popen[str
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
-
-
-def ended(process: subprocess.Popen[str], stdin: str | None = None) -> tuple[int, str, str]:
-    """Exit code, what was left of standard output, and standard error."""
-    out, errors = process.communicate(stdin, timeout=SECONDS)
-    return process.returncode, out, errors
 
 
 # --- tail ---

@@ -263,7 +263,14 @@ def test_stat_shows_subscribers_and_topics(name: str, capsys: pytest.CaptureFixt
             "backlog": 2,
             "lost": 0,
             "group": None,
+            "kept": shown["used"],
             "sleeping": False,
+            "events": 0,
+            "bytes": 0,
+            "wakes": 0,
+            "skipped": 0,
+            "delay_p50": None,
+            "delay_p99": None,
         }
     ]
     assert shown["topics"] == [

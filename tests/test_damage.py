@@ -22,7 +22,7 @@ from harness import Fork, Line, ring_of, roster_of, take
 SIGNATURE = 64  # bytes, at the beginning of each segment; its words in csrc/layout.h
 CLOSED = range(264, 268)  # the ring's word that ends every subscription at once, which would be too easy
 CAPACITY = 8192
-SLOT = 2816  # bytes of a subscriber slot
+SLOT = 3328  # bytes of a subscriber slot
 SLOTS = native.roster_bytes(1024) - 1024 * SLOT  # where they begin
 RING_HOT = [range(256, 640), range(4096, 4160), range(-CAPACITY, 0)]
 ROSTER_HOT = [range(512), range(4096, 4096 + 1024), range(SLOTS, SLOTS + 2 * SLOT)]

@@ -14,12 +14,13 @@ import orjson
 import pytest
 
 import eventbus
+from commands import command, ended
 from eventbus import Bus, Event, InvalidError, Request, SegmentError, Subscription
 from eventbus.core.native import INLINE, lib
 from eventbus.event import HEADERS_LIMIT, NO_HEADERS
 from harness import DEADLINE, take
 from serving import serving
-from test_cli import command, ended, tailing
+from test_cli import tailing
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "baggage": "a=ä", "empty": ""}
 

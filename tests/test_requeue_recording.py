@@ -206,7 +206,7 @@ def test_zstandard_that_is_not_installed(
         monkeypatch.setitem(sys.modules, module, None)
     assert requeue(bus, "--from", str(file)) == 1
     assert capsys.readouterr().err == (
-        "eventbus: it is compressed by zstandard: pip install zstandard, or decompress it before: zstd -dc\n"
+        "eventbus: it takes zstandard to read it: pip install 'eventbus[zstandard]', or decompress it: zstd -dc\n"
     )
 
 

@@ -184,7 +184,7 @@ def test_tail_goes_on(bus: Bus) -> None:
     warnings: list[str] = []
     with bus.subscribe("a") as sub:
         bus.send_many([("a", "k", f"/{n}", bad(b"oops") if n == 1 else n) for n in range(3)])
-        assert follow(sub, shown.extend, warnings.append, 2, 0) == 2
+        assert follow(sub, shown.extend, warnings.append, 2, lambda: 0) == 2
     assert [event.path for event in shown] == ["/0", "/2"]
     assert [warning[:11] for warning in warnings] == ["the event 2"]
 

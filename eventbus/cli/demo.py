@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sysconfig
 import time
 import warnings
 from collections import Counter, defaultdict
@@ -19,12 +20,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess, parent_process
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 import eventbus
+from eventbus.cli.console import make_console
 from eventbus.errors import ClosedError, EventBusError, InvalidError
 
 SKIPPED = {"site-packages", "dist-packages", "__pycache__"}
@@ -176,3 +180,22 @@ def show(totals: dict[int, Counter[str]], console: Console) -> None:
         table.add_row(str(worker), *(str(figures[name]) for name in FIGURES))
     table.add_row("all", *(str(sum(figures[name] for figures in totals.values())) for name in FIGURES), style="bold")
     console.print(table)
+
+
+def demo(
+    root: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, metavar="DIR", help="index DIR, not the standard library"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="processes that parse; one per CPU, 2 to 8, if left out")
+    ] = None,
+) -> None:
+    """Index Python's standard library over a bus.
+
+    A scanner, a group of workers and a collector, each a process of its own. One worker is killed half-way, and another
+    gets its file. Exits with 1 unless every file was counted exactly once.
+    """
+    crew = workers or min(8, max(2, len(os.sched_getaffinity(0))))
+    if not run(root or Path(sysconfig.get_path("stdlib")), crew, make_console()):
+        raise typer.Exit(1)

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from io import BufferedReader
 from typing import cast
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-from eventbus.cli import tables
-
 
 def say(message: str) -> None:
     """One line on standard error."""
-    print(f"eventbus: {tables.printable(message)}", file=sys.stderr, flush=True)
+    print(f"eventbus: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would break the line, move the cursor or command the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def asked(question: str) -> bool:
@@ -49,8 +50,10 @@ def progress(unit: str, total: int | None) -> Iterator[Callable[[int, int], None
     Yields:
         What is told by how much it went on, and how many have been sent.
     """
-    columns = (TextColumn("{task.fields[sent]} {task.description}"), BarColumn(), TimeElapsedColumn())
-    console = tables.make_console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(unit, total=total, sent=0)
-        yield lambda step, sent: bar.update(task, advance=step, sent=sent)
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _step, _sent: None
+        return
+    from eventbus.cli.console import bar  # takes as long to import as typer
+
+    with bar(unit, total) as advance:
+        yield advance

@@ -5,37 +5,24 @@ from __future__ import annotations
 import errno
 import pwd
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from eventbus.cli.streams import printable
+from eventbus.core.figures import Received
 from eventbus.core.segment import Inspection, inspect_bus
-from eventbus.core.stats import BusStats
+from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
+
+if TYPE_CHECKING:  # what writes JSON does without it
+    from rich.table import Table
+    from rich.text import Text
 
 Row = dict[str, Any]
 
-_SIZES = frozenset(("size", "used", "capacity"))
+_SIZES = frozenset(("size", "used", "capacity", "kept", "parked"))
 _TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", ""))
+_DELAYS = frozenset(("delay_p50", "delay_p99"))
+_DETAILS = frozenset(("bytes", "wakes", "skipped"))  # of a subscriber: --json has them
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
-_WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """A console that wraps and colours on a terminal only, and leaves a closed pipe to the caller."""
-    made = _Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else _Console(stderr=stderr, highlight=False, width=_WIDEST)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError that rich is handling; its own way is to exit here
-
-
-def printable(text: str) -> str:
-    """The text with escapes for what would break the line, move the cursor or command the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def existing(name: str) -> Inspection:
@@ -46,8 +33,50 @@ def existing(name: str) -> Inspection:
     """
     bus = inspect_bus(name)
     if bus is None:
-        raise FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+        raise missing(name)
     return bus
+
+
+def missing(name: str) -> FileNotFoundError:
+    """The error for a bus that is not there."""
+    return FileNotFoundError(errno.ENOENT, f"there is no bus named {name!r}: 'eventbus ls' lists those that are")
+
+
+class Holding(NamedTuple):
+    """Who holds the ring back most: how much of it, with what, and what to do about it."""
+
+    share: float
+    who: str
+    remedy: str
+
+
+def holding(stats: BusStats) -> Holding | None:
+    """None if nobody has anything to take from the ring. Who stands still and hears nothing of it holds nobody up."""
+    everybody: list[SubscriberStats | GroupStats] = [*stats.subscribers, *stats.groups]
+    busy = [one for one in everybody if one.kept and _is_busy(one)]
+    slowest = max(busy, key=lambda one: one.kept, default=None)
+    return None if slowest is None else Holding(slowest.kept / stats.capacity, *_with_what(slowest))
+
+
+def _is_busy(one: SubscriberStats | GroupStats) -> bool:
+    return one.backlog > 0 or (isinstance(one, GroupStats) and in_hand(one) > 0)
+
+
+def in_hand(group: GroupStats) -> int:
+    """How many events its members have in hand, or gave back."""
+    return group.returned + sum(member.events for member in group.members)
+
+
+def _with_what(one: SubscriberStats | GroupStats) -> tuple[str, str]:
+    if isinstance(one, SubscriberStats):
+        who = f"subscriber {one.name!r} of process {one.pid} has {one.backlog} events to receive"
+        return who, "let it receive or close it, or let it subscribe with overflow='drop'"
+    if one.backlog:
+        return (
+            f"the group {one.name!r} has {one.backlog} events that no member took",
+            "add members, or remove the group",
+        )
+    return f"members of the group {one.name!r} have {in_hand(one)} events in hand", "add members, or end who hangs"
 
 
 def listed(bus: Inspection) -> Row:
@@ -68,20 +97,36 @@ def described(bus: Inspection, stats: BusStats) -> Row:
     """A bus as ``stat`` shows it: what ``ls`` shows, with lists of subscribers, groups, topics, what is scheduled."""
     figures = asdict(stats)
     topics = [{"system": system, "kind": kind, "sent": sent} for (system, kind), sent in sorted(stats.topics.items())]
-    subscribers = list(figures.pop("subscribers"))
+    subscribers = [_with_received(one) for one in figures.pop("subscribers")]
     groups = [{**group, "members": list(group["members"])} for group in figures.pop("groups")]
     scheduled = list(figures.pop("scheduled"))
     parts: Row = {"subscribers": subscribers, "groups": groups, "scheduled": scheduled, "topics": topics}
     return {**listed(bus), **figures, **parts}
 
 
-def show_listed(rows: list[Row], console: Console) -> None:
+def _with_received(subscriber: Row) -> Row:
+    """What came to it beside the rest; of the delays, two quantiles in seconds."""
+    received: Received = subscriber.pop("received")
+    *figures, delays = received
+    quantiles = {"delay_p50": delays.quantile(0.5), "delay_p99": delays.quantile(0.99)}
+    return {**subscriber, **dict(zip(Received._fields, figures, strict=False)), **quantiles}
+
+
+def show_listed(rows: list[Row]) -> None:
     """``ls`` for people."""
-    console.print(_table(rows))
+    from eventbus.cli.console import make_console
+
+    make_console().print(_table(rows))
 
 
-def show_described(about: Row, console: Console) -> None:
+def show_described(about: Row) -> None:
     """``stat`` for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from eventbus.cli.console import make_console
+
+    console = make_console()
     figures = Table(box=None, show_header=False, pad_edge=False)
     for key, value in about.items():
         if not isinstance(value, list):
@@ -89,6 +134,7 @@ def show_described(about: Row, console: Console) -> None:
     console.print(figures)
     parts = {part: about[part] for part in ("subscribers", "groups", "scheduled", "topics")}
     parts["members"] = [{"group": group["name"], **one} for group in about["groups"] for one in group["members"]]
+    parts["subscribers"] = [{key: row[key] for key in row if key not in _DETAILS} for row in parts["subscribers"]]
     parts["groups"] = [{**group, "members": len(group["members"])} for group in about["groups"]]
     for part, rows in parts.items():
         console.print(f"\n{part}: {len(rows)}")
@@ -100,6 +146,8 @@ def show_described(about: Row, console: Console) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows[0]:
         table.add_column(column, justify="left" if column in _TEXTS else "right")
@@ -117,14 +165,26 @@ def _owner(uid: int) -> str:
 
 def _cell(column: str, value: Any) -> Text:
     """As text of its own kind: what a bus calls itself is no markup."""
+    from rich.text import Text
+
     if value is None:
         return Text("-")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
-    return Text(_bytes(value) if column in _SIZES else printable(str(value)))
+    if column in _DELAYS:
+        return Text(_delay(value))
+    return Text(byte_text(value) if column in _SIZES else printable(str(value)))
 
 
-def _bytes(size: int) -> str:
+def _delay(seconds: float) -> str:
+    scaled, units = seconds * 1e6, ["us", "ms", "s"]
+    while scaled >= 1000 and len(units) > 1:
+        scaled, units = scaled / 1000, units[1:]
+    return f"{scaled:.3g} {units[0]}"
+
+
+def byte_text(size: int) -> str:
+    """A size for people."""
     scaled, units = float(size), ["B", "KiB", "MiB", "GiB"]
     while scaled >= 1024 and len(units) > 1:
         scaled, units = scaled / 1024, units[1:]

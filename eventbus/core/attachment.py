@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from eventbus import _fast
 from eventbus.core import native
+from eventbus.core.figures import Received, received
 from eventbus.core.native import INLINE, TABLE_FULL, checked, deadline_after, decode_names, ffi, lib, until_done
 from eventbus.errors import InvalidError
 
@@ -45,6 +46,7 @@ class Occupant(NamedTuple):
     sleeping: bool
     group: int | None  # its number, of a member
     exclusive: bool
+    received: Received
 
 
 class Claim(NamedTuple):
@@ -288,6 +290,15 @@ class Attachment:
         """The pid that took the publish lock last."""
         return int(lib.eb_lock_holder(self.pointer))
 
+    @property
+    def publishing(self) -> bool:
+        """Whether somebody has the publish lock."""
+        return bool(lib.eb_is_publishing(self.pointer))
+
+    def kept(self, one: Occupant | Group) -> int:
+        """Bytes of the ring that are kept for it."""
+        return int(lib.eb_kept_for(self.pointer, one.slot))
+
     def slowest(self) -> Occupant | Group | None:
         """The subscription or group that holds the gate back."""
         slot = int(lib.eb_slowest(self.pointer))
@@ -309,7 +320,7 @@ class Attachment:
             return None
         name, system, kind = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
         flags = (bool(out.gated), bool(out.sleeping), None if out.group < 0 else int(out.group), bool(out.exclusive))
-        return Occupant(slot, name, out.pid, out.lost, system, kind, *flags)
+        return Occupant(slot, name, out.pid, out.lost, system, kind, *flags, received(out.received))
 
     def waiting(self, one: Occupant | Group) -> int:
         """How many events it hears and has yet to take; of a member, none: they wait for its group."""

@@ -21,12 +21,17 @@ def holders(fd: int, slot: int | None = None) -> list[int]:
     no descriptor any more, and so nobody to be named.
     """
     byte = None if slot is None else SLOT_BYTE + slot
+    return sorted(pid for pid, held in locks(fd).items() if byte is None or byte in held)
+
+
+def locks(fd: int) -> dict[int, set[int]]:
+    """Which bytes of the file each process has locked that has locked any."""
     try:
         file = os.fstat(fd)
     except OSError:
-        return []
+        return {}
     pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
-    return sorted(pid for pid in pids if any(byte in (None, held) for held in _locked(pid, file)))
+    return {pid: held for pid in pids if (held := {*_locked(pid, file)})}
 
 
 def holds(pid: int, fd: int, slot: int) -> bool:

@@ -121,6 +121,12 @@ class SubscriptionHandle:
         self.checked(status)
         return int(walk.count)
 
+    def peek(self, limit: int) -> int:
+        """Reads the next events of a bus that is only looked at into the batch; how many, 0 at the end."""
+        while (status := int(lib.eb_peek(self.pointer, limit))) == LARGE:
+            self.reserve()
+        return 0 if status == native.NOTHING else self.bus.checked(status)
+
     def ack_event(self, sequence: int) -> int:
         """The event is done with; NOTHING when it is not in hand, CLOSED when its group is gone."""
         return int(lib.eb_ack_event(self.pointer, sequence))

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 
 import posix_ipc
@@ -73,11 +74,8 @@ def inspect_bus(name: str) -> Inspection | None:
     seen = Attachment(name)
     try:
         with seen.opening():
-            _open_segment(name, _names(name)[1], seen.take_roster(False))
-            found = _inspect_roster(about, seen)
+            found = _inspect_roster(about, seen) if open_roster(name, seen) else None
             return found if seen.named else None
-    except posix_ipc.ExistentialError:
-        return None
     except SegmentError as error:
         return replace(about, state="damaged", reason=error.message)
     except PermissionError as error:
@@ -120,7 +118,7 @@ def _inspect_trusted(about: Inspection, seen: Attachment) -> Inspection:
     attached, whole = seen.others, seen.is_signed()
     if seen.alone() and not (whole and seen.persists() and has_ring(about.name)):
         return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
-    _open_ring(about.name, seen, read_only=True)
+    open_ring(about.name, seen, read_only=True)
     seen.look()
     stats = replace(read_stats(about.name, seen), attached=attached)  # which counts the asker in
     state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
@@ -129,6 +127,11 @@ def _inspect_trusted(about: Inspection, seen: Attachment) -> Inspection:
 
 def _names(name: str) -> tuple[str, str]:
     return f"/eventbus.{name}.ring", f"/eventbus.{name}.roster"
+
+
+def open_roster_file(name: str) -> BufferedReader:
+    """The roster's file, for those who look at its locks and nothing else."""
+    return open(_path(_names(name)[1]), "rb", opener=_as_it_is)
 
 
 def unlink(name: str) -> None:
@@ -142,7 +145,7 @@ def unlink(name: str) -> None:
     """
     found = False
     ring, roster = _names(check_name(name))
-    with contextlib.suppress(OSError), open(_path(roster), "rb", opener=_as_it_is) as file:
+    with contextlib.suppress(OSError), open_roster_file(name) as file:
         native.remove_bells(file.fileno())
     for segment in (ring, roster):
         with contextlib.suppress(posix_ipc.ExistentialError):
@@ -275,14 +278,20 @@ def open_bus(name: str, terms: Terms) -> Attachment:
         # What a handler or a destructor has forked in the middle of it has lost it by then, and begins anew.
 
 
+def open_roster(name: str, attachment: Attachment) -> bool:
+    """Takes the roster as it is; whether there is one."""
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        _open_segment(name, _names(name)[1], attachment.take_roster(False))
+        return True
+    return False
+
+
 def open_or_create(name: str, attachment: Attachment) -> bool | None:
     """Whether this call made the roster; None when others came and went in between."""
-    roster = _names(name)[1]
-    with contextlib.suppress(posix_ipc.ExistentialError):
-        _open_segment(name, roster, attachment.take_roster(False))
+    if open_roster(name, attachment):
         return False
     with contextlib.suppress(posix_ipc.ExistentialError):
-        _open_segment(name, roster, attachment.take_roster(True), create=0o600)
+        _open_segment(name, _names(name)[1], attachment.take_roster(True), create=0o600)
         return True
     if not SHARED_MEMORY.is_dir():
         reason = f"there is no shared memory for the bus {name!r}: mount a tmpfs at {SHARED_MEMORY}"
@@ -357,9 +366,9 @@ def _reserve(name: str, fd: int, size: int) -> None:
 
 def _join(name: str, terms: Terms, attachment: Attachment, alone: bool) -> None:
     if alone:
-        _open_ring(name, attachment)
+        open_ring(name, attachment)
         attachment.repair()
-    _open_ring(name, attachment, read_only=not terms.writable)
+    open_ring(name, attachment, read_only=not terms.writable)
     attachment.attach(terms.writable)
     _check_sizes(name, terms, attachment.stats())
 
@@ -369,7 +378,7 @@ def has_ring(name: str) -> bool:
     return _lstat(_names(name)[0]) is not None
 
 
-def _open_ring(name: str, attachment: Attachment, *, read_only: bool = False) -> None:
+def open_ring(name: str, attachment: Attachment, *, read_only: bool = False) -> None:
     try:
         _open_segment(name, _names(name)[0], attachment.take_ring(False), read_only=read_only)
     except posix_ipc.ExistentialError as error:

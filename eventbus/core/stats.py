@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
+from eventbus.core.figures import NOTHING, Received
 from eventbus.core.schedule import scheduled
 
 
 @dataclass(frozen=True)
 class SubscriberStats:
-    """One live subscription: ``backlog`` counts the events that it hears and has yet to receive.
+    """One live subscription: ``backlog`` counts the events that it hears and has yet to receive; ``kept`` are the bytes
+    of the ring from its place on, which are let go when they are needed and there is nothing in them that it hears.
 
-    A member of a group has no backlog of its own: ``group`` says where to look.
+    A member of a group has no backlog of its own: ``group`` says where to look. ``received`` is what came to it so far.
     """
 
     name: str
@@ -24,6 +26,8 @@ class SubscriberStats:
     overflow: str
     sleeping: bool
     group: str | None = None
+    kept: int = 0
+    received: Received = NOTHING
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,11 @@ class GroupStats:
 
     Attributes:
         backlog: the events that it hears and that no member has claimed.
+        in_hand: the events that members have in hand, and
+        oldest: for how many seconds that one of them has been which was taken first; 0 if there is none.
         returned: the events that were given back, or that dead members had in hand.
         parked: bytes of what members have in hand for so long that it has left the ring.
+        kept: bytes of the ring from the first event that it has not done with.
     """
 
     name: str
@@ -59,6 +66,9 @@ class GroupStats:
     returned: int
     parked: int
     members: tuple[MemberStats, ...]
+    kept: int = 0
+    in_hand: int = 0
+    oldest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +126,8 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,
-        subscribers=tuple(_subscriber_stats(one, handle.waiting(one), names) for one in occupants),
-        groups=tuple(_group_stats(group, handle.waiting(group), occupants) for group in groups),
+        subscribers=tuple(_subscriber_stats(one, handle.waiting(one), handle.kept(one), names) for one in occupants),
+        groups=tuple(_group_stats(group, handle.waiting(group), handle.kept(group), occupants) for group in groups),
         scheduled=tuple(ScheduledStats(*one) for one in sorted(scheduled(handle), key=lambda one: one.due)),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
@@ -126,7 +136,7 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
     )
 
 
-def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> SubscriberStats:
+def _subscriber_stats(one: Occupant, backlog: int, kept: int, groups: dict[int, str]) -> SubscriberStats:
     return SubscriberStats(
         name=one.name,
         pid=one.pid,
@@ -137,10 +147,12 @@ def _subscriber_stats(one: Occupant, backlog: int, groups: dict[int, str]) -> Su
         overflow="drop" if not one.blocking and one.group is None else "block",
         sleeping=one.sleeping,
         group=None if one.group is None else groups.get(one.group),
+        kept=kept,
+        received=one.received,
     )
 
 
-def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) -> GroupStats:
+def _group_stats(group: Group, backlog: int, kept: int, occupants: tuple[Occupant, ...]) -> GroupStats:
     mine = [one for one in occupants if one.group == group.number]
     held: dict[int | None, list[Claim]] = {one.slot: [] for one in mine}
     for claim in sorted(group.claims, key=lambda claim: claim.sequence):
@@ -157,6 +169,9 @@ def _group_stats(group: Group, backlog: int, occupants: tuple[Occupant, ...]) ->
         returned=len(held.get(None, ())),
         parked=sum(claim.bytes for claim in group.claims if claim.parked),
         members=tuple(members),
+        kept=kept,
+        in_hand=sum(one.events for one in members),
+        oldest=max((one.held for one in members), default=0.0),
     )
 
 

@@ -150,6 +150,7 @@ class _Flow:
             return DONE
         with member:
             self._member = member
+            self._function = handling.bus._handler(handling.function, member)
             self._way.begin(member)
             with self._told.leaving(self._way.stop):
                 self._watcher.ready()

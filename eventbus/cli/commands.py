@@ -1,0 +1,71 @@
+"""Commands whose rooms are imported when they are asked for, and not before."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, NamedTuple
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+
+class Place(NamedTuple):
+    """Where a command is: ``function`` in a module of this room; and a line that shows how it is used."""
+
+    module: str
+    function: str
+    example: str
+
+
+PLACES = {
+    "ls": Place("buses", "list_buses", "eventbus ls --json"),
+    "stat": Place("buses", "describe_bus", "eventbus stat shop"),
+    "top": Place("top", "top", "eventbus top shop --filter orders --sort backlog"),
+    "tail": Place("talk", "tail_bus", "eventbus tail shop 'orders.**' --kind '*.created'"),
+    "send": Place("talk", "send_events", "eventbus send shop orders order.created /orders/1 '{\"total\": 9}'"),
+    "record": Place("record", "record", "eventbus record shop friday.jsonl.zst 'orders.**'"),
+    "replay": Place("replay", "replay", "eventbus replay friday.jsonl.zst shop --speed 10"),
+    "dump": Place("dump", "dump", "eventbus dump shop --json"),
+    "work": Place("work", "work", "eventbus work shop jobs:worker --processes 4"),
+    "requeue": Place("requeue", "requeue", "eventbus requeue shop --group billing.charge --since 2h --dry-run"),
+    "metrics": Place("metrics", "metrics", "eventbus metrics shop --listen 127.0.0.1:9464"),
+    "policy": Place("policy", "commands", "eventbus policy explain policy.toml service:billing events.send orders.eu"),
+    "doctor": Place("doctor", "doctor", "eventbus doctor shop"),
+    "gc": Place("buses", "collect", "eventbus gc --dry-run"),
+    "remove-group": Place("buses", "remove_group", "eventbus remove-group shop billing"),
+    "unlink": Place("buses", "unlink_bus", "eventbus unlink shop"),
+    "bench": Place("bench", "bench", "eventbus bench --seconds 2"),
+    "demo": Place("demo", "demo", "eventbus demo --workers 4"),
+}
+
+
+class Commands(TyperGroup):
+    """The commands of ``PLACES``, and those that were registered."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names, in the order of the table."""
+        return [*PLACES, *(name for name in super().list_commands(ctx) if name not in PLACES)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; None if there is none."""
+        if cmd_name in PLACES and cmd_name not in self.commands:
+            self.commands[cmd_name] = load(cmd_name, PLACES[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+
+def load(name: str, place: Place) -> Any:
+    """Imports the command: a function, or an app of its own with several of them."""
+    found = getattr(importlib.import_module(f"eventbus.cli.{place.module}"), place.function)
+    epilog = f"Example:\n\n\b\n  {place.example}"
+    app = made_app() if not isinstance(found, typer.Typer) else found
+    if app is found:
+        app.info.name, app.info.epilog = name, epilog
+    else:
+        app.command(name, epilog=epilog)(found)
+    return typer.main.get_command(app)
+
+
+def made_app(**options: Any) -> typer.Typer:
+    """An app that writes plain help and leaves errors to whoever runs it."""
+    return typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, **{"add_completion": False, **options})

@@ -1,0 +1,1 @@
+"""How a bus and those who use it are watched: figures, traces, logs."""
