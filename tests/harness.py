@@ -174,7 +174,7 @@ class Child:
 
     @property
     def end(self) -> int:
-        """A descriptor that is readable once it is dead, even where a child of its own still has its end of the line."""
+        """A descriptor that is readable once it is dead, even where a child of its own has the line too."""
         return self._pidfd
 
     def _read(self, wanted: str, seconds: float = DEADLINE) -> Any:
