@@ -10,16 +10,16 @@ COVERAGE := build/coverage
 MINUTES ?= 1
 JOBS ?= 1
 JOBS_TO_DO ?= 100000
+LANES ?= 4
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
 .PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak dist clean
 
-# The models are verified beside the rest of the suite, which waits more than it computes.
-test: lint $(TESTING)/.ready
-	@$(BIN)/pytest --quiet tests/test_models.py > build/models.txt 2>&1 & models=$$!; \
-	$(BIN)/pytest --ignore tests/test_models.py; rest=$$?; \
-	wait $$models; models=$$?; cat build/models.txt; exit $$((rest | models))
+# The suite waits more than it computes, so LANES files of tests run beside each other.
+test: $(VENV)/.ready
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint $(TESTING)/.ready
+	$(BIN)/pytest --lanes $(LANES)
 
 demo: $(VENV)/.ready
 	$(BIN)/eventbus demo
@@ -37,7 +37,7 @@ lint: $(VENV)/.ready
 asan: $(ASAN)/.ready
 	EVENTBUS_BUILD=$(ASAN) LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
-	$(BIN)/pytest -m "not release" --ignore tests/test_models.py
+	$(BIN)/pytest --lanes $(LANES) -m "not release" --ignore tests/test_models.py
 
 tsan: $(TSAN)/stress $(TSAN)/stress_groups $(TSAN)/stress_hands $(TSAN)/stress_later $(TSAN)/stress_bells
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress

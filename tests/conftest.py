@@ -45,6 +45,8 @@ from eventbus.core import bell  # noqa: E402
 from harness import SHARED_MEMORY, Child, Fork, Job  # noqa: E402
 from nats_server import ABSENT, NatsServer, programs, version_of  # noqa: E402
 
+pytest_plugins = ["lanes"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker of tests that run the released build; and gives Ctrl-C back its meaning, which a shell takes
@@ -54,6 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "release: runs the release build, in a process of its own or as a file, or what hangs in a sanitizer"
     )
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: no collection looks at it again, or copies it into every fork."""
+    gc.collect()
+    gc.freeze()
 
 
 PACKAGES = re.compile(r"\W*apt-get install ((?:[a-z0-9][a-z0-9.+-]* ?)+)")

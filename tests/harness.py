@@ -172,6 +172,11 @@ class Child:
         """What ``connection.wait`` waits on: readable when it has said something or is dead."""
         return self._pipe.fileno()
 
+    @property
+    def end(self) -> int:
+        """A descriptor that is readable once it is dead, even where a child of its own has the line too."""
+        return self._pidfd
+
     def _read(self, wanted: str, seconds: float = DEADLINE) -> Any:
         if not connection.wait([self._pipe, self._pidfd], seconds):
             self._fail_hanging()
