@@ -2,8 +2,7 @@
  *
  * Results: zero or more is success, a negative number is one of the codes below. Deadlines are absolute nanoseconds on
  * CLOCK_MONOTONIC; EB_POLL does not wait at all but for locks, which are held for moments, EB_BRIEF hardly for these, EB_FOREVER
- * without end. A waiting call returns EB_INTERRUPTED when a signal came or a slice of the wait ended: run the signal handlers and
- * call again with the same deadline. */
+ * without end. A waiting call returns EB_INTERRUPTED when a signal came or a slice ended: handle signals, and call it again. */
 #ifndef EVENTBUS_H
 #define EVENTBUS_H
 #include <stddef.h>

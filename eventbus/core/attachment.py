@@ -273,7 +273,7 @@ class Attachment:
         return until_done(lambda: int(lib.eb_send_noted(self.pointer, kept, events, count, blob, len(blob), deadline)))
 
     def try_send(self, rows: Any, count: int, blob: bytes, again: bool, note: tuple[bytes, bytes] | None = None) -> int:
-        """As ``send_batch``, but waits for nothing: the sequence of the first event; else the status, BUSY or FULL, then
+        """As ``send_batch``, but waits for nothing: the sequence of the first event; else a status, BUSY or FULL, then
         with its turn kept if it will try ``again``."""
         first = ffi.new("uint64_t *")
         events, kept = ffi.from_buffer("eb_outgoing[]", rows), ffi.NULL if note is None else _note(*note)
@@ -371,9 +371,10 @@ class Attachment:
         for number in range(lib.EB_GROUPS):
             if checked(lib.eb_group_read(self.pointer, number, out), self.what) == 0:
                 continue
-            names = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
+            texts = (ffi.string(text).decode(errors="replace") for text in (out.name, out.system, out.kind))
+            name, system, kind = texts
             counts = (out.slot, out.max_deliveries, out.redelivered, out.dead, out.next)
-            yield Group(number, *names, *counts, tuple(self._claims(number)))
+            yield Group(number, name, system, kind, *counts, tuple(self._claims(number)))
 
     def _claims(self, group: int) -> Iterator[Claim]:
         out, number = ffi.new("eb_claim_info *"), -1

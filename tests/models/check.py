@@ -96,7 +96,7 @@ def verify(check: Check, mutant: str | None = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="eventbus-model-") as into:
         _run(into, "spin", "-a", *defines, check.model)
         # -O0 but for what hot.h names: to compile all of it with more takes longer than to look at the states without
-        flags = ["-O0", "-w", "-fwhole-program", "-include", HOT, "-DSAFETY", "-DNOFAIR", f"-DMEMLIM={MEGABYTES}"]
+        flags = ["-O0", "-w", "-fwhole-program", "-include", str(HOT), "-DSAFETY", "-DNOFAIR", f"-DMEMLIM={MEGABYTES}"]
         _run(into, "gcc", *flags, "-o", "pan", "pan.c")
         said = _run(into, "./pan", f"-m{DEPTH}", "-w23", "-n")
     errors = re.search(r"errors: (\d+)", said)
