@@ -59,10 +59,12 @@ def test_rates(bus: Bus) -> None:
     assert topics == {"orders": (1, 0.0), "orders.eu": (4, 2.0), "jobs": (4, 2.0)}
     subscribers = by_name(shown["subscribers"])
     assert [(name, row["backlog"], row["rate"]) for name, row in sorted(subscribers.items())] == [
-        ("m", 0, None),
+        ("m", 0, 1.0),
         ("none", 9, 0.0),
         ("some", 0, 2.5),
     ]
+    assert subscribers["none"]["delay_p50"] is None
+    assert 0 < subscribers["some"]["delay_p50"] <= subscribers["some"]["delay_p99"]
     (group,) = shown["groups"]
     assert (group["name"], group["backlog"], group["in_hand"], group["members"], group["rate"]) == ("g", 2, 1, 1, 1.0)
     assert group["held"] >= 0

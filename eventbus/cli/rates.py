@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -91,9 +91,9 @@ def details(now: Look, before: Look | None) -> Row:
     known: list[SubscriberStats | GroupStats] = [] if then is None else [*then.subscribers, *then.groups]
     old = {_key(one): one for one in known}
     for one in stats.subscribers:
-        row["subscribers"].append({**_subscriber(one, stats), "rate": _taken(one, old, news, seconds)})
+        row["subscribers"].append(_subscriber(one, stats, old.get(_key(one)), seconds))
     for group in stats.groups:
-        row["groups"].append({**_group(group, stats), "rate": _taken(group, old, news, seconds)})
+        row["groups"].append({**_group(group, stats), "rate": _taken(group, old.get(_key(group)), news, seconds)})
     return row
 
 
@@ -112,9 +112,18 @@ def _key(one: SubscriberStats | GroupStats) -> tuple[str, int | None]:
     return one.name, one.pid if isinstance(one, SubscriberStats) else None
 
 
-def _subscriber(one: SubscriberStats, stats: BusStats) -> Row:
-    row = {key: value for key, value in asdict(one).items() if key != "kept"}
-    return {**row, "kept": round(one.kept / stats.capacity, 4)}
+def _subscriber(one: SubscriberStats, stats: BusStats, then: Any, seconds: float) -> Row:
+    """With what it received since then, and the delays of that; of all it received, if it was not there before."""
+    row = {field.name: getattr(one, field.name) for field in fields(one) if field.name not in ("kept", "received")}
+    before = then.received if then is not None and then.received.events <= one.received.events else None
+    delays = one.received.delays if before is None else one.received.delays.since(before.delays)
+    return {
+        **row,
+        "kept": round(one.kept / stats.capacity, 4),
+        "rate": before and _rate(one.received.events - before.events, seconds),
+        "delay_p50": delays.quantile(0.5),
+        "delay_p99": delays.quantile(0.99),
+    }
 
 
 def _group(group: GroupStats, stats: BusStats) -> Row:
@@ -133,19 +142,15 @@ def _group(group: GroupStats, stats: BusStats) -> Row:
     }
 
 
-def _taken(
-    one: SubscriberStats | GroupStats, old: dict[Any, Any], news: dict[tuple[str, str], int] | None, seconds: float
-) -> float | None:
-    """Events that it took a second: those sent that it hears, but for what its backlog has grown by.
+def _taken(group: GroupStats, then: Any, news: dict[tuple[str, str], int] | None, seconds: float) -> float | None:
+    """Events that its members took a second: those sent that it hears, but for what its backlog has grown by.
 
-    None for a member, whose group takes them, and for one that was not there before.
+    None for one that was not there before.
     """
-    then = old.get(_key(one))
-    if news is None or then is None or getattr(one, "group", None) is not None:
+    if news is None or then is None:
         return None
-    came = sum(count for (system, kind), count in news.items() if count and _hears(one.system, one.kind, system, kind))
-    lost = one.lost - then.lost if isinstance(one, SubscriberStats) else 0
-    return max(0.0, _rate(came - (one.backlog - then.backlog) - lost, seconds))
+    heard = (count for topic, count in news.items() if count and _hears(group.system, group.kind, *topic))
+    return max(0.0, _rate(sum(heard) - (group.backlog - then.backlog), seconds))
 
 
 @lru_cache(1 << 16)

@@ -20,11 +20,11 @@ from rich.text import Text
 from eventbus.cli.console import make_console
 from eventbus.cli.rates import SORTS, TABLES, Look, look, view
 from eventbus.cli.streams import printable
-from eventbus.cli.tables import Row, byte_text
+from eventbus.cli.tables import DELAYS, Row, byte_text, delay_text
 
 COLUMNS = {
     "buses": ("name", "state", "attached", "subscribers", "rate", "bytes", "kept"),
-    "subscribers": ("name", "pid", "system", "kind", "backlog", "kept", "lost", "rate"),
+    "subscribers": ("name", "pid", "system", "backlog", "kept", "lost", "rate", "delay_p50", "delay_p99"),
     "groups": ("name", "system", "kind", "members", "backlog", "in_hand", "held", "dead", "kept", "rate"),
     "topics": ("system", "kind", "sent", "rate"),
 }
@@ -131,7 +131,7 @@ def _table(name: str, rows: list[Row], fitting: bool, most: int | None) -> Table
     table = Table(box=None, pad_edge=False, header_style="bold", expand=fitting)
     for column in COLUMNS[name]:
         is_text = column in TEXTS
-        title = f"{name}: {len(rows)}" if column == COLUMNS[name][0] else column.replace("_", " ")
+        title = f"{name}: {len(rows)}" if column == COLUMNS[name][0] else column.replace("delay_", "").replace("_", " ")
         share = 1 if is_text and fitting else None
         table.add_column(title, justify="left" if is_text else "right", no_wrap=True, overflow="ellipsis", ratio=share)
     for row in rows[:most]:
@@ -147,6 +147,8 @@ def _cell(column: str, value: Any) -> str:
         return f"{value:.0%}"
     if column == "bytes":
         return f"{byte_text(int(value))}/s"
+    if column in DELAYS:
+        return delay_text(value)
     if column in ("rate", "held"):
         return f"{value:.1f}" if value < 100 else f"{value:.0f}"
     return printable(str(value))

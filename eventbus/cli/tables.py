@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 _SIZES = frozenset(("size", "used", "capacity", "kept", "parked"))
 _TEXTS = frozenset(("name", "owner", "mode", "state", "system", "kind", "overflow", "group", "path", "origin", ""))
-_DELAYS = frozenset(("delay_p50", "delay_p99"))
+DELAYS = frozenset(("delay_p50", "delay_p99"))
 _DETAILS = frozenset(("bytes", "wakes", "skipped"))  # of a subscriber: --json has them
 _SHOWN = {"scheduled": 20}  # rows for people; --json has all
 _TIMES = frozenset(("since", "began"))
@@ -203,12 +203,13 @@ def _cell(column: str, value: Any) -> Text:
         return Text("-")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
-    if column in _DELAYS:
-        return Text(_delay(value))
+    if column in DELAYS:
+        return Text(delay_text(value))
     return Text(byte_text(value) if column in _SIZES else printable(str(value)))
 
 
-def _delay(seconds: float) -> str:
+def delay_text(seconds: float) -> str:
+    """A short time for people."""
     scaled, units = seconds * 1e6, ["us", "ms", "s"]
     while scaled >= 1000 and len(units) > 1:
         scaled, units = scaled / 1000, units[1:]
