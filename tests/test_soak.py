@@ -41,7 +41,7 @@ def still_running(pid: int) -> list[str]:
 
 def segments(pid: int) -> list[str]:
     """What a soak has in shared memory."""
-    return [path.name for path in SHARED_MEMORY.glob(f"eventbus.*-{pid}*")]
+    return [path.name for path in SHARED_MEMORY.iterdir() if re.match(rf"eventbus\.\w+-{pid}[-.]", path.name)]
 
 
 def figures_of(output: str) -> dict[str, int]:
