@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import struct
 from collections import UserDict
@@ -50,7 +51,7 @@ def test_any_mapping(bus: Bus, kind: Any) -> None:
 
 def take_from(headers: dict[str, str]) -> Any:
     """The headers as an event has them."""
-    with eventbus.open("test-headers") as bus, bus.subscribe("a") as sub:
+    with eventbus.open(f"test-{os.getpid()}-headers") as bus, bus.subscribe("a") as sub:
         bus.send("a", "k", "/p", headers=headers)
         return take(sub).headers
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MODELS = sorted(HERE.glob("*.pml"))
-HOT = HERE / "hot.h"
 NEEDED = ("spin", "gcc")
 DEADLINE = 300  # seconds until one verification counts as hanging
 MEGABYTES = 1500  # that one verification may take
@@ -96,8 +95,8 @@ def verify(check: Check, mutant: str | None = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="eventbus-model-") as into:
         _run(into, "spin", "-a", *defines, check.model)
         # -O0 but for what hot.h names: to compile all of it with more takes longer than to look at the states without
-        flags = ["-O0", "-w", "-fwhole-program", "-include", str(HOT), "-DSAFETY", "-DNOFAIR", f"-DMEMLIM={MEGABYTES}"]
-        _run(into, "gcc", *flags, "-o", "pan", "pan.c")
+        compiler = ["gcc", "-O0", "-w", "-fwhole-program", "-include", str(HERE / "hot.h")]
+        _run(into, *compiler, "-DSAFETY", "-DNOFAIR", f"-DMEMLIM={MEGABYTES}", "-o", "pan", "pan.c")
         said = _run(into, "./pan", f"-m{DEPTH}", "-w23", "-n")
     errors = re.search(r"errors: (\d+)", said)
     states = re.search(r"(\d+) states, stored", said)

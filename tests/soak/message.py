@@ -48,7 +48,7 @@ LISTS = {"(a|b).**": ["a.**", "b.**"]}  # as lists of patterns
 
 def answer_topic(request: int) -> tuple[str, str]:
     """Of the answer to the request whose identity begins with these twelve digits."""
-    return f"{ANSWER_SYSTEM}.{f'{request:012x}'[0]}", FAILURE
+    return f"{ANSWER_SYSTEM}.{f'{request:012x}'[:2]}", FAILURE
 
 
 def matches(pattern: str | None, name: str) -> bool:
