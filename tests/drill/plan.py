@@ -24,7 +24,7 @@ SECOND = ("charge", "resize", "page", "convert", "fetch", "seasonal")
 """The handlers of both releases, which follow each other."""
 MEANWHILE = 0.75  # of the time that the jobs take to be sent; what befalls the pool takes time itself
 TICK = 0.5  # seconds between two ticks
-TIMEOUT = 1.5  # seconds that ``fetch`` may take
+TIMEOUT = 5  # seconds that ``fetch`` may take; nobody stands still for so long on a machine that has much to do
 
 
 class Act(NamedTuple):
