@@ -111,8 +111,13 @@ class NatsServer:
         self.start()
 
     def stop(self) -> None:
-        """Let it stand still: its port accepts, nobody answers."""
+        """Let it stand still, all of its threads: its port accepts, nobody answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        until(self._stands_still, f"the server {self.pid} to be stopped")
+
+    def _stands_still(self) -> bool:
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in tasks)
 
     def go_on(self) -> None:
         """Let it run again after `stop`."""

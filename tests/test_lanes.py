@@ -59,7 +59,7 @@ SKIPS = """
 import pytest
 
 def test_that_is_skipped():
-    pytest.skip("there is no model: apt-get install spin")
+    pytest.skip("there is no saw: apt-get install util-linux")
 """
 DIES = """
 import os
@@ -121,7 +121,7 @@ def test_what_fails_is_named_at_the_end(tmp_path: Path) -> None:
     assert 'raise ValueError("as it should")' in output
     assert "this was captured" in output
     *_, skipped, _, failed, left, counts = output.splitlines()
-    assert skipped == "1 test skipped: there is no model (1). For 1 of them: apt-get install spin"
+    assert skipped == "1 test skipped: there is no saw (1). For 1 of them: apt-get install util-linux"
     assert "test_fails.py::test_that_fails - ValueError: as it should" in failed
     assert left.startswith("ERROR ")
     assert "test_leaves.py::test_that_leaves_a_descriptor" in left
