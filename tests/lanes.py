@@ -19,7 +19,8 @@ from harness import Child, Line
 
 # What takes longest comes first, so that no lane is left alone with it at the end.
 LONGEST = ["test_models", "test_kill_matrix", "test_c", "test_model", "test_loop_storm", "test_limits", "test_cli"]
-LONGEST += ["test_drill", "test_demo", "test_examples", "test_fast"]
+LONGEST += ["test_bridge_matrix", "test_demo_hosts", "test_bridge_soak", "test_replay", "test_drill", "test_demo"]
+LONGEST += ["test_examples", "test_fast"]
 PATIENCE = 10.0  # seconds that a lane which is to stop may take to clean up
 
 File = list[pytest.Item]
