@@ -110,9 +110,9 @@ class Awaiting(_fast.Receiver):
     def _join_now(self) -> None:
         raise NotImplementedError
 
-    def _wait(self, deadline: int) -> _fast.Waiter:
+    def _wait(self, deadline: int, again: bool) -> _fast.Waiter:
         """What to await until there may be something to receive, or the deadline; for ``_more``, like the next two."""
-        return (self._doorbell or self._hang()).wait(self._subscription, deadline)
+        return (self._doorbell or self._hang()).wait(self._subscription, deadline, again)
 
     def _waited(self, waiter: _fast.Waiter, gave_up: bool) -> None:
         if (doorbell := self._doorbell) is not None:

@@ -70,8 +70,11 @@ class Doorbell(_fast.Doorbell):
         self._desks: list[weakref.ref[Desk]] = []
         self._pauses: dict[int, Pauses] = {}  # by slots, of those that are told to look and find nothing
 
-    def wait(self, sub: SubscriptionHandle, deadline: int) -> _fast.Waiter:
+    def wait(self, sub: SubscriptionHandle, deadline: int, again: bool) -> _fast.Waiter:
         """What a task of the running loop is to await until there may be something to receive, or the deadline.
+
+        Args:
+            again: whether it has waited before, and found nothing then: where the bell cannot tell, the pauses grow.
 
         Nothing is in hand then: who is cancelled loses no event. Whoever is told by its timer, or gives up, calls
         ``leave``; and ``next`` whoever waits no more: others may wait for the same subscription.
@@ -81,6 +84,8 @@ class Doorbell(_fast.Doorbell):
         waiter.queue = self._waiting.setdefault(sub.slot, deque())
         waiter.queue.append(waiter)
         try:
+            if not again:
+                self._pauses.pop(sub.slot, None)
             if (until := sub.arm()) is not None:
                 self._pauses.pop(sub.slot, None)
                 if deadline != native.FOREVER:

@@ -10,6 +10,7 @@ typedef struct {
     receiver_object *of;
     PyObject *deadline; /* as an int */
     PyObject *waiter;   /* while it waits, else NULL */
+    bool again;         /* whether it has waited before */
 } more_object;
 
 PyObject *eb_more_of(receiver_object *receiver, PyObject *deadline)
@@ -81,7 +82,10 @@ static int look(more_object *self)
     int filled = eb_poll(of);
     if (filled != 0 || is_over(of) || is_late(self->deadline)) return filled;
     of->in_a_row = 0;
-    self->waiter = PyObject_CallMethodObjArgs((PyObject *)of, wait_name, self->deadline, NULL);
+    PyObject *again = PyBool_FromLong(self->again);
+    self->again = true;
+    self->waiter = PyObject_CallMethodObjArgs((PyObject *)of, wait_name, self->deadline, again, NULL);
+    Py_DECREF(again);
     return self->waiter == NULL ? -1 : 2;
 }
 
