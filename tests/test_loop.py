@@ -12,6 +12,7 @@ import pytest
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, SegmentError, Subscription
 from eventbus.core.reader import SubscriptionHandle
+from eventbus.loop import Pauses
 from harness import DEADLINE, Fork
 from loops import next_of, publisher, run, waiting
 
@@ -342,3 +343,27 @@ def test_a_child_waits_in_a_loop_of_its_own(bus: Bus, fork: Fork) -> None:
             assert other.result() == 1
 
     run(main())
+
+
+def test_pauses_grow_only_while_there_is_nothing(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event comes just as the subscription would lie down, which it does not then; it is had in the next turn."""
+    pauses: list[float] = []
+    take = Pauses.take
+
+    def arm(_: SubscriptionHandle, apart: bool = False) -> None:
+        bus.send("a", "b", "/c")
+
+    def taken(self: Pauses) -> float:
+        pauses.append(take(self))
+        return pauses[-1]
+
+    monkeypatch.setattr(SubscriptionHandle, "arm", arm)
+    monkeypatch.setattr(Pauses, "take", taken)
+
+    async def main() -> None:
+        async with bus.subscribe("a") as sub:
+            for _ in range(5):
+                await next_of(sub)
+
+    run(main())
+    assert pauses == [0.0] * 5
