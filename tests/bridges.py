@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -136,3 +137,18 @@ async def take_all(sub: Subscription, count: int) -> list[Event]:
 def numbers(events: list[Event]) -> list[Any]:
     """Their data."""
     return [event.data for event in events]
+
+
+async def texts(nats: NatsServer) -> list[Any]:
+    """The data of all messages of the stream."""
+    return [json.loads(one.data or b"null") for one in await stored(nats)]
+
+
+async def sent(bridge: Bridge, count: int) -> None:
+    """Waits until so many went out."""
+    await bridge.until(lambda: bridge.health.out.events == count, f"{count} events to go out")
+
+
+def send(bus: Bus, *numbers: int) -> None:
+    """Sends so many events."""
+    bus.send_many([("a", "k", f"/{number}", number) for number in numbers])

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import orjson
 import pytest
 
-from bridges import Bridge, configured, exports, stored
+from bridges import Bridge, configured, exports, send, sent, texts
 from eventbus import Bus, ClosedError, FullError
 from loops import run
 from nats_server import NatsServer
 
 LARGE = "x" * 1000
-
-
-async def texts(nats: NatsServer) -> list[Any]:
-    """The data of all messages of the stream."""
-    return [json.loads(one.data or b"null") for one in await stored(nats)]
-
-
-async def sent(bridge: Bridge, count: int) -> None:
-    """Waits until so many went out."""
-    await bridge.until(lambda: bridge.health.out.events == count, f"{count} events to go out")
-
-
-def send(bus: Bus, *numbers: int) -> None:
-    """Sends so many events."""
-    bus.send_many([("a", "k", f"/{number}", number) for number in numbers])
 
 
 def test_block_holds_publishers_up(bus: Bus, nats: NatsServer) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import eventbus
-from bridges import Bridge, configured, connected, exports, stored
+from bridges import Bridge, configured, connected, exports, send, sent, texts
 from eventbus import Bus, UnavailableError
 from eventbus.bridge import export, fence
 from eventbus.bridge.fence import FencedError
@@ -19,21 +18,6 @@ from nats_server import NatsServer
 
 STREAM = "EB-main-h1"
 LARGE = "x" * 1000
-
-
-async def texts(nats: NatsServer) -> list[Any]:
-    """The data of all messages of the stream."""
-    return [json.loads(one.data or b"null") for one in await stored(nats)]
-
-
-async def sent(bridge: Bridge, count: int) -> None:
-    """Waits until so many went out."""
-    await bridge.until(lambda: bridge.health.out.events == count, f"{count} events to go out")
-
-
-def send(bus: Bus, *numbers: int) -> None:
-    """Sends so many events."""
-    bus.send_many([("a", "k", f"/{number}", number) for number in numbers])
 
 
 def test_a_server_that_forgot(bus: Bus, nats: NatsServer, tmp_path: Path) -> None:
