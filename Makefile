@@ -14,7 +14,7 @@ LANES ?= 4
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak docs dist clean
 
 # The suite waits more than it computes, so LANES files of tests run beside each other.
 test: $(VENV)/.ready
@@ -106,6 +106,10 @@ rush: $(VENV)/.ready
 # plan.
 drill: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python -m drill --jobs $(JOBS_TO_DO) $(if $(SEED),--seed $(SEED))
+
+# The pages of docs/ as a site, build/site/index.html; a page, a link or a name that is not there ends it.
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 dist: $(VENV)/.ready
 	$(BIN)/python -m build

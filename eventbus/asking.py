@@ -69,7 +69,7 @@ class Asker(Bringer):
             RemoteError: the answer is an error, or what was asked cannot be read.
             SegmentError: the answer cannot be read.
             UnavailableError: no answer came in time.
-            As ``send`` and ``subscribe``.
+            EventBusError: as ``send`` and ``subscribe``.
         """
         replies, left = self._replies, timeout
         if replies is None or not replies.usable:

@@ -55,7 +55,7 @@ class Request(Event):
             True.
 
         Raises:
-            As ``Bus.send``.
+            EventBusError: as ``Bus.send``.
         """
         self.answered = self._bus._answer(self._identity, REPLY, data)
         return self.answered

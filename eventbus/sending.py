@@ -68,7 +68,7 @@ class Sender(_fast.Sender):
             The number of events sent.
 
         Raises:
-            As ``send``; also InvalidError when the events do not fit into the ring together.
+            EventBusError: as ``send``; an InvalidError also when the events do not fit into the ring together.
         """
         return self._publish(events, timeout)
 
@@ -121,7 +121,7 @@ class Sender(_fast.Sender):
 
         Raises:
             FullError: as much is scheduled as there is room for.
-            As ``send``.
+            EventBusError: as ``send``.
         """
         check_headers(headers)
         due, deadline = due_after(delay, at), deadline_after(self._send_timeout)

@@ -316,7 +316,7 @@ class Channel:
             ``(event, True)``; ``(None, True)`` when the time is up; ``(None, False)`` once closed and drained.
 
         Raises:
-            As ``Subscription.receive``.
+            EventBusError: as ``Subscription.receive``.
         """
         event = self._subscription.receive(timeout)
         return event, event is not None or not self._subscription.closed

@@ -127,7 +127,7 @@ class BusListener:
 
         Raises:
             RuntimeError: it was started before.
-            As ``Bus.subscribe``.
+            EventBusError: as ``Bus.subscribe``.
         """
         if self._running is not None and self._running.mine:
             raise RuntimeError("the listener was started before: stop it first")
