@@ -18,14 +18,14 @@ from eventbus.core import native, terms
 from eventbus.event import HEADERS_LIMIT, PATH_LIMIT
 from harness import Fork, Line, ring_of, roster_of
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "sizing.md").read_text()
 PAGE = os.sysconf("SC_PAGESIZE")
 HEADER = 32  # bytes of a record before its body
 HEAP = 256 * 1024  # bytes of names in the topic table
 CAPACITY = 64 * 1024
 PROCESSES = 200
 
-# Where the README states it: the row of its table that begins so, and the numbers in that row, in their order.
+# Where the guide states it: the row of its table that begins so, and the numbers in that row, in their order.
 STATED: dict[str, list[int]] = {
     "capacity": [PAGE, 1],  # TiB
     "one event": [HEADER, 2],  # GiB
@@ -42,9 +42,9 @@ STATED: dict[str, list[int]] = {
 
 
 @pytest.mark.parametrize("row", STATED)
-def test_the_readme_states_it(row: str) -> None:
-    """The numbers in the README's table are those of the code."""
-    found = re.findall(rf"^\| {re.escape(row)}[^|]*\|([^|]*)\|$", README, re.MULTILINE)
+def test_the_guide_states_it(row: str) -> None:
+    """The numbers in the table of docs/sizing.md are those of the code."""
+    found = re.findall(rf"^\| {re.escape(row)}[^|]*\|([^|]*)\|$", GUIDE, re.MULTILINE)
     assert [[int(number) for number in re.findall(r"\d+", text.replace(",", ""))] for text in found] == [STATED[row]]
 
 
