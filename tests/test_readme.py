@@ -1,4 +1,4 @@
-"""What the README and docs/reliability.md name is there; examples are run by ``test_examples.py``."""
+"""What the README and the guides name is there; examples are run by ``test_examples.py``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_policy_example(tmp_path: Path) -> None:
-    """The policy that the README shows is a valid one and says what the text says."""
-    example = re.search(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    """The policy that docs/policy.md shows is a valid one and says what the text says."""
+    guide = (ROOT / "docs" / "policy.md").read_text()
+    example = re.search(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
     assert example is not None
     path = tmp_path / "policy.toml"
     path.write_text(example[1])
@@ -23,12 +24,17 @@ def test_policy_example(tmp_path: Path) -> None:
 
 
 def test_make_targets() -> None:
-    """Every make target that the README names exists."""
+    """Every make target that the README or a guide names exists; docs/working-on-it.md names each that is for people."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"`make (\w+)`|^make (\w+)", README, re.MULTILINE))
-    assert targets
-    for target in (first or second for first, second in targets):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    guides = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+    named = re.compile(r"`make ([\w-]+)[^`]*`|^make ([\w-]+)", re.MULTILINE)
+    for text in (README, *guides.values()):
+        for target in (first or second for first, second in named.findall(text)):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    told = {first or second for text in (README, guides["working-on-it.md"]) for first, second in named.findall(text)}
+    assert set(phony[1].split()) - {"build"} - told == set()
 
 
 def test_what_holds_the_promises_exists() -> None:

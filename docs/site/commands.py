@@ -14,7 +14,8 @@ from eventbus.cli.app import app
 
 INTRODUCTION = """# Commands
 
-What `eventbus --help` and `eventbus COMMAND --help` say, in one page. [Operations](operations.md) says what to look at, and when.
+What `eventbus --help` and `eventbus COMMAND --help` say, in one page.
+[Operations](operations.md) says what to look at, and when.
 """
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import commands
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+import commands
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BESIDE = ("benchmarks/bridge/relay.py", *(f"benchmarks/results/*.{ending}" for ending in ("md", "png")))

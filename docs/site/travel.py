@@ -1,4 +1,4 @@
-"""Draws docs/travel.svg: how an event travels, and who writes what. ``python docs/site/travel.py > docs/travel.svg``."""
+"""Draws how an event travels, and who writes what: ``python docs/site/travel.py > docs/travel.svg``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = (
     "wakes who sleeps and is not deaf to the topic",
 )
 NOTE = (
-    "each reads the ring from its cursor up to committed, many events at once; role=“subscriber” maps the ring read-only.",
+    "each reads the ring from its cursor up to committed, many at once; role=“subscriber” maps the ring read-only.",
     "A publisher that finds the ring full waits for the slowest cursor, the gate: here that of billing.",
 )
 
