@@ -9,7 +9,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-import commands
+import manual
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BESIDE = ("benchmarks/bridge/relay.py", *(f"benchmarks/results/*.{ending}" for ending in ("md", "png")))
@@ -19,7 +19,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds them to the pages of docs/."""
     files.append(File.generated(config, "index.md", abs_src_path=str(ROOT / "README.md")))
     files.append(File.generated(config, "changelog.md", abs_src_path=str(ROOT / "CHANGELOG.md")))
-    files.append(File.generated(config, "commands.md", content=commands.page()))
+    files.append(File.generated(config, "commands.md", content=manual.page()))
     for path in (path for pattern in BESIDE for path in sorted(ROOT.glob(pattern))):
         files.append(File.generated(config, str(path.relative_to(ROOT)), abs_src_path=str(path)))
     return files
