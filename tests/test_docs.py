@@ -24,7 +24,7 @@ from harness import DEADLINE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(.*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"`(eventbus [^`]+)`")
 HELD = {
     "python": "run by test_examples.py",
@@ -79,9 +79,8 @@ def test_it_asks_no_other_host(site: Path) -> None:
 
 def test_the_reference_has_all_that_is_public(site: Path) -> None:
     """Each name of ``eventbus``, and each class of error."""
-    shown = {
-        name for page in (site / "reference").glob("*.html") for name in re.findall(r'id="([\w.]+)"', page.read_text())
-    }
+    pages = [page.read_text() for page in (site / "reference").glob("*.html")]
+    shown = {name for page in pages for name in re.findall(r'id="([\w.]+)"', page)}
     kinds = [name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)]
     wanted = {f"eventbus.errors.{name}" for name in kinds}
     wanted |= {f"eventbus.{name}" for name in eventbus.__all__ if name not in kinds}
@@ -105,13 +104,13 @@ def test_each_command_is_there(site: Path) -> None:
     text = unescape(re.sub(r"<[^>]+>", "", page)).replace("\xb6", " ")
     for command, context in every_command():
         assert context.parent is None or f">{context.command_path}<" in page
-        said = [
-            command.help,
-            *(record[0] for one in command.get_params(context) if (record := one.get_help_record(context))),
-        ]
-        said += [record[1] for one in command.get_params(context) if (record := one.get_help_record(context))]
-        said += [command.epilog.splitlines()[-1]] if command.epilog and not hasattr(command, "list_commands") else []
-        for part in said if context.parent is not None else said[1:]:
+        records = [one.get_help_record(context) for one in command.get_params(context)]
+        said = [part for record in records if record is not None for part in record]
+        if context.parent is not None:
+            said.append(command.help)
+        if context.parent is not None and not hasattr(command, "list_commands"):
+            said.append(command.epilog.splitlines()[-1])
+        for part in said:
             assert " ".join(part.replace("\b", "").split()) in " ".join(text.split()), context.command_path
 
 

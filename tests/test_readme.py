@@ -24,7 +24,7 @@ def test_policy_example(tmp_path: Path) -> None:
 
 
 def test_make_targets() -> None:
-    """Every make target that the README or a guide names exists; docs/working-on-it.md names each that is for people."""
+    """Every make target that the README or a guide names exists; they name each that there is for people."""
     makefile = (ROOT / "Makefile").read_text()
     guides = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
     named = re.compile(r"`make ([\w-]+)[^`]*`|^make ([\w-]+)", re.MULTILINE)
