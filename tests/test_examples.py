@@ -102,7 +102,7 @@ def test_a_script(example: Example, tmp_path: Path) -> None:
     with settled(example, tmp_path) as text:
         script.write_text(text)
         done = subprocess.run(
-            [sys.executable, str(script)], capture_output=True, text=True, timeout=DEADLINE, check=False
+            [sys.executable, str(script)], capture_output=True, text=True, timeout=DEADLINE, cwd=tmp_path, check=False
         )
     assert (done.returncode, done.stderr) == (0, "")
     for expected in RESULT.findall(example.text):
