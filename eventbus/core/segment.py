@@ -92,7 +92,7 @@ def _inspect_files(name: str) -> Inspection | None:
     about = Inspection(name, first.st_uid, 0, sum(part.st_size for part in (ring, roster) if part), "live")
     about = about._replace(mode=stat.S_IMODE((ring or first).st_mode))
     if roster is None and stat.S_ISDIR(first.st_mode):
-        return about._replace(state="damaged", reason=f"{_path(_names(name)[0])} is a directory; remove it")
+        return about._replace(state="damaged", reason=f"{SHARED_MEMORY}{_names(name)[0]} is a directory; remove it")
     return about if roster else about._replace(state="abandoned", attached=0, reason=_abandoned(name))
 
 
@@ -133,7 +133,7 @@ def _names(name: str) -> tuple[str, str]:
 
 def open_roster_file(name: str) -> BufferedReader:
     """The roster's file, for those who look at its locks and nothing else."""
-    return open(_path(_names(name)[1]), "rb", opener=_as_it_is)
+    return open(SHARED_MEMORY + _names(name)[1], "rb", opener=_as_it_is)
 
 
 def unlink(name: str) -> None:
@@ -168,7 +168,7 @@ def _unlink_segment(name: str, segment: str) -> None:
     except (OSError, posix_ipc.PermissionsError) as error:
         number = _errno(error)
         reason = f"the bus {name!r} cannot be removed: {os.strerror(number)}"
-        raise OSError(number, reason, _path(segment)) from error
+        raise OSError(number, reason, SHARED_MEMORY + segment) from error
 
 
 def _errno(error: OSError | posix_ipc.PermissionsError) -> int:
@@ -178,13 +178,9 @@ def _errno(error: OSError | posix_ipc.PermissionsError) -> int:
     return errno.EACCES
 
 
-def _path(segment: str) -> str:
-    return SHARED_MEMORY + segment
-
-
 def _lstat(segment: str) -> os.stat_result | None:
     try:
-        return os.lstat(_path(segment))
+        return os.lstat(SHARED_MEMORY + segment)
     except FileNotFoundError:
         return None
 
@@ -206,7 +202,8 @@ def _open_segment(
     if there is not None and not stat.S_ISREG(there.st_mode):
         kind = _KINDS.get(stat.S_IFMT(there.st_mode), "no file")
         raise SegmentError(
-            f"the bus {name!r} cannot be used: {_path(segment)} is {kind} and no segment of a bus; remove it", kind=kind
+            f"the bus {name!r} cannot be used: {SHARED_MEMORY}{segment} is {kind} and no segment of a bus; remove it",
+            kind=kind,
         )
     flags = os.O_NONBLOCK | (0 if create is None else posix_ipc.O_CREX)
     status = 0
@@ -218,7 +215,7 @@ def _open_segment(
     except OSError as error:
         number = _errno(error)
         reason = f"the bus {name!r} cannot be opened: {os.strerror(number)}"
-        raise OSError(number, reason, _path(segment)) from error
+        raise OSError(number, reason, SHARED_MEMORY + segment) from error
     native.checked(status, f"the bus {name!r}")
 
 
