@@ -14,7 +14,7 @@ LANES ?= 4
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak docs dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak docs dist wheels clean
 
 # The suite waits more than it computes, so LANES files of tests run beside each other.
 test: $(VENV)/.ready
@@ -114,6 +114,10 @@ docs: $(VENV)/.ready
 dist: $(VENV)/.ready
 	$(BIN)/python -m build
 
+# For glibc and musl on x86-64 and aarch64, with zig's compiler; checked by auditwheel and abi3audit.
+wheels: $(VENV)/.wheels
+	$(BIN)/python csrc/wheels.py
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info eventbus/*.so csrc/_eventbus.c .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -129,6 +133,10 @@ $(VENV)/.ready: $(BIN)/python $(CORE)
 # Whom the bus is measured against; redis and nats too where Debian's redis-server and nats-server are there.
 $(VENV)/.bench: $(VENV)/.ready
 	$(BIN)/pip install --quiet --editable '.[bench]'
+	touch $@
+
+$(VENV)/.wheels: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[wheels]'
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.ready

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eventbus.bus import SEND_TIMEOUT, Bus
 from eventbus.core.segment import unlink
-from eventbus.core.stats import BusStats, SubscriberStats
 from eventbus.errors import (
     ClosedError,
     EventBusError,
@@ -21,13 +21,16 @@ from eventbus.errors import (
     UnavailableError,
 )
 from eventbus.event import Event
-from eventbus.fanout import Fanout
 from eventbus.patterns import Wanted
 from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
 from eventbus.subscription import Channel, Subscription
-from eventbus.workers.failures import Discard, Retry
-from eventbus.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from eventbus.core.stats import BusStats, SubscriberStats
+    from eventbus.fanout import Fanout
+    from eventbus.workers.failures import Discard, Retry
+    from eventbus.workers.worker import Worker
 
 __all__ = [
     "Bus",
@@ -58,9 +61,30 @@ __all__ = [
     "unlink",
 ]
 
+_SELDOM = {
+    "BusStats": "eventbus.core.stats",
+    "Discard": "eventbus.workers.failures",
+    "Fanout": "eventbus.fanout",
+    "Retry": "eventbus.workers.failures",
+    "SubscriberStats": "eventbus.core.stats",
+    "Worker": "eventbus.workers.worker",
+}
+"""What most processes never name, and where it is imported from when one does."""
+
 _default: Bus | None = None
 _opening = threading.RLock()  # a signal handler or a destructor may send in the middle of it
 os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SELDOM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_SELDOM[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SELDOM})
 
 
 def open(

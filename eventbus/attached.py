@@ -14,7 +14,6 @@ from eventbus.asking import Asker
 from eventbus.core import lifetime, native
 from eventbus.core.attachment import Attachment
 from eventbus.errors import UnavailableError
-from eventbus.member import Member
 from eventbus.policy import Guard
 from eventbus.subscription import Subscription
 
@@ -111,7 +110,7 @@ class Attached(Asker):
         with contextlib.ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
             steps.callback(self._left, handle)
             # Members after the others: they may have dead letters to send, for which there is room by then.
-            for one in sorted(self._living(), key=lambda one: not isinstance(one, Member)):
+            for one in sorted(self._living(), key=lambda one: not one._in_group):
                 steps.callback(one.leave, handled)
 
     def _left(self, handle: Attachment) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eventbus import audience
 from eventbus.attached import Attached, leave_forgotten
 from eventbus.core import segment
 from eventbus.core.native import deadline_after
 from eventbus.core.reader import LATEST, SubscriptionHandle
-from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import Terms, check_name
 from eventbus.errors import InvalidError
 from eventbus.event import Event
@@ -26,12 +25,14 @@ from eventbus.group import (
     remove_group,
 )
 from eventbus.hearing import hearing
-from eventbus.letters import DEAD_KIND, DEAD_SYSTEM
-from eventbus.member import LETTER_SECONDS, Member
 from eventbus.patterns import Wanted
 from eventbus.policy import PolicyLike, make_guard
 from eventbus.replies import Inbox
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
+
+if TYPE_CHECKING:
+    from eventbus.core.stats import BusStats
+    from eventbus.member import Member
 
 SEND_TIMEOUT = 5.0
 
@@ -125,6 +126,8 @@ class Bus(Attached):
             alone = Subscription(handle, label, hears, self)
             join = partial(handle.join, *texts, start=first, spin=seconds, blocking=overflow == "block")
             return self._joined(alone, handle, join)
+        from eventbus.member import Member  # with what tells of dead letters, which few processes need
+
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self, group, fetch, manual, post=self._send_dead)
@@ -177,6 +180,9 @@ class Bus(Attached):
             raise InvalidError(f"a group sends dead letters: open the bus {self._name!r} with role='member'")
 
     def _send_dead(self, path: str, letter: dict[str, Any], patient: bool) -> None:
+        from eventbus.letters import DEAD_KIND, DEAD_SYSTEM  # imported, like the next, when the member was made
+        from eventbus.member import LETTER_SECONDS
+
         seconds = LETTER_SECONDS if patient else 0
         headers = letter.get("headers")
         self._send_own(DEAD_SYSTEM, DEAD_KIND, path, letter, seconds, deadline_after(seconds), headers)
@@ -225,6 +231,8 @@ class Bus(Attached):
         Raises:
             ClosedError: the bus is closed here.
         """
+        from eventbus.core.stats import read_stats
+
         handle = self._open_handle()
         handle.check()
         return read_stats(self._name, handle)

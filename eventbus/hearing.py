@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from eventbus import patterns
 from eventbus.patterns import PatternSet, Wanted
 from eventbus.policy import Guard
 
 
-@dataclass(frozen=True, slots=True)
 class Hearing:
     """Called with a system and a kind, it tells whether they are heard."""
 
-    system: PatternSet
-    kind: PatternSet
-    guard: Guard | None
+    __slots__ = ("guard", "kind", "system")
+
+    def __init__(self, system: PatternSet, kind: PatternSet, guard: Guard | None) -> None:
+        self.system = system
+        self.kind = kind
+        self.guard = guard
 
     def check_allowed(self) -> None:
         """Raises PolicyDeniedError unless the policy allows the whole of every pattern."""

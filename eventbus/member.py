@@ -34,6 +34,8 @@ class Member(Subscription):
     ``eventbus.dead`` / ``exhausted`` before its error is raised, and is done with: no other member could read it.
     """
 
+    _in_group = True
+
     def __init__(
         self,
         handle: SubscriptionHandle,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from typing import Final, NamedTuple, cast
@@ -88,17 +87,17 @@ class _Machine(NamedTuple):
         return states | (states & self.skip) << 1
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Pattern:
+class Pattern(NamedTuple):
     """A compiled pattern, made by :func:`compile`; equal to another when their texts are.
 
     Attributes:
         text: the pattern as written.
+        segments, machine: what follows from it.
     """
 
     text: str
-    _segments: tuple[_Segment, ...] = field(compare=False)
-    _machine: _Machine = field(compare=False)
+    segments: tuple[_Segment, ...]
+    machine: _Machine
 
     @property
     def literal(self) -> bool:
@@ -109,7 +108,7 @@ class Pattern:
         """Tell whether the pattern hears ``name``, a valid system or kind."""
         if self.literal:
             return name == self.text
-        machine = self._machine
+        machine = self.machine
         states = machine.begin()
         for segment in name.split("."):
             states = machine.step(states, machine.literals.get(segment, 0))
@@ -122,6 +121,9 @@ class Pattern:
             InvalidError: the two are too intricate to compare; see :func:`covers`.
         """
         return covers([self], other)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
@@ -143,8 +145,7 @@ def compile(text: object, what: str = "pattern") -> Pattern:
     return Pattern(checked, segments, _machine([segments]))
 
 
-@dataclass(frozen=True, slots=True)
-class PatternSet:
+class PatternSet(NamedTuple):
     """Patterns of which any may match, made by :func:`compile_any`; equal to another when their texts are.
 
     Attributes:
@@ -153,7 +154,7 @@ class PatternSet:
     """
 
     text: str
-    patterns: tuple[Pattern, ...] = field(compare=False)
+    patterns: tuple[Pattern, ...]
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -210,8 +211,8 @@ def covers(allowed: Iterable[Pattern], wanted: Pattern) -> bool:
     Raises:
         InvalidError: the patterns are too intricate to compare.
     """
-    machine = _machine(pattern._segments for pattern in allowed)
-    wanted_segments = wanted._segments
+    machine = _machine(pattern.segments for pattern in allowed)
+    wanted_segments = wanted.segments
     pending = [(place, machine.begin()) for place in _reached(wanted_segments, 0)]
     visited: dict[int, list[int]] = {}
     for _ in range(STATES):

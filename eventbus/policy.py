@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from eventbus import patterns, settings
 from eventbus.errors import InvalidError, PolicyDeniedError
@@ -21,10 +19,6 @@ from eventbus.settings import check_keys, one_of, strings
 
 SUBSCRIBE: Final = "events.subscribe"
 SEND: Final = "events.send"
-
-Decider = Callable[[str, str, str], bool]
-PolicyLike = Decider | str | os.PathLike[str] | Mapping[str, Any]
-"""What serves as a policy: ``(actor, action, system) -> bool``."""
 
 _ACTIONS: Final = {
     SUBSCRIBE: frozenset({SUBSCRIBE}),
@@ -36,8 +30,7 @@ _VERBS: Final = {"allow": "allows", "deny": "denies"}
 _NAMED_AT_MOST: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One ``[[rule]]`` of a policy; ``number`` counts from 1 in the order of the file."""
 
     number: int
@@ -51,8 +44,7 @@ class Rule:
         return action in self.actions and any(fnmatchcase(actor, shape) for shape in self.actors)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """Rules and what holds where no rule speaks; made by :meth:`load` or :meth:`from_dict`.
 
     A "deny" beats every "allow"; the order of rules is irrelevant.
@@ -145,8 +137,12 @@ class Policy:
         return [rule for rule in self.rules if rule.concerns(actor, action)]
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+Decider = Callable[[str, str, str], bool] | Policy
+PolicyLike = Decider | str | os.PathLike[str] | Mapping[str, Any]
+"""What serves as a policy: ``(actor, action, system) -> bool``."""
+
+
+class Guard(NamedTuple):
     """A policy with the one actor that a bus acts for. Pickles when its policy does."""
 
     policy: Decider
@@ -238,6 +234,8 @@ def _login() -> str:
 def _advice(wanted: str, allowed: list[str]) -> str:
     if not allowed:
         return "no pattern is allowed, add an 'allow' rule for this actor"
+    from difflib import get_close_matches  # for refusals only
+
     nearest = get_close_matches(wanted, allowed, n=_NAMED_AT_MOST, cutoff=0.0)
     more = len(allowed) - len(nearest)
     return f"subscribe to {' or '.join(map(repr, nearest))}" + (f", or to one of {more} more" if more else "")

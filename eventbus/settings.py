@@ -5,15 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from eventbus.errors import InvalidError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _BYTES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -26,6 +20,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: the file cannot be read.
         InvalidError: it is not TOML.
     """
+    if sys.version_info >= (3, 11):  # here and not above: most processes read no file
+        import tomllib
+    else:
+        import tomli as tomllib
     source = os.fspath(path)
     with open(source, "rb") as file:
         try:
@@ -44,6 +42,8 @@ def one_of(value: object, known: Collection[str], what: str) -> str:
     """The value if it is known; else an InvalidError with what is, and with the nearest."""
     if isinstance(value, str) and value in known:
         return value
+    from difflib import get_close_matches  # for refusals only
+
     close = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     guess = f" (did you mean {close[0]!r}?)" if close else ""
     raise InvalidError(f"{what} must be {' or '.join(map(repr, known))}, not {value!r}{guess}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -40,7 +39,6 @@ _fast.bind_receive(
     Headers,
 )
 
-_log = logging.getLogger("eventbus")
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
 
@@ -51,6 +49,8 @@ class Subscription(Awaiting):
     A context manager and an iterator, which ends when the subscription or the bus closes. Several threads may receive
     and share the events.
     """
+
+    _in_group = False
 
     def __init__(
         self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], bus: Answering | None
@@ -279,7 +279,9 @@ class Subscription(Awaiting):
         try:
             request.fail(kind, message, patient)
         except EventBusError as error:
-            _log.error("whoever asked cannot be told: %s", error.message)
+            import logging  # not above: few need it
+
+            logging.getLogger("eventbus").error("whoever asked cannot be told: %s", error.message)
 
     def _settle(self, handle: SubscriptionHandle, status: int) -> bool:
         """Does what C needs to go on; False when the end has come. Interrupted, it is here that signals are handled."""

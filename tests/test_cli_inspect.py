@@ -19,8 +19,9 @@ import pytest
 import eventbus
 from eventbus.cli import app as cli
 from eventbus.cli import tables
-from eventbus.core.segment import SHARED_MEMORY, inspect_bus, list_names
+from eventbus.core.segment import inspect_bus, list_names
 from eventbus.core.terms import CAPACITY
+from harness import SHARED_MEMORY
 
 SECONDS = 60  # a deadline that fails; nothing here takes a tenth of it
 VERSION_OFFSET, CHECK_OFFSET = 8, 56  # in the signature that both segments begin with

@@ -214,8 +214,8 @@ def test_memory_of_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (folder / "memory.max").write_text(f"{60 << 20}\n")
     (folder / "memory.current").write_text(f"{used}\n")
     (folder / "memory.stat").write_text("inactive_file 0\nactive_file 0\n")
-    monkeypatch.setattr(cgroup, "_OWN", tmp_path / "cgroup")
-    monkeypatch.setattr(cgroup, "_MOUNT", tmp_path / "mount")
+    monkeypatch.setattr(cgroup, "_OWN", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(cgroup, "_MOUNT", str(tmp_path / "mount"))
     findings = [*host.memory()]
     if used == 0:
         assert findings == []

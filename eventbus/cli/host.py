@@ -54,10 +54,10 @@ def look_at_host() -> Iterator[Finding]:
 
 def shared_memory() -> Iterator[Finding]:
     """A tmpfs at /dev/shm that this process may write to, with room for a bus of the usual size."""
-    check, where = "shm", str(SHARED_MEMORY)
+    check, where = "shm", SHARED_MEMORY
     mounting = f"mount one there: mount -t tmpfs -o mode=1777 tmpfs {where}"
     try:
-        there, room = SHARED_MEMORY.stat(), os.statvfs(SHARED_MEMORY)
+        there, room = os.stat(SHARED_MEMORY), os.statvfs(SHARED_MEMORY)
     except OSError as error:
         yield Finding(check, f"there is no shared memory at {where} ({error.strerror})", mounting)
         return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from os.path import dirname
 
-_OWN = Path("/proc/self/cgroup")
-_MOUNT = Path("/sys/fs/cgroup")
+_OWN = "/proc/self/cgroup"
+_MOUNT = "/sys/fs/cgroup"
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # version 2, version 1
 
 
@@ -26,26 +26,38 @@ def check_memory(size: int, what: str) -> None:
 def _free() -> Iterator[tuple[int, str]]:
     """What each group above this process still allows, and its name. A group without a limit is left out."""
     for root, path in _roots():
-        for group in (path, *path.parents):
+        for group in _and_above(path):
             for limit, used in _FILES:
                 with suppress(OSError, ValueError):  # not of this version; no limit, which is the word "max"
-                    folder = root / group.relative_to("/")
-                    most = int((folder / limit).read_text())
-                    yield most - int((folder / used).read_text()) + _reclaimable(folder), str(group)
+                    folder = f"{root}/{group}"
+                    most = int(_read(f"{folder}/{limit}"))
+                    yield most - int(_read(f"{folder}/{used}")) + _reclaimable(folder), group
 
 
-def _reclaimable(folder: Path) -> int:
+def _and_above(path: str) -> Iterator[str]:
+    while path != "/":
+        yield path
+        path = dirname(path)
+    yield path
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _reclaimable(folder: str) -> int:
     """Bytes that count as used and are given up before anybody is killed: the page cache, without shared memory."""
-    counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    counts = dict(line.split() for line in _read(f"{folder}/memory.stat").splitlines())
     return sum(int(counts.get(f"total_{kind}", counts.get(kind, 0))) for kind in ("inactive_file", "active_file"))
 
 
-def _roots() -> Iterator[tuple[Path, Path]]:
+def _roots() -> Iterator[tuple[str, str]]:
     """Where the hierarchies with memory are mounted, and this process's place there (man 7 cgroups)."""
     with suppress(OSError):
-        for line in _OWN.read_text().splitlines():
+        for line in _read(_OWN).splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "":
-                yield _MOUNT, Path(path)
+                yield _MOUNT, path
             elif "memory" in controllers.split(","):
-                yield _MOUNT / "memory", Path(path)
+                yield f"{_MOUNT}/memory", path

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from eventbus.core.native import lib
 
 SLOT_BYTE: int = lib.EB_SLOT_BYTE
-_PROC = Path("/proc")
+_PROC = "/proc"
 
 
 def holders(fd: int, slot: int | None = None) -> list[int]:
@@ -30,7 +29,7 @@ def locks(fd: int) -> dict[int, set[int]]:
         file = os.fstat(fd)
     except OSError:
         return {}
-    pids = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
+    pids = (int(entry) for entry in os.listdir(_PROC) if entry.isdigit())
     return {pid: held for pid in pids if (held := {*_locked(pid, file)})}
 
 
@@ -46,10 +45,11 @@ def holds(pid: int, fd: int, slot: int) -> bool:
 def _locked(pid: int, file: os.stat_result) -> Iterator[int]:
     """The bytes that a process has locked in the file. What ends or closes meanwhile has none."""
     with suppress(OSError):
-        for descriptor in (_PROC / str(pid) / "fd").iterdir():
+        for descriptor in os.listdir(f"{_PROC}/{pid}/fd"):
             with suppress(OSError, ValueError):
-                if os.path.samestat(descriptor.stat(), file):
-                    yield from _in_text((_PROC / str(pid) / "fdinfo" / descriptor.name).read_text())
+                if os.path.samestat(os.stat(f"{_PROC}/{pid}/fd/{descriptor}"), file):
+                    with open(f"{_PROC}/{pid}/fdinfo/{descriptor}") as information:
+                        yield from _in_text(information.read())
 
 
 def _in_text(text: str) -> Iterator[int]:

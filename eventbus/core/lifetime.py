@@ -9,15 +9,10 @@ they could not tell until then.
 from __future__ import annotations
 
 import atexit
-import logging
-import multiprocessing.process
-import multiprocessing.util
 import os
 import sys
 import weakref
 from typing import Any, Protocol
-
-_log = logging.getLogger("eventbus")
 
 
 class Attached(Protocol):
@@ -29,6 +24,7 @@ class Attached(Protocol):
 
 _open: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _finalized = 0  # the process that has a finalizer
+_owner = type("Owner", (), {})()
 
 
 def opened(bus: Attached) -> None:
@@ -47,21 +43,35 @@ def _finalize(_: object = None) -> None:
     global _finalized
     if _finalized != os.getpid() and _is_forked() and len(_open):
         _finalized = os.getpid()
-        multiprocessing.util.Finalize(None, leave_all, exitpriority=-100)
+        sys.modules["multiprocessing.util"].Finalize(None, leave_all, exitpriority=-100)
 
 
 def _is_forked() -> bool:
     """Whether multiprocessing forked this process, or its server did; one that it spawned ends like any other."""
-    return multiprocessing.process.parent_process() is not None and "--multiprocessing-fork" not in sys.orig_argv
+    process = sys.modules.get("multiprocessing.process")  # nobody was forked by what nobody has imported
+    parent = getattr(process, "parent_process", lambda: None)()
+    return parent is not None and "--multiprocessing-fork" not in sys.orig_argv
+
+
+def _forked() -> None:
+    """What multiprocessing has forked begins with what is registered there; another thread may be importing it."""
+    register = getattr(sys.modules.get("multiprocessing.util"), "register_after_fork", None)
+    if register is not None:
+        register(_owner, _finalize)
 
 
 def _end(last: bool) -> None:
+    errors: list[Exception] = []
     for reference in _open.valuerefs():  # in one step: threads that still run may open others
         try:
             if (bus := reference()) is not None:
                 bus.process_ends(last)
-        except Exception:
-            _log.exception("a bus could not be left")
+        except Exception as error:
+            errors.append(error)
+    for failure in errors:
+        import logging  # not above: few need it
+
+        logging.getLogger("eventbus").error("a bus could not be left", exc_info=failure)
 
 
 def leave_all() -> None:
@@ -69,5 +79,5 @@ def leave_all() -> None:
     _end(last=True)
 
 
-multiprocessing.util.register_after_fork(_owner := type("Owner", (), {})(), _finalize)
+os.register_at_fork(after_in_child=_forked)
 atexit.register(_end, last=False)

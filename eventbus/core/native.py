@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from eventbus.errors import ClosedError, InvalidError, SegmentError, Unavailable
 
 if not sys.platform.startswith("linux"):
     raise ImportError("eventbus needs Linux: its liveness stands on open-file-description locks")
-if sysconfig.get_config_var("Py_GIL_DISABLED"):
+if "t" in sys.abiflags:
     raise ImportError(
         "eventbus does not run on a free-threaded build of Python yet: it was never tested there; use another"
     )

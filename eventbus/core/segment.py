@@ -8,20 +8,21 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from io import BufferedReader
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import posix_ipc
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment, Stats
 from eventbus.core.cgroup import check_memory
-from eventbus.core.stats import BusStats, read_stats
 from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 from eventbus.errors import ClosedError, EventBusError, InvalidError, SegmentError, UnavailableError
 
-SHARED_MEMORY = Path("/dev/shm")  # where glibc's shm_open keeps segments
+if TYPE_CHECKING:
+    from eventbus.core.stats import BusStats
+
+SHARED_MEMORY = "/dev/shm"  # where glibc's shm_open keeps segments
 
 _SEGMENT = re.compile(r"eventbus\.(.+)\.(?:ring|roster)\Z")
 _KINDS = {
@@ -36,12 +37,11 @@ _KINDS = {
 
 def list_names() -> list[str]:
     """The names of the buses on this host, with those that this process may not open or of which a part is left."""
-    found = (_SEGMENT.match(entry.name) for entry in SHARED_MEMORY.iterdir())
+    found = map(_SEGMENT.match, os.listdir(SHARED_MEMORY))
     return sorted({match[1] for match in found if match and is_name(match[1])})
 
 
-@dataclass(frozen=True)
-class Inspection:
+class Inspection(NamedTuple):
     """What can be told of a bus without attaching to it.
 
     Attributes:
@@ -77,11 +77,11 @@ def inspect_bus(name: str) -> Inspection | None:
             found = _inspect_roster(about, seen) if open_roster(name, seen) else None
             return found if seen.named else None
     except SegmentError as error:
-        return replace(about, state="damaged", reason=error.message)
+        return about._replace(state="damaged", reason=error.message)
     except PermissionError as error:
-        return replace(about, state="no permission", reason=str(error.strerror))
+        return about._replace(state="no permission", reason=str(error.strerror))
     except OSError as error:
-        return replace(about, state="damaged", reason=str(error.strerror))
+        return about._replace(state="damaged", reason=str(error.strerror))
 
 
 def _inspect_files(name: str) -> Inspection | None:
@@ -90,10 +90,10 @@ def _inspect_files(name: str) -> Inspection | None:
     if first is None:
         return None
     about = Inspection(name, first.st_uid, 0, sum(part.st_size for part in (ring, roster) if part), "live")
-    about = replace(about, mode=stat.S_IMODE((ring or first).st_mode))
+    about = about._replace(mode=stat.S_IMODE((ring or first).st_mode))
     if roster is None and stat.S_ISDIR(first.st_mode):
-        return replace(about, state="damaged", reason=f"{_path(_names(name)[0])} is a directory; remove it")
-    return about if roster else replace(about, state="abandoned", attached=0, reason=_abandoned(name))
+        return about._replace(state="damaged", reason=f"{SHARED_MEMORY}{_names(name)[0]} is a directory; remove it")
+    return about if roster else about._replace(state="abandoned", attached=0, reason=_abandoned(name))
 
 
 def _abandoned(name: str) -> str:
@@ -104,25 +104,27 @@ def _inspect_roster(about: Inspection, seen: Attachment) -> Inspection:
     try:
         return _inspect_trusted(about, seen)
     except UnavailableError as error:
-        return replace(about, state="in the making", reason=error.message)
+        return about._replace(state="in the making", reason=error.message)
     except SegmentError as error:
         version, trusted = error.details.get("version"), "uid" not in error.details
         state = "other version" if version else "damaged" if trusted else "not trusted"
-        return replace(about, state=state, reason=error.message)
+        return about._replace(state=state, reason=error.message)
 
 
 def _inspect_trusted(about: Inspection, seen: Attachment) -> Inspection:
+    from eventbus.core.stats import read_stats  # for those who look, and not for those who send
+
     check_trust(about.name, seen.roster_fd)
     if not seen.is_signed():
         seen.enter()  # whoever is making it has finished or died by then
     attached, whole = seen.others, seen.is_signed()
     if seen.alone() and not (whole and seen.persists() and has_ring(about.name)):
-        return replace(about, state="abandoned", attached=0, reason=_abandoned(about.name))
+        return about._replace(state="abandoned", attached=0, reason=_abandoned(about.name))
     open_ring(about.name, seen, read_only=True)
     seen.look()
-    stats = replace(read_stats(about.name, seen), attached=attached)  # which counts the asker in
+    stats = read_stats(about.name, seen, attached)  # others, without the asker
     state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
-    return replace(about, state=state, attached=attached, stats=stats)
+    return about._replace(state=state, attached=attached, stats=stats)
 
 
 def _names(name: str) -> tuple[str, str]:
@@ -131,7 +133,7 @@ def _names(name: str) -> tuple[str, str]:
 
 def open_roster_file(name: str) -> BufferedReader:
     """The roster's file, for those who look at its locks and nothing else."""
-    return open(_path(_names(name)[1]), "rb", opener=_as_it_is)
+    return open(SHARED_MEMORY + _names(name)[1], "rb", opener=_as_it_is)
 
 
 def unlink(name: str) -> None:
@@ -166,7 +168,7 @@ def _unlink_segment(name: str, segment: str) -> None:
     except (OSError, posix_ipc.PermissionsError) as error:
         number = _errno(error)
         reason = f"the bus {name!r} cannot be removed: {os.strerror(number)}"
-        raise OSError(number, reason, str(_path(segment))) from error
+        raise OSError(number, reason, SHARED_MEMORY + segment) from error
 
 
 def _errno(error: OSError | posix_ipc.PermissionsError) -> int:
@@ -176,13 +178,9 @@ def _errno(error: OSError | posix_ipc.PermissionsError) -> int:
     return errno.EACCES
 
 
-def _path(segment: str) -> Path:
-    return SHARED_MEMORY / segment[1:]
-
-
 def _lstat(segment: str) -> os.stat_result | None:
     try:
-        return _path(segment).lstat()
+        return os.lstat(SHARED_MEMORY + segment)
     except FileNotFoundError:
         return None
 
@@ -204,7 +202,8 @@ def _open_segment(
     if there is not None and not stat.S_ISREG(there.st_mode):
         kind = _KINDS.get(stat.S_IFMT(there.st_mode), "no file")
         raise SegmentError(
-            f"the bus {name!r} cannot be used: {_path(segment)} is {kind} and no segment of a bus; remove it", kind=kind
+            f"the bus {name!r} cannot be used: {SHARED_MEMORY}{segment} is {kind} and no segment of a bus; remove it",
+            kind=kind,
         )
     flags = os.O_NONBLOCK | (0 if create is None else posix_ipc.O_CREX)
     status = 0
@@ -216,13 +215,13 @@ def _open_segment(
     except OSError as error:
         number = _errno(error)
         reason = f"the bus {name!r} cannot be opened: {os.strerror(number)}"
-        raise OSError(number, reason, str(_path(segment))) from error
+        raise OSError(number, reason, SHARED_MEMORY + segment) from error
     native.checked(status, f"the bus {name!r}")
 
 
 def _no_permission(name: str, segment: str, create: bool) -> PermissionError:
     if create:
-        there = SHARED_MEMORY.stat()
+        there = os.stat(SHARED_MEMORY)
         return PermissionError(
             errno.EACCES,
             f"no permission to make the bus {name!r}: uid {os.geteuid()} may not write to {SHARED_MEMORY}, which is of "
@@ -253,7 +252,7 @@ def check_trust(name: str, fd: int) -> None:
 
 
 def open_bus(name: str, terms: Terms) -> Attachment:
-    """Attaches to the bus, or makes it; what a crash left behind is replaced or, if it persists, repaired.
+    """Attaches to the bus, or makes it; what a crash left behind is read_stats or, if it persists, repaired.
 
     Raises:
         InvalidError: the terms differ from those of the bus that is there.
@@ -293,9 +292,9 @@ def open_or_create(name: str, attachment: Attachment) -> bool | None:
     with contextlib.suppress(posix_ipc.ExistentialError):
         _open_segment(name, _names(name)[1], attachment.take_roster(True), create=0o600)
         return True
-    if not SHARED_MEMORY.is_dir():
+    if not os.path.isdir(SHARED_MEMORY):
         reason = f"there is no shared memory for the bus {name!r}: mount a tmpfs at {SHARED_MEMORY}"
-        raise FileNotFoundError(errno.ENOENT, reason, str(SHARED_MEMORY))
+        raise FileNotFoundError(errno.ENOENT, reason, SHARED_MEMORY)
     return None
 
 

@@ -111,8 +111,8 @@ class BusStats:
     removed: bool  # its name was removed, or means another bus by now
 
 
-def read_stats(name: str, handle: Attachment) -> BusStats:
-    """What the bus looks like now."""
+def read_stats(name: str, handle: Attachment, attached: int | None = None) -> BusStats:
+    """What the bus looks like now; ``attached`` if the asker knows better than that it is one of those."""
     seen = handle.stats()
     occupants, groups = tuple(handle.occupants()), tuple(handle.groups())
     names = {group.number: group.name for group in groups}
@@ -122,7 +122,7 @@ def read_stats(name: str, handle: Attachment) -> BusStats:
         used=seen.used,
         committed=seen.committed,
         sent=seen.sent,
-        attached=handle.others + 1,
+        attached=handle.others + 1 if attached is None else attached,
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,

@@ -1,0 +1,75 @@
+"""Builds the wheels that a release has, each for one kind of Linux, with zig's compiler; run by ``make wheels``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+GLIBC = (2, 30)  # of the symbols; auditwheel has no tag for it, and the next one is that of 2.31
+MUSL = (1, 2)
+MACHINES = ("x86_64", "aarch64")
+
+
+class Target(NamedTuple):
+    """One wheel: what zig calls its system, and what pip does."""
+
+    triple: str
+    platform: str
+
+    @property
+    def compiler(self) -> str:
+        """The value of ``CC``."""
+        return f"{sys.executable} -m ziglang cc -target {self.triple}"
+
+
+def targets() -> list[Target]:
+    """All of them: glibc and musl on each machine."""
+    glibc, musl = ".".join(map(str, GLIBC)), "_".join(map(str, MUSL))
+    return [
+        target
+        for machine in MACHINES
+        for target in (
+            Target(f"{machine}-linux-gnu.{glibc}", f"manylinux_2_31_{machine}"),
+            Target(f"{machine}-linux-musl", f"musllinux_{musl}_{machine}"),
+        )
+    ]
+
+
+def environment(target: Target) -> dict[str, str]:
+    """What setuptools is told: the headers of Python are those of this machine, alike wherever words have 64 bits."""
+    return {"CC": target.compiler, "LDSHARED": f"{target.compiler} -shared", "CFLAGS": "", "LDFLAGS": ""}
+
+
+def build(target: Target, out: Path) -> Path:
+    """Builds one wheel into a folder.
+
+    Raises:
+        CalledProcessError: it cannot be built.
+    """
+    temp = Path("build/wheels") / target.triple
+    run = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(temp)]
+    run += ["bdist_wheel", "--plat-name", target.platform, "--dist-dir", str(out)]
+    before = set(out.glob("*.whl"))
+    subprocess.run(run, env={**os.environ, **environment(target)}, check=True)
+    made = next(iter(set(out.glob("*.whl")) - before), None)
+    return made or next(out.glob(f"*{target.platform}.whl"))
+
+
+def check(wheel: Path) -> None:
+    """Refuses a wheel that is not what its name says.
+
+    Raises:
+        CalledProcessError: auditwheel or abi3audit refuses it.
+    """
+    for tool in (["auditwheel", "show"], ["abi3audit", "--strict"]):
+        subprocess.run([str(Path(sys.executable).with_name(tool[0])), *tool[1:], str(wheel)], check=True)
+
+
+if __name__ == "__main__":
+    folder = Path("dist/wheels")
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in targets():
+        check(build(each, folder))
