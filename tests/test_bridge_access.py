@@ -145,8 +145,8 @@ def test_a_permission_that_is_missing_is_named(nats: NatsServer, bus: Bus, tmp_p
 async def make_stream(nats: NatsServer, origin: str) -> None:
     """The stream of another host, as its bridge would make it."""
     client = Client()
-    who = {"user": origin, "password": PASSWORDS[origin], "inbox_prefix": f"_INBOX.main.{origin}"}
-    await client.connect(nats.url, **who, allow_reconnect=False)
+    prefix = f"_INBOX.main.{origin}"
+    await client.connect(nats.url, user=origin, password=PASSWORDS[origin], inbox_prefix=prefix, allow_reconnect=False)
     await client.jetstream().add_stream(name=f"EB-main-{origin}", subjects=[f"eb.main.{origin}.>"])
     await client.close()
 
