@@ -54,7 +54,7 @@ def check(wheel: Path) -> None:
     """Shows which tag auditwheel gives it, and has abi3audit check its symbols.
 
     Raises:
-        CalledProcessError: auditwheel cannot read it, or abi3audit refuses it. A tag that differs is shown, not refused.
+        CalledProcessError: auditwheel cannot read it, or abi3audit refuses it. Another tag is shown, not refused.
     """
     for tool in (["auditwheel", "show"], ["abi3audit", "--strict"]):
         subprocess.run([str(Path(sys.executable).with_name(tool[0])), *tool[1:], str(wheel)], check=True)
