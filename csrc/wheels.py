@@ -51,10 +51,10 @@ def build(target: Target, out: Path) -> Path:
 
 
 def check(wheel: Path) -> None:
-    """Refuses a wheel that is not what its name says.
+    """Shows which tag auditwheel gives it, and has abi3audit check its symbols.
 
     Raises:
-        CalledProcessError: auditwheel or abi3audit refuses it.
+        CalledProcessError: auditwheel cannot read it, or abi3audit refuses it. Another tag is shown, not refused.
     """
     for tool in (["auditwheel", "show"], ["abi3audit", "--strict"]):
         subprocess.run([str(Path(sys.executable).with_name(tool[0])), *tool[1:], str(wheel)], check=True)

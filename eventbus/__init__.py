@@ -76,11 +76,13 @@ _opening = threading.RLock()  # a signal handler or a destructor may send in the
 os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _SELDOM:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_SELDOM[name]), name)
-    return found
+if not TYPE_CHECKING:  # which knows all names, and would take any other for one
+
+    def __getattr__(name: str) -> Any:
+        if name not in _SELDOM:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(_SELDOM[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -96,6 +96,6 @@ def test_children(name: str, tmp_path: Path) -> None:
     were made; and what was not imported yet is imported there."""
     program = tmp_path / "program.py"
     program.write_text(FORKED)
-    run = [sys.executable, program, name]
+    run = [sys.executable, str(program), name]
     done = subprocess.run(run, capture_output=True, text=True, timeout=SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

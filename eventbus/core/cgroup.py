@@ -35,10 +35,10 @@ def _free() -> Iterator[tuple[int, str]]:
 
 
 def _and_above(path: str) -> Iterator[str]:
-    while path != "/":
-        yield path
-        path = dirname(path)
     yield path
+    while (above := dirname(path)) != path:
+        path = above
+        yield path
 
 
 def _read(path: str) -> str:
