@@ -340,7 +340,7 @@ class Channel:
         return iter(self._subscription)
 
 
-def _raise(error: SegmentError) -> NoReturn:
+def _raise(error: EventBusError) -> NoReturn:
     try:
         raise error
     finally:

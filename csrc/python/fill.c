@@ -138,16 +138,17 @@ int eb_acknowledge(receiver_object *self, PyObject *handle)
 }
 
 /* With the next event in hand: of a member, those before it are done, and its letters that found no room before are sent
- * first. False where it is not to have it: it is to stop, or there is an error. */
+ * first. False where it is not to have it: it is to stop, or there is an error, as of a signal handler. That runs before the
+ * event is taken, which so stays in hand. It may have taken what was next: the caller looks again. */
 bool eb_asks_on(receiver_object *self)
 {
     PyObject *handle = self->handle;
-    if (!self->asks) return true;
     if (self->ended || handle == NULL || handle == Py_None) return false;
     Py_INCREF(handle); /* `close` may drop it */
     bool owes = self->letters != NULL && PyObject_Size(self->letters) > 0;
     PyObject *sent = owes ? PyObject_CallMethodObjArgs((PyObject *)self, bound.retry_letters, NULL) : NULL;
-    bool goes_on = (!owes || sent != NULL) && eb_acknowledge(self, handle) > 0;
+    bool goes_on =
+        (!owes || sent != NULL) && eb_acknowledge(self, handle) > 0 && PyErr_CheckSignals() == 0 && !self->ended;
     Py_XDECREF(sent);
     Py_DECREF(handle);
     return goes_on;
