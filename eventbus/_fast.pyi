@@ -49,6 +49,7 @@ class Receiver:
     _ready: Hand
     _names: dict[int, tuple[str, ...]]
     _receiving: threading.RLock
+    _letters: deque[tuple[str, dict[str, Any]]]
     _limit: int
     _ended: bool
     _manual: bool

@@ -75,14 +75,15 @@ class Awaiting(_fast.Receiver):
             await Turn()
         if not self._begins():
             return None
-        if not self._asks:
-            for event in self._ready:
-                return event
+        for event in self._ready:
+            return event
         if self._join is not None:
             await self._joined()
         while await self._more(deadline):
             for event in self._ready:  # empty where another thread was faster
                 return event
+            if not self._begins():
+                break
         return None
 
     async def _awaited_next(self) -> Event:

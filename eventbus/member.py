@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from eventbus.awaiting import check_limit
@@ -78,19 +77,6 @@ class Member(Subscription):
     def _others_hold(self, handle: SubscriptionHandle) -> bool:
         mine = find_group(handle.bus, self._group)
         return mine is not None and any(claim.slot != handle.slot for claim in mine.claims)
-
-    def receive(self, timeout: float | None = None) -> Event | None:
-        """The next event, after acknowledging the one before; else as ``Subscription.receive``."""
-        return self.receive_until(native.FOREVER if timeout is None else native.deadline_after(timeout))
-
-    def receive_until(self, deadline: int) -> Event | None:
-        """``receive`` with an absolute deadline. An event is taken and in hand in one step that no signal can part."""
-        if not self._begins():
-            return None
-        while self._fill(deadline):
-            for event in self._ready:  # which is in hand from the moment on in which it is made
-                return event
-        return None
 
     def receive_many(self, limit: int, timeout: float | None = None) -> list[Event]:
         """The next 1 to ``limit`` events of one claim, at most ``prefetch``, after acknowledging those before.
@@ -297,6 +283,3 @@ class Member(Subscription):
         if self._letters:
             self.reject()
             self._send_letters(patient=True)
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(partial(self.receive_until, native.FOREVER), None)

@@ -183,8 +183,8 @@ class Subscription(Awaiting):
         while more is not None:
             yield more
             try:
-                more = self._ready if self._fill(native.FOREVER) else None
-            except SegmentError as error:  # raised here it would end the iterator, and that of one event ends nothing
+                more = self._ready if self._begins() and self._fill(native.FOREVER) else None
+            except EventBusError as error:  # raised here it would end the iterator, and that of one event ends nothing
                 more = map(_raise, (error.with_traceback(None),))
 
     def __enter__(self) -> Subscription:
@@ -248,7 +248,7 @@ class Subscription(Awaiting):
         return self._next(deadline)
 
     def _next(self, deadline: int) -> Event | None:
-        while self._fill(deadline):
+        while self._begins() and self._fill(deadline):
             for event in self._ready:  # empty where another thread was faster
                 return event
         return None
@@ -342,7 +342,7 @@ class Channel:
         return iter(self._subscription)
 
 
-def _raise(error: SegmentError) -> NoReturn:
+def _raise(error: EventBusError) -> NoReturn:
     try:
         raise error
     finally:

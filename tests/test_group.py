@@ -9,7 +9,7 @@ import pytest
 import eventbus
 from eventbus import Bus, Subscription
 from harness import DEADLINE, Fork, Line
-from jobs import bury_without_room, fill, holders, join, numbers, send
+from jobs import bury_without_room, fill, has, holders, join, numbers, send
 
 JOBS = 40_000
 MEMBERS = 4
@@ -207,6 +207,23 @@ def test_a_batch_is_in_hand_together(bus: Bus) -> None:
     assert holders(bus) == []
 
 
+def test_a_member_that_is_stopped_gets_nothing_more_of_what_it_fetched(bus: Bus) -> None:
+    """Neither by ``receive`` nor by a loop that is under way; the others get what it was not handed, as if for the
+    first time."""
+    member = join(bus, prefetch=3)
+    send(bus, 3)
+    got = []
+    for event in member:
+        got.append(event.data)
+        member.stop()
+    assert got == [0]
+    assert member.receive(0) is None
+    member.close()
+    other = join(bus)
+    assert [(event.data, event.deliveries) for event in has(other, 2)] == [(1, 1), (2, 1)]
+    assert other.receive(0) is None
+
+
 # --- dead letters ---
 
 
@@ -293,6 +310,19 @@ def test_a_dead_letter_that_waits_is_sent_when_there_is_room(bus: Bus, name: str
         assert grave.receive(0) is None
         assert len(numbers(join(bus))) == sent
         assert not (member.receive_many(9, 0) if many else member.receive(0))
+        assert grave.receive(0) is not None
+
+
+def test_a_dead_letter_that_waits_is_sent_between_two_events_in_hand(bus: Bus, name: str) -> None:
+    """A letter that found no room goes out before the next event, also where that was fetched before there was any."""
+    grave = bus.subscribe("eventbus.dead")
+    with eventbus.open(name) as own:
+        member, sent = bury_without_room(own, bus)
+        member.claim_at_most(3)
+        assert member.receive_many(1, 0)
+        assert grave.receive(0) is None
+        assert len(numbers(join(bus))) == sent - 3
+        assert member.receive(0) is not None
         assert grave.receive(0) is not None
 
 

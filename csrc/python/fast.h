@@ -54,6 +54,8 @@ eb_extension eb_extension_read(const char *bytes, uint32_t length); /* new; both
 
 /* hand.c */
 
+typedef struct receiver_object receiver_object;
+
 enum { EB_EVENT_FIELDS = 10, EB_EVENT_PATH = 2 };
 
 /* What is in hand of a subscription: events that were put back, then those of the batch, of which the core's head says how
@@ -69,13 +71,14 @@ typedef struct {
 
 typedef struct {
     PyObject base;
-    PyObject *owner;  /* keeps the batch */
-    PyObject *front;  /* a list of events that were put back, or NULL */
-    Py_ssize_t taken; /* of it */
-    PyObject *values; /* path, data, path, data ... of the batch, or NULL */
-    PyObject *made;   /* or a list of its events, all made already; what cannot be read is something else */
-    PyObject *sender; /* of the event before, as an int, which is `pid` */
-    PyObject *bus;    /* by which requests are answered, or NULL before there was one */
+    PyObject *owner;     /* keeps the batch */
+    receiver_object *of; /* whose hand it is, borrowed; NULL once that is gone */
+    PyObject *front;     /* a list of events that were put back, or NULL */
+    Py_ssize_t taken;    /* of it */
+    PyObject *values;    /* path, data, path, data ... of the batch, or NULL */
+    PyObject *made;      /* or a list of its events, all made already; what cannot be read is something else */
+    PyObject *sender;    /* of the event before, as an int, which is `pid` */
+    PyObject *bus;       /* by which requests are answered, or NULL before there was one */
     uint32_t pid;
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
@@ -108,19 +111,21 @@ void eb_event_bind(PyTypeObject *event, PyTypeObject *request);
 int eb_event_ready(void);
 
 /* What its doc in receiver.c says. */
-typedef struct {
+struct receiver_object {
     PyObject base;
     PyObject *handle;
     PyObject *ready;
     PyObject *names;
     PyObject *turn;
     PyObject *doorbell;
+    PyObject *letters;
+    eb_subscription *sub;
     int limit;
     char ended;
     char manual; /* it says for itself which events are done */
     char asks;   /* who asks for the next event says by that that those before are done */
     int in_a_row;
-} receiver_object;
+};
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
 uint64_t eb_text_start(const eb_batch *batch, uint32_t text);
@@ -209,6 +214,7 @@ PyObject *eb_events_of(PyObject *receiver);
 int eb_fill(receiver_object *self, PyObject *until);
 int eb_poll(receiver_object *self); /* not waiting */
 int eb_acknowledge(receiver_object *self, PyObject *handle);
+bool eb_asks_on(receiver_object *self);
 void eb_fill_bind(unsigned long long receive, unsigned long long ack);
 int eb_fill_ready(void);
 

@@ -8,7 +8,7 @@ static struct {
     int (*ack)(eb_subscription *sub);
     PyObject *no, *brief; /* False; a deadline */
     /* names of methods */
-    PyObject *acquire, *release, *await_turn, *live_handle, *settle, *refused;
+    PyObject *acquire, *release, *await_turn, *live_handle, *settle, *refused, *retry_letters;
 } bound;
 
 /* --- the next batch --- */
@@ -121,23 +121,37 @@ static int settle(receiver_object *self, PyObject *handle, int status)
 }
 
 /* Of a member: what is handed out is done when the next event is asked for. The core counts it; what it has nothing to
- * say of is done too. 1 to go on, 0 when the end has come, with its group; -1 with an error. */
+ * say of is done too. It waits for nobody, so the GIL is kept. 1 to go on, 0 when the end has come, with its group; -1 with
+ * an error. */
 int eb_acknowledge(receiver_object *self, PyObject *handle)
 {
     eb_batch_head *head = &eb_hand_of(self)->batch->head;
-    if (self->manual || eb_hand_is_inherited(eb_hand_of(self)) || head->done >= head->handed) return 1;
-    eb_subscription *sub = eb_subscription_of(handle);
-    while (sub != NULL && head->done < head->handed) {
-        int status;
+    if (self->manual || eb_hand_is_inherited(eb_hand_of(self))) return 1;
+    while (head->done < head->handed) {
         uint32_t done = head->done;
-        Py_BEGIN_ALLOW_THREADS;
-        status = bound.ack(sub);
-        Py_END_ALLOW_THREADS;
+        int status = bound.ack(self->sub);
         if (head->done == done) head->done++;
         int go_on = status == EB_OK || status == EB_NOTHING ? 1 : settle(self, handle, status);
         if (go_on <= 0) return go_on;
     }
-    return sub == NULL ? -1 : 1;
+    return 1;
+}
+
+/* With the next event in hand: of a member, those before it are done, and its letters that found no room before are sent
+ * first. False where it is not to have it: it is to stop, or there is an error, as of a signal handler. That runs before the
+ * event is taken, which so stays in hand. It may have taken what was next: the caller looks again. */
+bool eb_asks_on(receiver_object *self)
+{
+    PyObject *handle = self->handle;
+    if (self->ended || handle == NULL || handle == Py_None) return false;
+    Py_INCREF(handle); /* `close` may drop it */
+    bool owes = self->letters != NULL && PyObject_Size(self->letters) > 0;
+    PyObject *sent = owes ? PyObject_CallMethodObjArgs((PyObject *)self, bound.retry_letters, NULL) : NULL;
+    bool goes_on =
+        (!owes || sent != NULL) && eb_acknowledge(self, handle) > 0 && PyErr_CheckSignals() == 0 && !self->ended;
+    Py_XDECREF(sent);
+    Py_DECREF(handle);
+    return goes_on;
 }
 
 /* Closed or inherited: the latter is an error. 1 when it had yet to join, and has. */
@@ -212,8 +226,13 @@ int eb_fill_ready(void)
         PyObject **name;
         const char *text;
     } names[] = {
-        {&bound.acquire, "acquire"},          {&bound.release, "release"}, {&bound.await_turn, "_await_turn"},
-        {&bound.live_handle, "_live_handle"}, {&bound.settle, "_settle"},  {&bound.refused, "_refused"},
+        {&bound.acquire, "acquire"},
+        {&bound.release, "release"},
+        {&bound.await_turn, "_await_turn"},
+        {&bound.live_handle, "_live_handle"},
+        {&bound.settle, "_settle"},
+        {&bound.refused, "_refused"},
+        {&bound.retry_letters, "_retry_letters"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if ((*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL) return 0;

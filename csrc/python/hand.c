@@ -99,6 +99,8 @@ static PyObject *hand_next(PyObject *object)
 {
     hand_object *hand = (hand_object *)object;
     if (hand->busy || eb_hand_left(hand) == 0) return NULL;
+    if (hand->of != NULL && hand->of->asks && (!eb_asks_on(hand->of) || hand->busy || eb_hand_left(hand) == 0))
+        return NULL;
     if (hand->front != NULL) return next_in_front(hand);
     if (hand->made != NULL) return next_made(hand);
     bool asked = is_asked(hand, hand->batch->head.handed);

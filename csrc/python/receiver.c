@@ -7,11 +7,14 @@ static PyObject *receiver_begin(PyObject *object, PyObject *handle)
 {
     receiver_object *self = (receiver_object *)object;
     eb_batch *batch = self->ready == NULL ? eb_address_in(handle, batch_name) : NULL;
-    hand_object *hand = batch == NULL ? NULL : eb_hand_new(handle, batch);
+    eb_subscription *sub = batch == NULL ? NULL : eb_subscription_of(handle);
+    hand_object *hand = sub == NULL ? NULL : eb_hand_new(handle, batch);
     if (hand == NULL) {
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_AttributeError, "a Receiver begins once");
         return NULL;
     }
+    hand->of = self;
+    self->sub = sub;
     self->ready = (PyObject *)hand;
     Py_INCREF(handle);
     self->handle = handle;
@@ -65,17 +68,20 @@ static int receiver_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->names);
     Py_VISIT(self->turn);
     Py_VISIT(self->doorbell);
+    Py_VISIT(self->letters);
     return 0;
 }
 
 static int receiver_clear(PyObject *object)
 {
     receiver_object *self = (receiver_object *)object;
+    if (self->ready != NULL) eb_hand_of(self)->of = NULL;
     Py_CLEAR(self->handle);
     Py_CLEAR(self->ready);
     Py_CLEAR(self->names);
     Py_CLEAR(self->turn);
     Py_CLEAR(self->doorbell);
+    Py_CLEAR(self->letters);
     return 0;
 }
 
@@ -103,6 +109,7 @@ static PyMemberDef receiver_members[] = {
     {"_names", T_OBJECT_EX, offsetof(receiver_object, names), 0, NULL},
     {"_receiving", T_OBJECT_EX, offsetof(receiver_object, turn), 0, NULL},
     {"_doorbell", T_OBJECT, offsetof(receiver_object, doorbell), 0, NULL},
+    {"_letters", T_OBJECT_EX, offsetof(receiver_object, letters), 0, NULL},
     {"_limit", T_INT, offsetof(receiver_object, limit), 0, NULL},
     {"_ended", T_BOOL, offsetof(receiver_object, ended), 0, NULL},
     {"_manual", T_BOOL, offsetof(receiver_object, manual), 0, NULL},
@@ -119,6 +126,7 @@ Attributes:\n\
     _names: system and kind of each topic that it hears, by its number; of requests also the kind as it is sent.\n\
     _receiving: the lock of whoever receives.\n\
     _doorbell: by which it is told in event loops, or None.\n\
+    _letters: of a member, dead letters that found no room yet; whoever asks for the next event sends them first.\n\
     _limit: how many events it takes at once.\n\
     _ended: whether the end has come.\n\
     _asks: whether to ask for the next event says that those before are done.\n\
