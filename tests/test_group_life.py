@@ -307,7 +307,7 @@ def test_a_dead_letter_that_no_damage_lets_out_is_told(
     bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A member that cannot send its letter, because the shared memory is damaged, tells it to the log and leaves."""
-    monkeypatch.setattr("eventbus.bus.LETTER_SECONDS", 0)
+    monkeypatch.setattr("eventbus.member.LETTER_SECONDS", 0)
     with eventbus.open(name) as own:
         bury_without_room(own, bus)
         damage_group(name, LOCK_BYTE)
