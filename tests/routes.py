@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import nats as client
+from nats.js.api import ConsumerInfo
 
 import eventbus
 from eventbus import Bus, Event
@@ -133,12 +134,20 @@ def messages(server: NatsServer) -> int:
 
 def redelivered(server: NatsServer) -> int:
     """How many that a host has were given out more than once."""
+    return _consumer(server).num_redelivered or 0
 
-    async def ask() -> int:
+
+def asked_for_more(server: NatsServer) -> bool:
+    """Whether a host waits for a message: else the server gives none out, for the second time neither."""
+    return bool(_consumer(server).num_waiting)
+
+
+def _consumer(server: NatsServer) -> ConsumerInfo:
+    async def ask() -> ConsumerInfo:
         connected = await client.connect(server.url, allow_reconnect=False)
         info = await connected.jetstream().consumer_info(STREAM, "hosts")
         await connected.close()
-        return info.num_redelivered or 0
+        return info
 
     return asyncio.run(ask())
 

@@ -10,7 +10,7 @@ import pytest
 from eventbus.bridge import work
 from harness import DEADLINE, Fork, until
 from nats_server import NatsServer
-from routes import GROUP, Hosts, drained, first_of, messages, path_of, redelivered, said
+from routes import GROUP, Hosts, asked_for_more, drained, first_of, messages, path_of, redelivered, said
 
 
 @pytest.fixture
@@ -111,6 +111,7 @@ def test_a_bridge_that_stood_still(nats: NatsServer, host: Hosts, fork: Fork) ->
     feeds.bus.send("jobs", "new", "/a", "hold")
     busy = first_of(*workers)
     assert path_of(busy) == "/a"
+    until(lambda: asked_for_more(nats), "the bridge to ask for the other worker, too")
     bridge.stop()
     until(lambda: redelivered(nats) == 1, "the server to give the job out again")
     bridge.go_on()
