@@ -145,7 +145,7 @@ def asked_for_more(server: NatsServer) -> bool:
 def _consumer(server: NatsServer) -> ConsumerInfo:
     async def ask() -> ConsumerInfo:
         connected = await client.connect(server.url, allow_reconnect=False)
-        info = await connected.jetstream().consumer_info(STREAM, "hosts")
+        info: ConsumerInfo = await connected.jetstream().consumer_info(STREAM, "hosts")
         await connected.close()
         return info
 
