@@ -31,9 +31,7 @@ static int take_batch(receiver_object *self, PyObject *handle, hand_object *hand
  * Whoever asks for more is done with all that was handed out. */
 static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
 {
-    eb_subscription *sub = eb_subscription_of(handle);
     hand_object *hand = eb_hand_of(self);
-    if (sub == NULL) return INT_MIN;
     eb_batch_head *head = &hand->batch->head;
     eb_hand_drop(hand);
     if (eb_hand_left(hand) > 0 || hand->busy) return EB_INTERRUPTED; /* by a destructor of what was dropped */
@@ -41,7 +39,7 @@ static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
         int status;
         head->done = head->handed;
         Py_BEGIN_ALLOW_THREADS;
-        status = bound.receive(sub, self->limit, deadline);
+        status = bound.receive(self->sub, self->limit, deadline);
         Py_END_ALLOW_THREADS;
         if (status <= 0 && status != EB_EXHAUSTED) return status;
     }
@@ -55,8 +53,6 @@ static int read_batch(receiver_object *self, PyObject *handle, int64_t deadline)
 static int refuse(receiver_object *self, PyObject *handle, PyObject *unreadable)
 {
     hand_object *hand = eb_hand_of(self);
-    eb_subscription *sub = eb_subscription_of(handle);
-    if (sub == NULL) return -1;
     Py_INCREF(unreadable);
     eb_hand_busy(hand);
     eb_count_delivery(hand->batch, hand->batch->head.handed);
@@ -64,7 +60,7 @@ static int refuse(receiver_object *self, PyObject *handle, PyObject *unreadable)
     if (error != NULL) {
         uint64_t sequence = hand->batch->sequence[hand->batch->head.handed];
         eb_hand_out(hand->batch, 1);
-        eb_bury_event(sub, sequence);
+        eb_bury_event(self->sub, sequence);
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     }
     Py_XDECREF(error);

@@ -24,6 +24,7 @@ class Attached(Protocol):
 
 _open: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _finalized = 0  # the process that has a finalizer
+_registered = False  # with multiprocessing, which the children of this process inherit
 _owner = type("Owner", (), {})()
 
 
@@ -55,9 +56,11 @@ def _is_forked() -> bool:
 
 def _forked() -> None:
     """What multiprocessing has forked begins with what is registered there; another thread may be importing it."""
+    global _registered
     register = getattr(sys.modules.get("multiprocessing.util"), "register_after_fork", None)
-    if register is not None:
+    if register is not None and not _registered:
         register(_owner, _finalize)
+        _registered = True
 
 
 def _end(last: bool) -> None:

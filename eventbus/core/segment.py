@@ -252,7 +252,7 @@ def check_trust(name: str, fd: int) -> None:
 
 
 def open_bus(name: str, terms: Terms) -> Attachment:
-    """Attaches to the bus, or makes it; what a crash left behind is read_stats or, if it persists, repaired.
+    """Attaches to the bus, or makes it; what a crash left behind is replaced or, if it persists, repaired.
 
     Raises:
         InvalidError: the terms differ from those of the bus that is there.
