@@ -80,6 +80,7 @@ ROWS = (
     {"observe.metrics", "observe.spans", "observe.logs", "testing.buses", "testing.recorder"},
     {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
     {"observe.opentelemetry"},
+    {"integrations.pickles"},
     {"integrations.queue"},
     {"cli.options", "cli.console", "cli.commands"},
     {"cli.streams", "cli.feed", "cli.work", "cli.host", "cli.bench"},

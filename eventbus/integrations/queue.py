@@ -13,12 +13,11 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 import eventbus
 from eventbus import Event
+from eventbus.integrations.pickles import Broken, dumps, loaded, loaded_or_broken
 
 T = TypeVar("T")
 
@@ -37,25 +36,21 @@ class _Here:
 
     def __init__(self, bus: eventbus.Bus, joinable: bool) -> None:
         self.pid = os.getpid()
-        ack = {"ack": "manual", "prefetch": _MOST_AT_ONCE} if joinable else {}
-        self.member: Any = bus.subscribe(_ITEMS, group=_GETTERS, start="oldest", **ack)
+        most, ack = (_MOST_AT_ONCE, "manual") if joinable else (1, "auto")
+        self.member: Any = bus.subscribe(_ITEMS, group=_GETTERS, start="oldest", prefetch=most, ack=ack)  # type: ignore[arg-type]
         self.getting = threading.RLock()
         self.putting = threading.RLock()
-        self.coming: list[Event | None] = []  # what a get of a joinable queue is at
+        self.coming: list[Event] = []  # what a get of a joinable queue is at
         self.taken: deque[Event] = deque()  # what it has returned, and is not done
         self.room: eventbus.Subscription | None = None
-
-
-class _Broken(Exception):
-    """An item that cannot be unpickled, for the reason that is its cause."""
 
 
 class Queue(Generic[T]):
     """A ``multiprocessing.Queue`` on a bus of its own: a killed user freezes nobody, and takes only what it had got.
 
-    It goes through ``Process(args=...)`` however processes are started, and through any other pickle, by name. Each item
-    goes to one getter, in the order in which they were put; what a getter was being given as it died comes again, to
-    another one. ``put`` pickles and sends by itself: no thread, and what cannot be pickled raises there.
+    It goes through ``Process(args=...)`` however processes are started, and any other pickle, by name. Each item goes
+    to one getter, in the order in which they were put; what a getter was being given as it died comes again, to another
+    one. ``put`` pickles and sends by itself: no thread, and what cannot be pickled raises there.
 
     Args:
         maxsize: ``put`` waits while so many items are in the queue; with 0, while there is no room for more bytes.
@@ -77,7 +72,6 @@ class Queue(Generic[T]):
         self._capacity = capacity
         self._closed = False
         self._here: _Here | None = None
-        self._opening = threading.Lock()
         self._bus = eventbus.open(name, capacity=capacity, max_subscribers=_SUBSCRIBERS, send_timeout=None)
         self._leaving = weakref.finalize(self, self._bus.close)
         self._leaving.atexit = False  # at the end of a process the bus leaves by itself, as the last that it does
@@ -112,7 +106,7 @@ class Queue(Generic[T]):
             ValueError: the queue is closed here; the item is larger than a quarter of ``capacity`` (an InvalidError).
         """
         self._check_open()
-        data = _dumps(obj)
+        data = dumps(obj)
         if self._maxsize:
             self._put_bounded([data], block, timeout)
         elif block and timeout is None:
@@ -134,7 +128,7 @@ class Queue(Generic[T]):
             ValueError: as ``put``; together they are larger than ``capacity``.
         """
         self._check_open()
-        blobs = [_dumps(obj) for obj in objs]
+        blobs = [dumps(obj) for obj in objs]
         if self._maxsize and blobs:
             self._put_bounded(blobs, block, timeout)
         elif blobs:
@@ -190,8 +184,8 @@ class Queue(Generic[T]):
             ValueError: the queue is closed here.
             Whatever an item raises that cannot be unpickled; it is gone then.
         """
-        for item in self._get(_loaded_or_broken, 1, block, timeout):
-            if isinstance(item, _Broken):
+        for item in self._get(loaded_or_broken, 1, block, timeout):
+            if isinstance(item, Broken):
                 raise item.__cause__ or item
             return item  # type: ignore[no-any-return]
         raise queue.Empty
@@ -207,8 +201,8 @@ class Queue(Generic[T]):
             As ``get``.
         """
         try:
-            items = self._get(_loaded, min(limit, _MOST_AT_ONCE), True, timeout)
-        except _Broken:  # alone it raises what it has to; those before it come one by one
+            items = self._get(loaded, min(limit, _MOST_AT_ONCE), True, timeout)
+        except Broken:  # alone it raises what it has to; those before it come one by one
             return [self.get(False)]
         if not items:
             raise queue.Empty
@@ -278,7 +272,7 @@ class Queue(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
-        popen = multiprocessing.context.get_spawning_popen()  # type: ignore[attr-defined]  # as multiprocessing's own do
+        popen: Any = multiprocessing.context.get_spawning_popen()
         if popen is not None:  # it is kept as long as this process knows the other, which has yet to open it
             popen.eventbus_queues = [*getattr(popen, "eventbus_queues", ()), pickle.loads(pickle.dumps(self._bus))]
         return _opened, (type(self), self._maxsize, self.name, self._capacity, self._bus.identity)
@@ -294,10 +288,11 @@ class Queue(Generic[T]):
         here = self._here
         if here is None or here.pid != os.getpid():
             self._check_open()
-            with self._opening if here is None else contextlib.nullcontext():
-                if self._here is here:
-                    self._here = _Here(self._bus, self._joinable)
-                here = self._here
+            made = _Here(self._bus, self._joinable)
+            if self._here is not here:  # another thread was faster
+                made.member.leave(False)
+                return self._ends()
+            here = self._here = made
         return here
 
     def _wait(self, done: Callable[[], bool], deadline: float | None) -> bool:
@@ -355,8 +350,8 @@ class JoinableQueue(Queue[T]):
 
     def _take(self, here: _Here, read: Callable[[Event], Any], limit: int, seconds: float | None) -> list[Any]:
         while here.coming:  # of a get that did not return
-            if (left := here.coming[-1]) is not None and left not in here.taken:
-                here.member.reject(left)
+            if here.coming[-1] not in here.taken:
+                here.member.reject(here.coming[-1])
             here.coming.pop()
         here.member.claim_at_most(min(len(here.taken) + limit, _MOST_AT_ONCE))
         try:
@@ -375,47 +370,6 @@ def _opened(kind: type[Queue[Any]], maxsize: int, name: str, capacity: int, iden
     made = kind.__new__(kind)
     made._begin(maxsize, name, capacity, identity)
     return made
-
-
-# --- items ---
-
-
-def _dumps(obj: object) -> bytes | memoryview:
-    """Connections, sockets and locks go by multiprocessing's own ways; what is none of Python's own types is asked."""
-    if type(obj) in _PLAIN:
-        return pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
-    written = BytesIO()
-    pickler = pickle.Pickler(written, pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = _WAYS
-    pickler.dump(obj)
-    return written.getbuffer()
-
-
-_PLAIN = frozenset((int, float, str, bytes, bool, type(None)))
-_WAYS = ForkingPickler(BytesIO()).dispatch_table  # a view of what is registered, also later
-
-
-def _loaded(event: Event) -> Any:
-    """The item of an event.
-
-    Raises:
-        _Broken: it fails at the second try too; else what it raised was a signal handler's, and it is to come again.
-    """
-    try:
-        return pickle.loads(event.data)
-    except Exception as error:
-        try:
-            pickle.loads(event.data)
-        except Exception:
-            raise _Broken from error
-        raise
-
-
-def _loaded_or_broken(event: Event) -> Any:
-    try:
-        return _loaded(event)
-    except _Broken as broken:
-        return broken
 
 
 # --- time ---
