@@ -335,7 +335,9 @@ class JoinableQueue(Queue[T]):
         here = self._ends()
         if not here.taken:
             raise ValueError("task_done() called too many times: it is called by the process that got the item")
-        here.member.ack(here.taken[0])
+        done = here.taken[0]
+        here.member.ack(done)
+        here.coming[:] = [event for event in here.coming if event is not done]
         here.taken.popleft()
         self._tell()
 
