@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from eventbus.awaiting import check_limit
 from eventbus.core import native
@@ -22,6 +22,8 @@ LETTER_SECONDS = 5.0
 """How long a member that leaves waits for room for a dead letter."""
 
 _log = logging.getLogger("eventbus")
+
+T = TypeVar("T")
 
 
 class Member(Subscription):
@@ -89,6 +91,31 @@ class Member(Subscription):
             for events in map(self._ready.take, (limit,), ([],)):
                 if events:
                     return events
+        return []
+
+    def take(self, read: Callable[[Event], T], limit: int = 1, timeout: float | None = None) -> list[T]:
+        """What ``read`` makes of the next 1 to ``limit`` events of one claim, acknowledged as they are returned.
+
+        For ``ack="auto"``. Where ``read`` or a signal handler raises, all of them are given back instead; so are those
+        of a call that did not return.
+
+        Returns:
+            [] when the time is up or the subscription has ended.
+        """
+        check_limit(limit)
+        deadline = native.deadline_after(timeout)
+        self.claim_at_most(limit)
+        if self._ready.unfinished:
+            self.reject()
+        while self._begins() and self._fill(deadline):
+            try:
+                values = [read(event) for event in self._ready.take(limit, [])]
+                if values:
+                    for _ in map(self._acknowledge, (self._subscription,)):  # in one step with the return
+                        return values
+            except BaseException:
+                self.reject()
+                raise
         return []
 
     def _begins(self) -> bool:

@@ -1,0 +1,314 @@
+"""Queues in the place of multiprocessing's: whoever is killed, nobody freezes, and nothing is lost that nobody got."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+import eventbus
+from eventbus.integrations.queue import JoinableQueue, Queue
+
+FORK = multiprocessing.get_context("fork")
+WAIT = 60.0
+
+
+@pytest.fixture
+def items(name: str) -> Iterator[Queue[Any]]:
+    """A queue of its own."""
+    with closing(Queue[Any](name=name, capacity=256 * 1024)) as made:
+        yield made
+
+
+def _run(body: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    process = FORK.Process(target=body, args=arguments)
+    process.start()
+    return process
+
+
+# --- one after the other ---
+
+
+def test_items_come_in_their_order(items: Queue[Any]) -> None:
+    """Whatever pickles arrives as it was, first in, first out, one by one and several at once."""
+    given = [1, "two", b"three", None, {"four": [5, 6]}, (7.0, True), ValueError]
+    for item in given[:3]:
+        items.put(item)
+    items.put_many(given[3:])
+    assert items.qsize() == len(given)
+    assert not items.empty()
+    assert [items.get() for _ in range(2)] == given[:2]
+    assert items.get_many(100) == given[2:]
+    assert items.empty()
+
+
+def test_none_in_time(items: Queue[Any]) -> None:
+    """An empty queue says so, at once or when the time is up."""
+    for get in (
+        items.get_nowait,
+        lambda: items.get(timeout=0.01),
+        lambda: items.get(False),
+        lambda: items.get(True, -1),
+    ):
+        with pytest.raises(queue.Empty):
+            get()
+    with pytest.raises(queue.Empty):
+        items.get_many(5, 0)
+
+
+def test_no_more_than_maxsize(name: str) -> None:
+    """A full queue takes nothing until something is taken from it, and says so in time."""
+    with closing(Queue[int](2, name=name)) as items:
+        assert items.maxsize == 2
+        items.put(1)
+        assert not items.full()
+        items.put(2, timeout=1)
+        assert items.full()
+        for put in (
+            items.put_nowait,
+            lambda item: items.put(item, timeout=0.01),
+            lambda item: items.put_many([item], False),
+        ):
+            with pytest.raises(queue.Full):
+                put(3)
+        with pytest.raises(queue.Full):
+            items.put_many([1, 2, 3])
+        later = threading.Thread(target=items.put, args=(3,))
+        later.start()
+        assert [items.get(timeout=WAIT) for _ in range(3)] == [1, 2, 3]
+        later.join()
+
+
+def test_no_more_than_there_is_room_for(items: Queue[Any]) -> None:
+    """Without a maxsize the capacity is the bound; what could never fit names it."""
+    with pytest.raises(queue.Full):
+        for _ in range(100):
+            items.put(bytes(30_000), timeout=0)
+    assert len(items.get_many(1)[0]) == 30_000
+    with pytest.raises(ValueError, match=r"one item may take \d+ bytes, a quarter of its capacity.* capacity="):
+        items.put(bytes(200_000))
+
+
+def test_closed_here(items: Queue[Any]) -> None:
+    """A closed queue refuses; its thread that never was is joined only then."""
+    with pytest.raises(ValueError, match="is not closed"):
+        items.join_thread()
+    items.cancel_join_thread()
+    items.close()
+    items.close()
+    items.join_thread()
+    for call in (
+        items.get,
+        items.qsize,
+        lambda: items.put(1),
+        lambda: items.put_many([1]),
+        lambda: pickle.dumps(items),
+    ):
+        with pytest.raises(ValueError, match="is closed"):
+            call()
+
+
+class _Unreadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def test_what_cannot_be_unpickled_raises_once(items: Queue[Any]) -> None:
+    """It raises what it raises for whoever gets it, is gone then, and takes no neighbour along."""
+    items.put_many([1, _Unreadable(), 2])
+    assert items.get_many(10) == [1]
+    with pytest.raises(ValueError, match="invalid literal"):
+        items.get_many(10)
+    assert items.get_many(10) == [2]
+
+
+def test_what_cannot_be_pickled_is_not_put(items: Queue[Any]) -> None:
+    """The putter learns of it, and nothing is put, also of its neighbours."""
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        items.put(lambda: None)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        items.put_many([1, lambda: None])
+    assert items.empty()
+
+
+def test_a_signal_amid_reading_loses_nothing(items: Queue[Any]) -> None:
+    """What a handler raises while an item is unpickled reaches the caller, and the item comes again."""
+    items.put_many([_Interrupting(), 2])
+    _Interrupting.times = 1
+    with pytest.raises(KeyboardInterrupt):
+        items.get()
+    assert isinstance(items.get(timeout=WAIT), _Interrupting)
+    assert items.get(timeout=WAIT) == 2
+
+
+class _Interrupting:
+    times = 0
+
+    def __setstate__(self, _: object) -> None:
+        if _Interrupting.times:
+            _Interrupting.times -= 1
+            raise KeyboardInterrupt
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"any": 1}
+
+
+def test_threads_share_a_queue(items: Queue[Any]) -> None:
+    """Each item goes to one of the threads that get."""
+    got: list[int] = []
+
+    def get() -> None:
+        while (item := items.get(timeout=WAIT)) is not None:
+            got.append(item)
+
+    threads = [threading.Thread(target=get) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    items.put_many(range(200))
+    items.put_many([None] * 4)
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(200))
+
+
+# --- other processes ---
+
+
+def _double(source: Queue[Any], to: Queue[Any]) -> None:
+    while (item := source.get(timeout=WAIT)) is not None:
+        to.put(item * 2)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_it_goes_to_a_process(method: str, name: str) -> None:
+    """However processes are started, they have the queue; also when this one closes it before they have opened it."""
+    context: Any = multiprocessing.get_context(method)
+    back = Queue[int](name=f"{name}-back")
+    there = Queue[Any](name=name)
+    process = context.Process(target=_double, args=(there, back))
+    process.start()
+    there.put_many([1, 2, 3, None])
+    there.close()
+    assert [back.get(timeout=WAIT) for _ in range(3)] == [2, 4, 6]
+    process.join()
+    assert process.exitcode == 0
+    process.close()
+    del process
+    back.close()
+
+
+def test_a_queue_that_is_gone(name: str) -> None:
+    """A pickle of a queue that everybody has closed opens no other one."""
+    gone = Queue[int](name=name)
+    pickled = pickle.dumps(gone)
+    gone.close()
+    with pytest.raises(eventbus.ClosedError, match="is gone"):
+        pickle.loads(pickled)
+
+
+def _get_and_tell(items: Queue[int], told: Connection) -> None:
+    while True:
+        told.send(items.get())
+
+
+def test_a_killed_getter_takes_only_what_it_had_got(items: Queue[Any]) -> None:
+    """Killed at any moment, it freezes nobody; at most the one item is gone that it got and could not tell of."""
+    number = 0
+    for _ in range(12):
+        ours, theirs = FORK.Pipe(False)
+        getter = _run(_get_and_tell, items, theirs)
+        theirs.close()
+        items.put_many(range(number, number + 40))
+        assert ours.poll(WAIT)
+        os.kill(getter.pid or 0, signal.SIGKILL)
+        getter.join()
+        got = _told(ours)
+        while len(got) < 39:  # what it was being given comes within a moment, on proof of its death
+            got.append(items.get(timeout=WAIT))
+        items.put(-1)
+        while (item := items.get(timeout=WAIT)) != -1:
+            got.append(item)
+        assert len(got) == len(set(got)) >= 39
+        assert set(got) <= set(range(number, number + 40))
+        number += 40
+
+
+def _told(line: Connection) -> list[int]:
+    told = []
+    with line:
+        try:
+            while True:
+                told.append(line.recv())
+        except EOFError:
+            return told
+
+
+def _put_and_tell(items: Queue[int], told: Connection) -> None:
+    number = 0
+    while True:
+        items.put(number)
+        told.send(number)
+        number += 1
+
+
+def test_a_killed_putter_leaves_whole_items(items: Queue[Any]) -> None:
+    """Killed at any moment, it freezes nobody; what it had put is there, in its order, and at most one more."""
+    for _ in range(12):
+        ours, theirs = FORK.Pipe(False)
+        putter = _run(_put_and_tell, items, theirs)
+        theirs.close()
+        assert items.get(timeout=WAIT) == 0
+        os.kill(putter.pid or 0, signal.SIGKILL)
+        putter.join()
+        count = len(_told(ours))
+        items.put(-1)
+        got = list(iter(lambda: items.get(timeout=WAIT), -1))
+        assert got == list(range(1, len(got) + 1))
+        assert count <= len(got) + 1 <= count + 1
+
+
+# --- what is done ---
+
+
+@pytest.fixture
+def jobs(name: str) -> Iterator[JoinableQueue[Any]]:
+    """A queue whose items are done some time."""
+    with closing(JoinableQueue[Any](name=name)) as made:
+        yield made
+
+
+def _get_and_wait(jobs: JoinableQueue[Any], told: Connection) -> None:
+    told.send(jobs.get())
+    signal.pause()
+
+
+def test_join_waits_for_what_is_done(jobs: JoinableQueue[Any]) -> None:
+    """It returns when each item is done, and one whose getter was killed is done by another."""
+    ours, theirs = FORK.Pipe(False)
+    getter = _run(_get_and_wait, jobs, theirs)
+    theirs.close()
+    jobs.put_many([1, 2])
+    assert ours.recv() == 1
+    joined = threading.Thread(target=jobs.join)
+    joined.start()
+    assert jobs.get(timeout=WAIT) == 2
+    jobs.task_done()
+    assert joined.is_alive()
+    os.kill(getter.pid or 0, signal.SIGKILL)
+    getter.join()
+    ours.close()
+    assert jobs.get(timeout=WAIT) == 1
+    jobs.task_done()
+    joined.join()
+    with pytest.raises(ValueError, match="called too many times"):
+        jobs.task_done()
