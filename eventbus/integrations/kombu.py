@@ -91,7 +91,7 @@ class Channel(virtual.Channel):
         self._process = os.getpid()
         self._consuming: dict[str, Consuming] = {}
         self._sources: dict[str, Kept] = {}
-        self._passing: set[str] = set()  # those that go with this channel
+        self._own: set[str] = set()  # those that go with this channel
         self._tags = count(1)
 
     # --- what is declared ---
@@ -122,11 +122,13 @@ class Channel(virtual.Channel):
         if passive or queue in self.connection.passing:
             return
         arguments = options.get("arguments") or {}
-        if options.get("exclusive") or (options.get("auto_delete") and "x-expires" in arguments):
+        own = options.get("exclusive") or (options.get("auto_delete") and "x-expires" in arguments)
+        if own:
+            self._own.add(queue)
+        if own and "x-max-priority" not in arguments:
             ttl = arguments.get("x-message-ttl")
             seconds = None if ttl is None else ttl / 1000
             self.connection.passing[queue] = Passing(self.connection.replies, queue, seconds)
-            self._passing.add(queue)
             return
         steps = self.connection.client.transport_options.get("priority_steps")
         if steps is None:
@@ -165,9 +167,9 @@ class Channel(virtual.Channel):
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **options: Any) -> None:
         if if_empty and self._size(queue):
             return
+        self._own.discard(queue)
         passing = self.connection.passing.pop(queue, None)
         if passing is not None:
-            self._passing.discard(queue)
             self.connection.unwatch(passing)
             passing.close()
             return
@@ -326,7 +328,7 @@ class Channel(virtual.Channel):
         if not self.closed and self._process == os.getpid():
             for queue in list(self._sources):
                 self._leave(queue)
-            for queue in list(self._passing):
+            for queue in list(self._own):
                 self.queue_delete(queue)
         self._consuming.clear()
         super().close()
@@ -453,7 +455,9 @@ class Transport(virtual.Transport):
         while channel.deliver():
             if time.monotonic() > until:
                 return  # not armed, it can be read, and the rest follows in the next turn
-        if source in channel.waits_for() and not source.arm():
+        if source not in channel.waits_for():
+            self.unwatch(source)  # until there is room for its next message
+        elif not source.arm():
             self._readable(channel, source)
 
 
