@@ -14,7 +14,7 @@ LANES ?= 4
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench soak rush drill bridge-matrix bridge-soak dist clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench peers soak rush drill bridge-matrix bridge-soak dist clean
 
 # The suite waits more than it computes, so LANES files of tests run beside each other.
 test: $(VENV)/.ready
@@ -90,6 +90,10 @@ bridge-soak: $(VENV)/.ready
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks all
+
+# Other libraries' own suites, fetched from PyPI, over ours; with PEERS='kombu queue', only of these, and no page.
+peers: $(VENV)/.ready
+	cd tests && ../$(BIN)/python -m peers ../docs/peers.md $(PEERS)
 
 # Random topologies, deaths, stops, clocks, forks, storms of signals, long jobs for so many minutes; a ledger outside of
 # the bus judges each round. SEED replays a plan, ROUND one round of it; with POINTS=1, actors also die at test points.

@@ -11,6 +11,7 @@ from types import FrameType
 from benchmarks import results
 from benchmarks.bridge.scenarios import BRIDGES
 from benchmarks.crew import CrewError
+from benchmarks.drop_in.scenarios import DROP_INS
 from benchmarks.goals import PEERS as GOAL_PEERS
 from benchmarks.goals import SCENARIOS as GOAL_SCENARIOS
 from benchmarks.goals import Verdict, judge
@@ -25,6 +26,7 @@ from benchmarks.terminal import progress, show
 
 _OTHERS = {
     "goals": "what the goals of the project need, and the goals with what was reached",
+    "drop-in": "what stands in for a part of another library, beside that part: " + ", ".join(DROP_INS),
     "all": "each of these and the goals; writes results.json, results.md and the pictures",
     "pictures": "draw the pictures again from results.json",
 }
@@ -34,6 +36,7 @@ _SEVERAL = {
     "workers": ("workers", *FRAMEWORKS),
     "async": tuple(name for name in LOOPS if name.startswith("async")),
     "bridge": tuple(BRIDGES),
+    "drop-in": tuple(DROP_INS),
     "requests": tuple(name for name in LOOPS if name.startswith("requests")),
 }
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

@@ -18,6 +18,7 @@ from benchmarks import layers as layer_steps
 from benchmarks import workers as working
 from benchmarks.bridge import scenarios as bridges
 from benchmarks.crew import places
+from benchmarks.drop_in import scenarios as drop_ins
 from benchmarks.floor import CODEC, FLOORS
 from benchmarks.frameworks import measure as frameworks
 from benchmarks.frameworks.registry import frameworks as known_frameworks
@@ -227,6 +228,8 @@ def entrants(name: str) -> list[Peer]:
         return loops.ENTRANTS[name]()
     if name in bridges.BRIDGES:
         return bridges.entrants()
+    if name in drop_ins.DROP_INS:
+        return drop_ins.entrants(name)
     return known_frameworks() if name in FRAMEWORKS else known_peers()
 
 
@@ -258,4 +261,5 @@ SCENARIOS: dict[str, Scenario] = {
     "growth": growing,
     **loops.LOOPS,
     **bridges.BRIDGES,
+    **drop_ins.DROP_INS,
 }

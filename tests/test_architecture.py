@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eventbus"
 COMPILED = {"_eventbus", "_fast"}
 RELEASES = [PACKAGE / f"{name}.abi3.so" for name in sorted(COMPILED)]
-PACKAGES = {"eventbus"} | {f"eventbus.{room}" for room in ("core", "workers", "bridge", "observe", "testing", "cli")}
+ROOMS = {"core", "workers", "bridge", "observe", "testing", "integrations", "cli"}
+"""Their own files say what they are for, and import nothing."""
+PACKAGES = {"eventbus"} | {f"eventbus.{room}" for room in ROOMS}
 LONGEST = 400
 PURE = {"errors", "patterns", "event", "letters", "policy", "hearing", "delays", "settings"}
 PURE |= {"bridge.subjects", "bridge.filters", "bridge.messages", "bridge.position"}
@@ -78,6 +80,7 @@ ROWS = (
     {"observe.metrics", "observe.spans", "observe.logs", "testing.buses", "testing.recorder"},
     {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
     {"observe.opentelemetry"},
+    {"integrations.queue"},
     {"cli.options", "cli.console", "cli.commands"},
     {"cli.streams", "cli.feed", "cli.work", "cli.host", "cli.bench"},
     {"cli.tables", "cli.tail", "cli.demo", "cli.recording", "cli.policy"},
@@ -111,14 +114,6 @@ def module_of(path: Path) -> str:
 
 
 IMPORTS = {module_of(path): imports(path) for path in PACKAGE.rglob("*.py")}
-ROOMS = {
-    "core",
-    "workers",
-    "bridge",
-    "observe",
-    "testing",
-    "cli",
-}  # their own files say what they are for, and import nothing
 
 
 def inside(module: str) -> set[str]:
@@ -144,7 +139,7 @@ def test_imports_go_downwards(module: str) -> None:
     assert inside(module) <= set().union(*ROWS[:row])
 
 
-UPSTAIRS = {"observe", "testing", "cli"}
+UPSTAIRS = {"observe", "testing", "integrations", "cli"}
 
 
 @pytest.mark.parametrize(
@@ -153,8 +148,9 @@ UPSTAIRS = {"observe", "testing", "cli"}
         ("core", FLOWS),
         ("flows", {"workers"} | UPSTAIRS),
         ("workers", UPSTAIRS),
-        ("observe", {"workers", "testing", "cli"}),
-        ("testing", {"workers", "observe", "cli"}),
+        ("observe", {"workers", "testing", "integrations", "cli"}),
+        ("testing", {"workers", "observe", "integrations", "cli"}),
+        ("cli", {"integrations"}),
     ],
 )
 def test_floors(above: str, below: set[str]) -> None:
@@ -163,6 +159,12 @@ def test_floors(above: str, below: set[str]) -> None:
     of = FLOWS if above == "flows" else {module for module in IMPORTS if module.startswith(above)}
     reached = set().union(*(inside(module) for module in of))
     assert {name for name in reached if name in below or name.partition(".")[0] in below} == set()
+
+
+@pytest.mark.parametrize("module", sorted(name for name in IMPORTS if name.startswith("integrations.")))
+def test_integrations_use_what_everybody_may(module: str) -> None:
+    """An integration reaches the bus by its public face, and beside it only another integration."""
+    assert {name for name in inside(module) if not name.startswith("integrations.")} <= {""}
 
 
 @pytest.mark.parametrize("module", sorted(PURE))
