@@ -357,6 +357,8 @@ class Transport(virtual.Transport):
         self.passing: dict[str, Passing] = {}
         self._loop: Any = None
         self._watched: dict[int, Source] = {}
+        self._rest: list[tuple[Channel, Source]] = []  # what a turn of the loop had no time for
+        self._again = -1  # a descriptor that is readable while there is any
 
     def driver_version(self) -> str:
         return "1"
@@ -414,6 +416,8 @@ class Transport(virtual.Transport):
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         self._loop = loop
+        self._again = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        loop.add_reader(self._again, self._go_on)
         loop.on_tick.add(self._watch)
 
     def unregister_from_event_loop(self, connection: Any, loop: Any) -> None:
@@ -422,6 +426,9 @@ class Transport(virtual.Transport):
             for descriptor in list(self._watched):
                 self._loop.remove_reader(descriptor)
             self._watched.clear()
+            self._rest.clear()
+            self._loop.remove_reader(self._again)
+            os.close(self._again)
             self._loop = None
 
     def unwatch(self, source: Source) -> None:
@@ -454,10 +461,19 @@ class Transport(virtual.Transport):
         until = time.monotonic() + TURN
         while channel.deliver():
             if time.monotonic() > until:
-                return  # not armed, it can be read, and the rest follows in the next turn
+                self._rest.append((channel, source))
+                os.eventfd_write(self._again, 1)
+                return
         if source not in channel.waits_for():
             self.unwatch(source)  # until there is room for its next message
         elif not source.arm():
+            self._readable(channel, source)
+
+
+    def _go_on(self) -> None:
+        os.eventfd_read(self._again)
+        rest, self._rest = self._rest, []
+        for channel, source in rest:
             self._readable(channel, source)
 
 
