@@ -226,8 +226,11 @@ class Channel(virtual.Channel):
             steps = [(queue, self._step(message, declared.queues.get(queue, [0]))) for queue in to]
             self._send(
                 self.connection.bus,
-                [(queues.system_of(queue, step), "message", f"/{segment}", message) for queue, step in steps
-                 for segment in (queues.segment(queue),)],
+                [
+                    (queues.system_of(queue, step), "message", f"/{segment}", message)
+                    for queue, step in steps
+                    for segment in (queues.segment(queue),)
+                ],
             )
 
     def _step(self, message: dict[str, Any], steps: list[int]) -> int:
@@ -468,7 +471,6 @@ class Transport(virtual.Transport):
             self.unwatch(source)  # until there is room for its next message
         elif not source.arm():
             self._readable(channel, source)
-
 
     def _go_on(self) -> None:
         os.eventfd_read(self._again)

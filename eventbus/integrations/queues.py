@@ -200,7 +200,9 @@ class Passing:
         self._subscription = self._subscribe()
 
     def _subscribe(self) -> Subscription:
-        return self._bus.subscribe(self._patterns, overflow="drop", name=self._name.encode()[:60].decode("ascii", "replace"))
+        return self._bus.subscribe(
+            self._patterns, overflow="drop", name=self._name.encode()[:60].decode("ascii", "replace")
+        )
 
     def bind(self, pattern: str) -> None:
         """Hears that from now on, too."""
