@@ -73,7 +73,7 @@ def test_exchanges(connection: Any, how: str, key: str, bound: str, exclusive: b
 
 def test_no_ack_and_binary(connection: Any) -> None:
     """Bytes that are no text come as they are, and what need not be acknowledged is done with."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, b"\xff\x00", content_type="application/data", content_encoding="binary")
     bound = queue(connection.default_channel)
     assert bound.get(no_ack=True).body == b"\xff\x00"
@@ -82,7 +82,7 @@ def test_no_ack_and_binary(connection: Any) -> None:
 
 def test_headers_that_are_no_json(connection: Any) -> None:
     """What only kombu's JSON can say arrives, too."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, "body", headers={"set": {1: "one"}})
     message = queue(connection.default_channel).get(no_ack=True)
     assert message.headers == {"set": {"1": "one"}}
@@ -90,7 +90,7 @@ def test_headers_that_are_no_json(connection: Any) -> None:
 
 def test_requeue(connection: Any) -> None:
     """What is given back comes again, and says so."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, "body")
     bound = queue(connection.default_channel)
     bound.get().requeue()
@@ -102,7 +102,7 @@ def test_requeue(connection: Any) -> None:
 
 def test_the_holder_is_killed(connection: Any) -> None:
     """What a process had in hand that was killed comes to another one; what it had acknowledged does not."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, "done", "in hand")
     pid = os.fork()
     if pid == 0:
@@ -123,7 +123,7 @@ def test_the_holder_is_killed(connection: Any) -> None:
 
 def test_more_in_hand_than_a_member_may_have(connection: Any) -> None:
     """Further members join, and each message is acknowledged by its own."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, *range(300))
     bound = queue(connection.default_channel)
     held = [bound.get() for _ in range(300)]
@@ -135,7 +135,7 @@ def test_more_in_hand_than_a_member_may_have(connection: Any) -> None:
 
 def test_sizes(connection: Any) -> None:
     """A queue says how many wait in it, is emptied, and goes."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, 1, 2, 3)
     bound = queue(connection.default_channel)
     held = bound.get()
@@ -150,12 +150,12 @@ def test_sizes(connection: Any) -> None:
 def test_too_large(connection: Any) -> None:
     """A message that the ring cannot take is an error that says what to change."""
     with pytest.raises(eventbus.InvalidError, match="open it with a larger capacity"):
-        publish(connection, kombu.Queue("one"), "x" * MIB)
+        publish(connection, kombu.Queue("one", routing_key="one"), "x" * MIB)
 
 
 def test_full(connection: Any) -> None:
     """A ring that is full is an error of the connection, which kombu tries again; nothing is lost."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     sent = 0
     with pytest.raises(connection.connection_errors, match="one"):
         while True:
@@ -172,7 +172,7 @@ def test_a_port(name: str) -> None:
 
 def test_event_loop(connection: Any) -> None:
     """kombu's loop takes what is there before it waits, and is woken for the rest."""
-    queue = kombu.Queue("one")
+    queue = kombu.Queue("one", routing_key="one")
     publish(connection, queue, *range(100))
     heard: list[int] = []
 
@@ -194,7 +194,7 @@ def test_event_loop(connection: Any) -> None:
 
 def test_nothing_comes(connection: Any) -> None:
     """The wait ends when the time is up."""
-    with connection.Consumer([kombu.Queue("one")], callbacks=[print]), pytest.raises(socket.timeout):
+    with connection.Consumer([kombu.Queue("one", routing_key="one")], callbacks=[print]), pytest.raises(socket.timeout):
         connection.drain_events(timeout=0.01)
 
 
