@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -72,7 +73,10 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     names: dict[str, Any] = {"__name__": "tasks"}
     exec(TASKS, names)
     yield names
+    names["app"].pool.force_close_all()
     names["app"].close()
+    names.clear()
+    gc.collect()  # the app and its backend are in cycles, and a bus is closed when nobody refers to it
     for one in (name, f"{name}.replies"):
         with contextlib.suppress(FileNotFoundError):
             eventbus.unlink(one)

@@ -116,7 +116,12 @@ def test_the_holder_is_killed(connection: Any) -> None:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     heard = []
-    with connection.Consumer([queue], callbacks=[lambda body, message: (heard.append(body), message.ack())]):
+
+    def on_message(body: str, message: Any) -> None:
+        heard.append(body)
+        message.ack()
+
+    with connection.Consumer([queue], callbacks=[on_message]):
         connection.drain_events(timeout=30)
     assert heard == ["in hand"]
 
@@ -157,10 +162,15 @@ def test_full(connection: Any) -> None:
     """A ring that is full is an error of the connection, which kombu tries again; nothing is lost."""
     queue = kombu.Queue("one", routing_key="one")
     sent = 0
-    with pytest.raises(connection.connection_errors, match="one"):
+
+    def fill() -> None:
+        nonlocal sent
         while True:
             publish(connection, queue, "x" * 10_000)
             sent += 1
+
+    with pytest.raises(connection.connection_errors, match="one"):
+        fill()
     assert len(taken(connection, queue)) == sent > 50
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import threading
 import time
 from collections import OrderedDict, deque
@@ -128,7 +127,7 @@ class ResultConsumer(BaseResultConsumer):
         results.read(came.append)
         if not came:
             if not results.wait(timeout):
-                raise socket.timeout
+                raise TimeoutError
             results.read(came.append)
         wanted = {self.backend.path(self.backend.get_key_for_task(one)) for all in self._pending_results for one in all}
         for event in came:
@@ -168,7 +167,8 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def results(self) -> Results:
         """The log of results of this process."""
-        return self._log(Results)
+        log: Results = self._log(Results)
+        return log
 
     def _log(self, kind: Callable[[eventbus.Bus], Any]) -> Any:
         log = self._logs.get(kind)  # type: ignore[call-overload]

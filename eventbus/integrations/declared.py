@@ -112,7 +112,7 @@ class Declared:
             case "queue", name, priority:
                 return priority in self.queues.get(name, ())
             case "exchange", name, how:
-                return self.exchanges.get(name) == how
+                return bool(self.exchanges.get(name) == how)
             case "bind", exchange, key, queue:
                 return (key, queue) in self.bindings.get(exchange, ())
             case "unbind", exchange, key, queue:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import select
-import socket
 import time
 from collections.abc import Callable
 from itertools import count
@@ -35,7 +33,7 @@ OPTIONS = ("capacity", "max_subscribers", "mode", "send_timeout", "persist", "po
 class QoS(virtual.QoS):
     """What a channel has in hand. The bus keeps it: nothing is to be restored by a process that ends."""
 
-    def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
+    def __init__(self, channel: BusChannel, prefetch_count: int = 0) -> None:
         self.channel = channel
         self.prefetch_count = prefetch_count or 0
         self._delivered: dict[Any, Taken] = {}
@@ -79,7 +77,7 @@ class Consuming(NamedTuple):
     callback: Callable[[Any], Any]
 
 
-class Channel(virtual.Channel):
+class BusChannel(virtual.Channel):
     """A kombu channel. Queues that are ``exclusive``, or ``auto_delete`` with ``expires``, are the process's own."""
 
     QoS = QoS
@@ -101,7 +99,7 @@ class Channel(virtual.Channel):
 
     @property
     def _declared(self) -> Declared:
-        declared = self.connection.declared
+        declared: Declared = self.connection.declared
         declared.refresh()
         return declared
 
@@ -187,13 +185,13 @@ class Channel(virtual.Channel):
     def _size(self, queue: str) -> int:
         passing = self.connection.passing.get(queue)
         if passing is not None:
-            return passing.size
+            return int(passing.size)
         return queues.waiting(self.connection.bus, queue, self._declared.queues.get(queue, []))
 
     def _purge(self, queue: str) -> int:
         passing = self.connection.passing.get(queue)
         if passing is not None:
-            return passing.purge()
+            return int(passing.purge())
         return queues.purged(self.connection.bus, queue, self._declared.queues.get(queue, []))
 
     # --- publishing ---
@@ -204,7 +202,8 @@ class Channel(virtual.Channel):
                 return body.decode(), encoding
             except UnicodeDecodeError:
                 encoding = "base64"
-        return super().encode_body(body, encoding)
+        coded: tuple[Any, str | None] = super().encode_body(body, encoding)
+        return coded
 
     def _next_delivery_tag(self) -> None:
         """Whoever takes the message counts it."""
@@ -268,7 +267,7 @@ class Channel(virtual.Channel):
         return None if message is None else self.Message(message, channel=self)
 
     def _source(self, queue: str) -> Source:
-        passing = self.connection.passing.get(queue)
+        passing: Passing | None = self.connection.passing.get(queue)
         if passing is not None:
             return passing
         if queue not in self._sources:
@@ -340,7 +339,7 @@ class Channel(virtual.Channel):
 class Transport(virtual.Transport):
     """A kombu transport over a bus, and beside it one for what holds nobody up."""
 
-    Channel = Channel
+    Channel = BusChannel
     driver_type = driver_name = "eventbus"
     polling_interval = None
     connection_errors = (
@@ -360,7 +359,7 @@ class Transport(virtual.Transport):
         self.passing: dict[str, Passing] = {}
         self._loop: Any = None
         self._watched: dict[int, Source] = {}
-        self._rest: list[tuple[Channel, Source]] = []  # what a turn of the loop had no time for
+        self._rest: list[tuple[BusChannel, Source]] = []  # what a turn of the loop had no time for
         self._again = -1  # a descriptor that is readable while there is any
 
     def driver_version(self) -> str:
@@ -396,7 +395,7 @@ class Transport(virtual.Transport):
         while not self._deliver(AT_ONCE):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                raise socket.timeout
+                raise TimeoutError
             self._wait(left)
 
     def _deliver(self, limit: int) -> int:
@@ -442,8 +441,8 @@ class Transport(virtual.Transport):
 
     def _watch(self) -> None:
         """Before each turn of the loop: watches what a message is wanted from, and nothing else."""
-        wanted: dict[int, tuple[Channel, Source]] = {}
-        fresh: dict[int, tuple[Channel, Source]] = {}
+        wanted: dict[int, tuple[BusChannel, Source]] = {}
+        fresh: dict[int, tuple[BusChannel, Source]] = {}
         for channel in self.channels:
             for source in channel.waits_for():
                 for subscription in source.watched():
@@ -460,7 +459,7 @@ class Transport(virtual.Transport):
             if not source.arm():
                 self._readable(channel, source)
 
-    def _readable(self, channel: Channel, source: Source) -> None:
+    def _readable(self, channel: BusChannel, source: Source) -> None:
         until = time.monotonic() + TURN
         while channel.deliver():
             if time.monotonic() > until:
