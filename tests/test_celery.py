@@ -18,6 +18,8 @@ import eventbus
 
 celery = pytest.importorskip("celery", reason="celery is not installed: pip install 'eventbus[celery]'")
 
+import kombu.pools  # noqa: E402
+
 import eventbus.integrations.kombu  # noqa: E402
 
 SECONDS = 60  # a deadline that fails
@@ -73,6 +75,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     names: dict[str, Any] = {"__name__": "tasks"}
     exec(TASKS, names)
     yield names
+    kombu.pools.reset()  # they are the process's, not the app's
     names["app"].pool.force_close_all()
     names["app"].close()
     names.clear()

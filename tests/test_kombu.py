@@ -17,8 +17,8 @@ import eventbus
 kombu = pytest.importorskip("kombu", reason="kombu is not installed: pip install 'eventbus[celery]'")
 from kombu.asynchronous.hub import Hub  # noqa: E402
 
-from eventbus.integrations.declared import Declared, topic  # noqa: E402
 from eventbus.integrations.kombu import REPLIES  # noqa: E402
+from eventbus.integrations.kombu_declared import Declared, topic  # noqa: E402
 
 MIB = 1 << 20
 

@@ -6,6 +6,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
@@ -163,6 +164,7 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         """The bus of the results, in whatever process this is."""
         if self._bus is None:
             self._bus = open_replies(self._name, self.app.conf.result_backend_transport_options or {})
+            weakref.finalize(self, self._bus.close)
         return self._bus
 
     def results(self) -> Results:

@@ -1,4 +1,4 @@
-"""What kombu declares on a bus: exchanges, queues and bindings, in a file beside the segments that all processes share."""
+"""What kombu declares on a bus: exchanges, queues, bindings, in a file beside the segments that all share."""
 
 from __future__ import annotations
 
