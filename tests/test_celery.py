@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -77,9 +76,8 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield names
     kombu.pools.reset()  # they are the process's, not the app's
     names["app"].pool.force_close_all()
+    names["app"].backend.bus().close()
     names["app"].close()
-    names.clear()
-    gc.collect()  # the app and its backend are in cycles, and a bus is closed when nobody refers to it
     for one in (name, f"{name}.replies"):
         with contextlib.suppress(FileNotFoundError):
             eventbus.unlink(one)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from queue import Empty
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
@@ -17,9 +17,6 @@ import eventbus
 from eventbus.integrations import kombu_queues as queues
 from eventbus.integrations.kombu_declared import Declared
 from eventbus.integrations.kombu_queues import Kept, Passing, Source, Taken
-
-if TYPE_CHECKING:
-    from eventbus.integrations.kombu import Transport
 
 PRIORITIES = [9, 6, 3, 0]
 
@@ -78,7 +75,7 @@ class BusChannel(virtual.Channel):
     supports_fanout = True
     body_encoding = "utf-8"
 
-    def __init__(self, connection: Transport, **options: Any) -> None:
+    def __init__(self, connection: Any, **options: Any) -> None:
         super().__init__(connection, **options)
         self._process = os.getpid()
         self._consuming: dict[str, Consuming] = {}
