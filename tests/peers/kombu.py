@@ -62,7 +62,7 @@ _CLASSES = (
 
 
 def _arrange(source: Path) -> Mapping[str, str]:
-    classes = "\n\n".join(f"class Test{name}(common.{name}):\n    pass" for name in _CLASSES)
+    classes = "\n\n".join(f"class test_{name}(common.{name}):\n    pass" for name in _CLASSES)
     (source / "t" / "integration" / "test_eventbus.py").write_text(f"{_TESTS}{classes}\n")
     return {}
 
