@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 
 LIBRARIES = (
-    "celery",
     "channels_redis",
     "kombu",
     "queue",
