@@ -68,9 +68,10 @@ class EventbusChannelLayer(BaseChannelLayer):
         for number in (capacity, *(channel_capacity or {}).values()):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise InvalidError(f"the capacity of a channel must be an int of at least 1, not {number!r}")
-        super().__init__(expiry, capacity)
-        self.channel_capacity = self.compile_capacities(channel_capacity or {})
-        self._limits = BaseChannelLayer(expiry, capacity, self.channel_capacity)  # without a way back to this one
+        compiled: Any = self.compile_capacities(dict(channel_capacity or {}))
+        limits: dict[str, Any] = {"expiry": expiry, "capacity": capacity, "channel_capacity": compiled}
+        super().__init__(**limits)
+        self._limits = BaseChannelLayer(**limits)  # without a way back to this one
         self.group_expiry = group_expiry
         self.prefix = prefix
         self._given = bus
