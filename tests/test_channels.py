@@ -341,20 +341,21 @@ def test_processes(layer: EventbusChannelLayer, bus: Bus, fork: Fork) -> None:
 
     run(main())
     for child in children[1:]:
-        child.join()
+        child.result()
 
 
-def worker(line: Line, bus: Bus) -> None:
-    """A process that takes from a shared channel."""
-    layer = EventbusChannelLayer(bus)
+def worker(line: Line, bus: Bus) -> list[int]:
+    """A process that takes from a shared channel; what it got."""
+    layer, heard = EventbusChannelLayer(bus), list[int]()
 
     async def main() -> None:
         line.say()
         while (n := (await layer.receive("tasks"))["n"]) >= 0:
-            line.say(n)
+            heard.append(n)
         await layer.close()
 
     run(main())
+    return heard
 
 
 def test_shared_between_processes(layer: EventbusChannelLayer, bus: Bus, fork: Fork) -> None:
@@ -370,9 +371,7 @@ def test_shared_between_processes(layer: EventbusChannelLayer, bus: Bus, fork: F
         for n in (3, 4, -1, -1):
             until(lambda: not next(one for one in bus.stats().groups if one.name == group).backlog, "they take")
             await layer.send("tasks", {"n": n})
-        for child in children:
-            child.join()
-        assert sorted(n for child in children for n in child.said()) == [0, 1, 2, 3, 4]
+        assert sorted(n for child in children for n in child.result()) == [0, 1, 2, 3, 4]
 
     run(main())
 
@@ -383,7 +382,7 @@ def test_a_forked_child_has_channels_of_its_own(layer: EventbusChannelLayer, for
     async_to_sync(layer.group_add)("g", mine)
     child = fork(use_inherited, layer, mine)
     child.hear()
-    child.join()
+    child.result()
     assert async_to_sync(layer.receive)(mine) == {"n": 1}
 
 
