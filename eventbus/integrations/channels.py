@@ -215,6 +215,8 @@ class EventbusChannelLayer(BaseChannelLayer):
             boxes, client = Boxes(self.expiry, self.group_expiry, self._limits.get_capacity), secrets.token_hex(8)
         shared = Shared(bus, self.prefix, self.expiry, self._limits.get_capacity)
         mail = Mail(bus, self.prefix, boxes, shared, client)
+        if known is not None and known.heard:
+            mail.subscribe()  # its channels and groups miss nothing that is sent from now on
         if self._finalizer is not None:
             self._finalizer.detach()
         self._finalizer = weakref.finalize(self, _leave, mail, self._given is not bus)

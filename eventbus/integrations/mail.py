@@ -40,6 +40,7 @@ class Mail:
         self.shared = shared
         self.client = client
         self.left = False
+        self.heard = False  # whether it ever had a subscription
         self._group_system, self._local_system = f"{prefix}.group", f"{prefix}.local"
         self._pid = os.getpid()
         self._sub: Subscription | None = None
@@ -60,13 +61,17 @@ class Mail:
     async def begin(self) -> None:
         """Once this has returned nothing is missed that is sent to groups and channels of this process."""
         if (sub := self._sub) is None:
-            with self.boxes.lock:
-                sub = self._sub = self._sub or self._subscribed()
+            sub = self.subscribe()
         await sub.__aenter__()  # where somebody keeps a lock, it is not yet one
 
-    def _subscribed(self) -> Subscription:
-        systems, kinds = [self._group_system, self._local_system], [ALL, kind_of(self.client)]
-        return self.bus.subscribe(systems, kinds, overflow="drop", name=f"channels:{self.client}")
+    def subscribe(self) -> Subscription:
+        """Its subscription, made if there is none."""
+        with self.boxes.lock:
+            if self._sub is None:
+                systems, kinds = [self._group_system, self._local_system], [ALL, kind_of(self.client)]
+                self._sub = self.bus.subscribe(systems, kinds, overflow="drop", name=f"channels:{self.client}")
+                self.heard = True
+            return self._sub
 
     async def next(self, channel: str) -> bytes | None:
         """The next message for one of its channels; None when no more will come by this bus."""
