@@ -250,18 +250,20 @@ def test_names_and_arguments(layer: EventbusChannelLayer, bus: Bus) -> None:
     """What cannot be a channel, a group, a message or a setting is an error that says so, and nothing is sent."""
 
     async def main() -> None:
-        for wrong in ("=+135!", "", "a b", "x" * 100, 7):
+        wrongs: list[Any] = ["=+135!", "", "a b", "x" * 100, 7]
+        for wrong in wrongs:
             for call in (
                 layer.send(wrong, {}),
                 layer.receive(wrong),
                 layer.group_add(wrong, "a"),
                 layer.group_send(wrong, {}),
-            ):  # type: ignore[arg-type]
+            ):
                 with pytest.raises(TypeError):
                     await call
-        for message in ("text", {"a": object()}):
+        messages: list[Any] = ["text", {"a": object()}]
+        for message in messages:
             with pytest.raises(TypeError):
-                await layer.send("tasks", message)  # type: ignore[arg-type]
+                await layer.send("tasks", message)
         with pytest.raises(AssertionError, match="not of this process"):
             await layer.receive("specific.other!one")
 
@@ -274,7 +276,7 @@ def test_names_and_arguments(layer: EventbusChannelLayer, bus: Bus) -> None:
         {"channel_capacity": {"a": 0}},
     ):
         with pytest.raises(InvalidError):
-            EventbusChannelLayer(**{"bus": bus, **arguments})  # type: ignore[arg-type]
+            EventbusChannelLayer(**{"bus": bus, **arguments})
 
 
 def test_threads_and_event_loops(layer: EventbusChannelLayer) -> None:
@@ -437,7 +439,7 @@ def test_by_its_configuration(name: str) -> None:
     if not settings.configured:
         settings.configure(CHANNEL_LAYERS={"default": backend})
         django.setup()
-    layer = ChannelLayerManager()["default"]
+    layer: Any = ChannelLayerManager()["default"]
     assert layer.extensions == ["groups", "flush"]
     async_to_sync(layer.send)("tasks", {"n": 1})
     with eventbus.open(name) as bus:

@@ -15,7 +15,8 @@ import eventbus
 from eventbus import Bus, ClosedError, Event, InvalidError, SegmentError, Subscription, UnavailableError
 
 try:
-    import socketio
+    from socketio.async_pubsub_manager import AsyncPubSubManager
+    from socketio.pubsub_manager import PubSubManager
 except ModuleNotFoundError as error:
     raise UnavailableError("a client manager needs a library: pip install 'eventbus[socketio]'") from error
 
@@ -26,7 +27,7 @@ _PAUSE = 0.2  # seconds between two tries to open a bus that was shut down and t
 _log = logging.getLogger("eventbus")
 
 
-class EventbusManager(socketio.PubSubManager):  # type: ignore[misc]  # comes without types
+class EventbusManager(PubSubManager):  # type: ignore[misc]  # comes without types
     """``socketio.Server(client_manager=EventbusManager("shop"))``, for threads and for gevent.
 
     What one server emits the others emit to their clients, too; a process without a server emits with
@@ -102,7 +103,7 @@ class EventbusManager(socketio.PubSubManager):  # type: ignore[misc]  # comes wi
                     selector.select()
 
 
-class AsyncEventbusManager(socketio.AsyncPubSubManager):  # type: ignore[misc]  # comes without types
+class AsyncEventbusManager(AsyncPubSubManager):  # type: ignore[misc]  # comes without types
     """``socketio.AsyncServer(client_manager=AsyncEventbusManager("shop"))``: as ``EventbusManager``, for asyncio."""
 
     name = "aioeventbus"
