@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,15 @@ def say(port: int, text: str) -> None:
     pytest.fail("nobody answers")
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens there: a server may tell its port before its first worker does."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 @contextmanager
 def serving(command: list[str], bus: str, log: Path) -> Iterator[tuple[int, int]]:
     """The port and the pid of a server; it ends by SIGTERM, and leaves no process."""
@@ -100,6 +110,7 @@ def serving(command: list[str], bus: str, log: Path) -> Iterator[tuple[int, int]
         until(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, "the server to listen")
         found = ADDRESS.search(log.read_text())
         assert found is not None, log.read_text()
+        until(lambda: answers(int(found[1])), "a worker to listen")
         yield int(found[1]), process.pid
         process.terminate()
         assert process.wait(DEADLINE) in (0, -signal.SIGTERM), log.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ CAPACITY = 1 << 20  # bytes; what was said before that many are gone
 
 _PATIENCE = 60.0  # seconds for the server to begin
 _LEAVING = 10.0  # seconds for the workers to end
-_ADDRESS = re.compile(r"running on (http://\S+)")
+_ADDRESS = re.compile(r"running on (http://127\.0\.0\.1:(\d+))")
 
 
 def run(workers: int, console: Console) -> None:
@@ -74,7 +75,16 @@ def address_of(process: subprocess.Popen[bytes], log: Path) -> str:
     """Where it listens, once it does."""
     end = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < end:
-        if found := _ADDRESS.search(log.read_text(errors="replace")):
+        found = _ADDRESS.search(log.read_text(errors="replace"))
+        if found and _answers(int(found[2])):  # it tells its port before its first worker listens there
             return found[1]
         time.sleep(0.02)
     raise UnavailableError(f"the server did not start within {_PATIENCE:g} s: {last_word(log)}")
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
