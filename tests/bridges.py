@@ -27,6 +27,7 @@ from harness import DEADLINE
 from nats_server import NatsServer
 
 SECONDS = 2.0  # that an answer may take
+INBOX = subjects.inbox_prefix("main", "test")  # where a connection without a bridge hears answers
 
 
 def configured(bus: Bus, server: NatsServer, origin: str = "h1", **terms: Any) -> Config:
@@ -101,7 +102,7 @@ class Bridge:
 @contextlib.asynccontextmanager
 async def connected(server: NatsServer) -> AsyncIterator[Link]:
     """A connection of the test's own."""
-    async with linked(configured_nats(server), "test", SECONDS) as link:
+    async with linked(configured_nats(server), "test", SECONDS, INBOX) as link:
         yield link
 
 

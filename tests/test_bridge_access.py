@@ -91,9 +91,10 @@ def test_the_permissions_of_the_guide_are_enough(
 
 
 def test_they_are_no_more_than_that(nats: NatsServer, tmp_path: Path) -> None:
-    """One host cannot write another's events, or change, empty or remove its stream."""
+    """One host cannot write another's events, change, empty or remove its stream, or hear what it is answered."""
     nats.reconfigure(permissions())
     streams = [f"$JS.API.STREAM.{verb}.EB-main-h2" for verb in ("CREATE", "UPDATE", "PURGE", "DELETE")]
+    inboxes = "_INBOX.main.h2.>"
     forbidden = ["eb.main.h2.orders.k", "$JS.API.STREAM.DELETE.EB-main-h1", *streams]
 
     async def scenario() -> list[str]:
@@ -106,13 +107,15 @@ def test_they_are_no_more_than_that(nats: NatsServer, tmp_path: Path) -> None:
         await client.connect(nats.url, user="h1", password=PASSWORDS["h1"], error_cb=note, allow_reconnect=False)
         for subject in forbidden:
             await client.publish(subject, b"")
-        said = [await asyncio.wait_for(refused.get(), DEADLINE) for _ in forbidden]
+        await client.subscribe(inboxes)
+        said = [await asyncio.wait_for(refused.get(), DEADLINE) for _ in (*forbidden, inboxes)]
         await client.close()
         return said
 
     said = asyncio.run(scenario())
-    for subject in forbidden:
-        assert sum(f'permissions violation for publish to "{subject}"'.lower() in text for text in said) == 1
+    wanted = [f'publish to "{subject}"' for subject in forbidden] + [f'subscription to "{inboxes}"']
+    for what in wanted:
+        assert sum(f"permissions violation for {what}".lower() in text for text in said) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,8 @@ def test_a_permission_that_is_missing_is_named(nats: NatsServer, bus: Bus, tmp_p
 async def make_stream(nats: NatsServer, origin: str) -> None:
     """The stream of another host, as its bridge would make it."""
     client = Client()
-    await client.connect(nats.url, user=origin, password=PASSWORDS[origin], allow_reconnect=False)
+    prefix = f"_INBOX.main.{origin}"
+    await client.connect(nats.url, user=origin, password=PASSWORDS[origin], inbox_prefix=prefix, allow_reconnect=False)
     await client.jetstream().add_stream(name=f"EB-main-{origin}", subjects=[f"eb.main.{origin}.>"])
     await client.close()
 
@@ -157,7 +161,7 @@ def table(bus: Bus, nats: NatsServer, origin: str, secret: Path, **routes: objec
 def test_queues_and_requests_need_more(each_nats: NatsServer, bus: Bus, other: Bus, tmp_path: Path) -> None:
     """With what the guide adds for them, one host's work and questions reach the other."""
     publish, subscribe = permissions(1), permissions(2)
-    settings = permissions().replace('subscribe: ["_INBOX.>"', f'subscribe: ["_INBOX.>", {subscribe}')
+    settings = permissions().replace("subscribe: [", f"subscribe: [\n{subscribe}")
     first_user, middle, second_user = settings.partition("{ user: h2")
     first_user = first_user.replace("publish: [", f"publish: [\n{publish}")
     second_user = second_user.replace("publish: [", f"publish: [\n{publish.replace('h1', 'h2')}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridges import SECONDS, Bridge, configured, configured_nats, connected, exports
+from bridges import INBOX, SECONDS, Bridge, configured, configured_nats, connected, exports
 from eventbus import Bus
 from eventbus.bridge.config import NatsConfig
 from eventbus.bridge.link import Link, LinkError, linked
@@ -42,7 +42,7 @@ def info(version: str) -> str:
 async def refused(config: NatsConfig, seconds: float = SECONDS) -> str:
     """Why no connection comes about."""
     with pytest.raises(LinkError) as caught:
-        async with linked(config, "test", seconds):
+        async with linked(config, "test", seconds, INBOX):
             pass
     return caught.value.message
 
@@ -75,7 +75,7 @@ def test_several_servers(nats: NatsServer) -> None:
     async def scenario() -> None:
         config = NatsConfig(("nats://127.0.0.1:1", nats.url, "nats://127.0.0.1:2"))
         for _ in range(5):
-            async with linked(config, "test", SECONDS) as link:
+            async with linked(config, "test", SECONDS, INBOX) as link:
                 assert link.version >= (2, 9, 10)
 
     run(scenario())
@@ -100,7 +100,7 @@ def test_a_server_that_stands_still(nats: NatsServer) -> None:
     """No answer is an error in time, and what it would still have to take is dropped at once, however much that is."""
 
     async def scenario() -> None:
-        async with linked(configured_nats(nats), "test", 0.3) as link:
+        async with linked(configured_nats(nats), "test", 0.3, INBOX) as link:
             nats.stop()
             with pytest.raises(LinkError, match=r"within 0\.3 s"):
                 await ask(link)

@@ -14,6 +14,7 @@ from pathlib import Path
 import nkeys
 import pytest
 
+from bridges import INBOX
 from eventbus.bridge.config import NatsConfig
 from eventbus.bridge.link import LinkError, linked
 from harness import DEADLINE
@@ -24,7 +25,7 @@ def greets(config: NatsConfig) -> bool:
     """Whether the server takes it; else LinkError."""
 
     async def scenario() -> bool:
-        async with linked(config, "test", 5.0) as link:
+        async with linked(config, "test", 5.0, INBOX) as link:
             return link.version > (2, 0, 0)
 
     return asyncio.run(scenario())

@@ -40,8 +40,8 @@ def held() -> Iterator[ExitStack]:
 def test_few_rights_are_enough(each_nats: NatsServer, held: ExitStack, fork: Fork, tmp_path: Path) -> None:
     """A host that puts in and asks, and one that serves both, each with the rights that it needs."""
     users = [
-        user("h1", [*MAY_QUEUE, "eba.main.{0}.>"], ["_INBOX.>"]),
-        user("h2", [*MAY_QUEUE, "_INBOX.>"], ["_INBOX.>", "eba.main.*.>"]),
+        user("h1", [*MAY_QUEUE, "eba.main.{0}.>"], ["_INBOX.main.{0}.>"]),
+        user("h2", [*MAY_QUEUE, "_INBOX.>"], ["_INBOX.main.{0}.>", "eba.main.*.>"]),
     ]
     each_nats.reconfigure(f"authorization {{ users: [{', '.join(users)}] }}\n")
     password = tmp_path / "password"

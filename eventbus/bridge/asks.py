@@ -8,8 +8,8 @@ end of the connection, as nobody knows then whether it was handled.
 **A host that serves** makes the request on its own bus, and gives it the time that the asker has left. Its own
 requests stay at home.
 
-A host's user at the servers may, to ask, publish to ``eba.<domain>.<origin>.>`` and subscribe to ``_INBOX.>``; to
-serve, subscribe to ``eba.<domain>.*.>`` and publish to ``_INBOX.>``.
+A host's user at the servers may, to ask, publish to ``eba.<domain>.<origin>.>`` and subscribe to
+``_INBOX.<domain>.<origin>.>``; to serve, subscribe to ``eba.<domain>.*.>`` and publish to ``_INBOX.>``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from typing import Final
 
+from eventbus.bridge import subjects
 from eventbus.bridge.config import Config
 from eventbus.bridge.health import Health
 from eventbus.bridge.link import SAFE, Link, linked
@@ -50,10 +51,11 @@ class Flow(ABC):
 
     async def run(self) -> None:
         """Until it is cancelled, or raises what no other connection would mend."""
+        name = f"eventbus bridge {self._config.origin} {self.way}"
+        inbox_prefix = subjects.inbox_prefix(self._config.domain, self._config.origin)
         while True:
             try:
-                name = f"eventbus bridge {self._config.origin} {self.way}"
-                async with linked(self._config.nats, name, self._config.ack_timeout) as link:
+                async with linked(self._config.nats, name, self._config.ack_timeout, inbox_prefix) as link:
                     self._states.move(self.way, "syncing")
                     self._check_version(link)
                     await self._carry(link)

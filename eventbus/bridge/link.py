@@ -57,11 +57,13 @@ class LinkError(UnavailableError):
 class Link:
     """One connection."""
 
-    def __init__(self, config: NatsConfig, name: str, seconds: float) -> None:
-        """Args: name: as the server shows it to people. seconds: how long an answer may take."""
+    def __init__(self, config: NatsConfig, name: str, seconds: float, inbox_prefix: str) -> None:
+        """Args: name: as the server shows it to people. seconds: how long an answer may take. inbox_prefix: what all
+        subjects begin with that are made for answers."""
         self._config = config
         self._name = name
         self._seconds = seconds
+        self._inbox_prefix = inbox_prefix
         self._client = _Client()
         self._begun = False
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -238,6 +240,7 @@ class Link:
             "reconnect_time_wait": 0,
             "pending_size": 0,  # a write never waits, which could not be cancelled: whoever writes waits for an answer
             "connect_timeout": self._seconds,
+            "inbox_prefix": self._inbox_prefix,
             "error_cb": self._failed,
             "disconnected_cb": self._closed,
             "closed_cb": self._closed,
@@ -279,13 +282,13 @@ class _Client(Client):
 
 
 @contextlib.asynccontextmanager
-async def linked(config: NatsConfig, name: str, seconds: float) -> AsyncIterator[Link]:
-    """A connection for as long as what stands within goes well.
+async def linked(config: NatsConfig, name: str, seconds: float, inbox_prefix: str) -> AsyncIterator[Link]:
+    """A connection for as long as what stands within goes well; the arguments are those of a ``Link``.
 
     Raises:
         LinkError: none can be had.
     """
-    link = Link(config, name, seconds)
+    link = Link(config, name, seconds, inbox_prefix)
     try:
         await link.open()
         yield link

@@ -79,6 +79,11 @@ def prefix(domain: str, origin: str) -> str:
     return f"{PREFIX}.{domain}.{origin}"
 
 
+def inbox_prefix(domain: str, origin: str) -> str:
+    """What the subjects begin with at which an origin hears answers; so it may be kept from those of others."""
+    return f"_INBOX.{domain}.{origin}"
+
+
 @lru_cache(maxsize=8192)
 def subject(domain: str, origin: str, system: str, kind: str) -> str:
     """The subject of a topic.

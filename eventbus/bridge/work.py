@@ -6,7 +6,7 @@ acknowledged, and not before.
 
 A host's user at the servers may publish to ``ebq.<domain>.<queue>.<origin>.>`` and to ``$JS.ACK.<stream>.hosts.>``, ask
 ``$JS.API.STREAM.INFO``, ``STREAM.CREATE``, ``CONSUMER.INFO``, ``CONSUMER.DURABLE.CREATE`` and ``CONSUMER.MSG.NEXT``
-of the stream ``EBQ-<domain>-<queue>`` and its consumer ``hosts``, and subscribe to ``_INBOX.>``.
+of the stream ``EBQ-<domain>-<queue>`` and its consumer ``hosts``, and subscribe to ``_INBOX.<domain>.<origin>.>``.
 """
 
 from __future__ import annotations
