@@ -20,14 +20,16 @@ from urllib.request import Request, urlopen
 import pytest
 
 from harness import DEADLINE, until
+from nats_server import keep_port
 
 APP = "eventbus.integrations.chat:app"
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--graceful-timeout", "60", APP, "-k"]
+FREE = "a free port"  # for a server that does not tell which one it was given
 SERVERS = {
     "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", APP],
     "gunicorn": [*GUNICORN, "uvicorn_worker.UvicornWorker"],
     "gunicorn-preload": [*GUNICORN, "uvicorn_worker.UvicornWorker", "--preload"],
-    "gunicorn-asgi": [*GUNICORN, "asgi"],
+    "granian": ["granian", "--interface", "asgi", "--workers", "2", "--respawn-failed-workers", "--port", FREE, APP],
 }
 ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 
@@ -93,30 +95,44 @@ def answers(port: int) -> bool:
     return True
 
 
+def living(group: int) -> list[int]:
+    """The processes of a group that run; a dead one that nobody waits for is none."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, of = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state not in "ZX":
+                found.append(int(stat.parent.name))
+    return found
+
+
 @contextmanager
 def serving(command: list[str], bus: str, log: Path) -> Iterator[tuple[int, int]]:
     """The port and the pid of a server; it ends by SIGTERM, and leaves no process."""
     if find_spec(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed: pip install 'eventbus[dev]'")
-    with log.open("w") as said:
+    with keep_port() as kept, log.open("w") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, "-m", *(str(kept.getsockname()[1]) if word == FREE else word for word in command)],
             stdout=said,
             stderr=said,
             env={**os.environ, "EVENTBUS_NAME": bus},
             start_new_session=True,
         )
-    try:
-        until(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, "the server to listen")
-        found = ADDRESS.search(log.read_text())
-        assert found is not None, log.read_text()
-        until(lambda: answers(int(found[1])), "a worker to listen")
-        yield int(found[1]), process.pid
-        process.terminate()
-        assert process.wait(DEADLINE) in (0, -signal.SIGTERM), log.read_text()
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            yield _port(process, log), process.pid
+            process.terminate()
+            assert process.wait(DEADLINE) in (0, -signal.SIGTERM), log.read_text()
+            until(lambda: not living(process.pid), "all processes of the server to end")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    until(lambda: ADDRESS.search(log.read_text()) or process.poll() is not None, "the server to tell its port")
+    found = ADDRESS.search(log.read_text())
+    assert found is not None, log.read_text()
+    until(lambda: answers(int(found[1])), "a worker to listen")
+    return int(found[1])
