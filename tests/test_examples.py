@@ -80,11 +80,12 @@ def settled(example: Example, folder: Path) -> Iterator[str]:
     buses = {name: f"test-{os.getpid()}-{name}" for name in BUS.findall("".join(example.all()))}
     word = re.compile(rf"(?<=[\"'\s])(?:{'|'.join(buses)})(?=[\"'\s])") if buses else re.compile(r"(?!)")
     text, *files = (word.sub(lambda name: buses[name[0]], one) for one in example.all())
-    for name, content in zip(example.files, files, strict=True):
-        (folder / name).write_text(content)
     try:
         with keep_port() as kept:
-            yield PORT.sub(str(kept.getsockname()[1]), text)
+            port = str(kept.getsockname()[1])
+            for name, content in zip(example.files, files, strict=True):
+                (folder / name).write_text(PORT.sub(port, content))
+            yield PORT.sub(port, text)
     finally:
         for bus in buses.values():
             with suppress(FileNotFoundError):  # some are there to stay
