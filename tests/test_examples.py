@@ -25,8 +25,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
 LOOPS = re.compile(r"^import (gevent|trio|uvloop)$", re.MULTILINE)
-BUS = re.compile(r'(?:\b(?:open|Worker)\("|\beventbus bridge (?:--status )?)(\w[\w-]*)')
-PORT = re.compile(r"\b4222\b")  # of a server that an example starts
+BUS = re.compile(r'(?:\b(?:open|Broadcast|Worker)\("|\beventbus bridge (?:--status )?)(\w[\w-]*)')
+PORT = re.compile(r"\b(?:4222|8000)\b")  # of a server that an example starts
 RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
 COMMAND, ANYTHING, MORE = "$ ", "...", "...\n"
 END_ALL = "read -r _; for job in $(jobs -p); do kill $job; wait $job; done"
@@ -80,11 +80,12 @@ def settled(example: Example, folder: Path) -> Iterator[str]:
     buses = {name: f"test-{os.getpid()}-{name}" for name in BUS.findall("".join(example.all()))}
     word = re.compile(rf"(?<=[\"'\s])(?:{'|'.join(buses)})(?=[\"'\s])") if buses else re.compile(r"(?!)")
     text, *files = (word.sub(lambda name: buses[name[0]], one) for one in example.all())
-    for name, content in zip(example.files, files, strict=True):
-        (folder / name).write_text(content)
     try:
         with keep_port() as kept:
-            yield PORT.sub(str(kept.getsockname()[1]), text)
+            port = str(kept.getsockname()[1])
+            for name, content in zip(example.files, files, strict=True):
+                (folder / name).write_text(PORT.sub(port, content))
+            yield PORT.sub(port, text)
     finally:
         for bus in buses.values():
             with suppress(FileNotFoundError):  # some are there to stay

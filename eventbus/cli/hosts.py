@@ -181,8 +181,11 @@ class Bridge:
             self._process.wait()
 
 
-def launch(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """A process that Ctrl-C does not reach: this one ends it, and the kernel does where this one was killed."""
+def launch(
+    command: list[str], log: Path, by: signal.Signals = signal.SIGKILL, **variables: str
+) -> subprocess.Popen[bytes]:
+    """A process that Ctrl-C does not reach: this one ends it, and the kernel does, by a signal, where this one was
+    killed. Variables are those of its environment beside this one's."""
     with log.open("ab") as said:
         return subprocess.Popen(
             command,
@@ -190,12 +193,13 @@ def launch(command: list[str], log: Path) -> subprocess.Popen[bytes]:
             stdout=said,
             stderr=said,
             start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()),
+            env={**os.environ, **variables},
+            preexec_fn=partial(_die_with, os.getpid(), by),
         )
 
 
-def _die_with(parent: int) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with(parent: int, by: int) -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
         os._exit(1)
 
