@@ -31,7 +31,9 @@ def _suite(method: str) -> Suite:
         plugin="queue",
         arrange=partial(_arrange, method),
         reasons={
-            "*::test_queue_feeder_*": "asserts a feeder thread: `put` pickles by itself, and what cannot be pickled raises there.",
+            "*::test_queue_feeder_*": (
+                "asserts a feeder thread: `put` pickles by itself, and what cannot be pickled raises there."
+            ),
         },
     )
 
