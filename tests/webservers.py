@@ -24,12 +24,13 @@ from nats_server import keep_port
 
 APP = "eventbus.integrations.chat:app"
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--graceful-timeout", "60", APP, "-k"]
+GRANIAN = ["granian", "--interface", "asgi", "--workers", "2"]
 FREE = "a free port"  # for a server that does not tell which one it was given
 SERVERS = {
     "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", APP],
     "gunicorn": [*GUNICORN, "uvicorn_worker.UvicornWorker"],
     "gunicorn-preload": [*GUNICORN, "uvicorn_worker.UvicornWorker", "--preload"],
-    "granian": ["granian", "--interface", "asgi", "--workers", "2", "--respawn-failed-workers", "--port", FREE, APP],
+    "granian": [*GRANIAN, "--respawn-failed-workers", "--workers-kill-timeout", "10", "--port", FREE, APP],
 }
 ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 
@@ -37,8 +38,8 @@ ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 class Page:
     """A page that hears by server-sent events, and comes again when its connection ends, as browsers do.
 
-    Whoever does not answer within `patience` seconds is left: where each worker listens for itself, that may be one that
-    stands still, and the next connection comes to another one.
+    Whoever does not answer within `patience` seconds is left: where each worker listens for itself, that may be one
+    that stands still, and the next connection comes to another one.
     """
 
     def __init__(self, port: int, name: str, patience: float = DEADLINE) -> None:
