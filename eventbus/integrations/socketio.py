@@ -310,8 +310,19 @@ class _Line:
         with _starting:
             if self._bus is None or not self._is_there(self._bus):
                 self._leave()
-                self._pid, self._bus = os.getpid(), eventbus.open(str(self._given))
+                self._bus = self._opened(str(self._given))
             return self._bus
+
+    def _opened(self, name: str) -> Bus:
+        """Whoever keeps a bus that was shut down keeps all from making the next one, so it is left at once."""
+        self._pid, self._bus = os.getpid(), eventbus.open(name)
+        if self._bus.closed:
+            self._leave()
+            raise ClosedError(
+                f"the bus {name!r} was shut down, and another process has it open still: wait until that has closed it,"
+                " end it, or remove the name with eventbus.unlink()"
+            )
+        return self._bus
 
     def _is_there(self, bus: Bus) -> bool:
         return bus is self._given or (self._is_mine(bus) and not bus.closed)
