@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -27,14 +28,14 @@ Serve = Callable[[Line, socket.socket, Any], None]
 class Page:
     """A client; what it is told is heard in order, its disconnection included. It answers ``ask`` by one more."""
 
-    def __init__(self, port: int, transport: str) -> None:
+    def __init__(self, port: int) -> None:
         self._told: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self._http = requests.Session()
         self._client = socketio.Client(handle_sigint=False, reconnection=False, http_session=self._http)
         self._client.on("*", lambda *told: self._told.put(told))
         self._client.on("disconnect", lambda *_: self._told.put(("disconnect",)))
         self._client.on("ask", lambda number: number + 1)
-        self._client.connect(f"http://127.0.0.1:{port}", transports=[transport], wait_timeout=DEADLINE)
+        self._client.connect(f"http://127.0.0.1:{port}", transports=["websocket"], wait_timeout=DEADLINE)
         self.sid = self._client.get_sid()
 
     def do(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -47,24 +48,24 @@ class Page:
 
     def close(self) -> None:
         """Goes away, with its threads and sockets."""
-        self._client.disconnect()
+        self._client.eio.disconnect(abort=True)
+        self._client.eio.queue.put(None)  # what it writes by may have taken the first one before it was at its end
         self._client.eio.wait()
         self._http.close()
 
 
 class Place:
-    """A server process: the port of its server, and what kind of client speaks with it."""
+    """A server process, and the port of its server."""
 
     def __init__(self, fork: Fork, serve: Serve, bus: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.port = listening.getsockname()[1]
             self.child: Child = fork(serve, listening, bus)
-        self._transport = "polling" if serve is threaded else "websocket"
 
     @contextmanager
     def page(self) -> Iterator[Page]:
         """A client of it."""
-        page = Page(self.port, self._transport)
+        page = Page(self.port)
         try:
             yield page
         finally:
@@ -106,7 +107,7 @@ def threaded(line: Line, listening: socket.socket, bus: Any) -> None:
     """A server with threads, by wsgiref."""
     server = bus if isinstance(bus, socketio.Server) else threaded_server(bus)
     serving = _Threaded(listening)
-    serving.set_app(socketio.WSGIApp(server))
+    serving.set_app(partial(_answer, socketio.WSGIApp(server)))
     thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
     thread.start()
     line.hear()
@@ -126,18 +127,29 @@ def threaded_server(bus: Any, mode: str = "threading") -> Any:
     return server
 
 
+def _answer(app: Any, environ: dict[str, Any], start: Any) -> Any:
+    """After a web socket there is no answer any more, which is an error of another kind for werkzeug's server."""
+    try:
+        return app(environ, start)
+    except ConnectionError as error:
+        raise ConnectionAbortedError from error
+
+
 class _Threaded(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def __init__(self, listening: socket.socket) -> None:
         address = listening.getsockname()
-        super().__init__(address, _Quiet, bind_and_activate=False)
+        super().__init__(address, _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listening
         self.server_name, self.server_port = address
         self.setup_environ()
 
 
-class _Quiet(WSGIRequestHandler):
+class _Handler(WSGIRequestHandler):
+    def get_environ(self) -> dict[str, Any]:
+        return {**super().get_environ(), "werkzeug.socket": self.connection}
+
     def log_message(self, *_: Any) -> None:
         pass

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import eventbus
+from eventbus.integrations import socketio as managers
 from harness import DEADLINE, Fork, ring_of, until
-from socketservers import Page, Place, Serve, async_server, asynchronous, managers, threaded, threaded_server
+from socketservers import Page, Place, Serve, async_server, asynchronous, threaded, threaded_server
 
 pytestmark = [
     pytest.mark.parametrize("serve", [asynchronous, threaded]),

@@ -17,8 +17,9 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, UnavailableError
+from eventbus.integrations import socketio as managers
 from harness import DEADLINE, Fork, Line, until
-from socketservers import managers, socketio
+from socketservers import socketio
 
 
 class Listening:
@@ -284,9 +285,9 @@ except KeyboardInterrupt:
 
 def test_what_cannot_be(monkeypatch: pytest.MonkeyPatch, bus: Bus) -> None:
     """A sentence says what to change: of what is no bus, of a way to wait that there is not, without the library."""
-    for manager in (managers.EventbusManager, managers.AsyncEventbusManager):
+    for kind in (managers.EventbusManager, managers.AsyncEventbusManager):
         with pytest.raises(InvalidError, match="bus must be the name of a bus or a Bus, not 5"):
-            manager(5)
+            kind(5)  # type: ignore[arg-type]
     manager = managers.EventbusManager(bus)
     server = socketio.Server(async_mode="threading", client_manager=manager)
     server.async_mode = "eventlet"
