@@ -6,7 +6,7 @@ from peers.suites import Suite
 
 _VERSION = "5.18.1"
 _NEEDS = ("pytest-asyncio", "redis", "valkey")
-_ADDRESSES = "is about the addresses and the clients of redis and valkey: it calls `_redis_connect`"
+_ADDRESSES = "is about addresses and clients of redis and valkey, by private methods: a bus has a name"
 
 
 def _suite(name: str, folder: str, tests: str) -> Suite:

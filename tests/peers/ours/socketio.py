@@ -60,7 +60,7 @@ def closed() -> Iterator[None]:
     while _made:
         manager = _made.pop()
         if isinstance(manager, AsyncEventbusManager):
-            vars(manager).pop("thread", None)
+            manager.thread = None
             asyncio.run(manager.close())
         else:
             manager.close()
