@@ -259,10 +259,9 @@ class _Ear:
             self._ends[0].recv(4096)
 
     def wake(self) -> None:
-        """Whoever waits looks; in this process."""
-        if self.mine:
-            with contextlib.suppress(BlockingIOError):  # it was woken so often that it will look anyway
-                self._ends[1].send(b"\0")
+        """Whoever waits looks."""
+        with contextlib.suppress(BlockingIOError):  # it was woken so often that it will look anyway
+            self._ends[1].send(b"\0")
 
     def close(self) -> None:
         """Nobody waits any more."""
