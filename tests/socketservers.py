@@ -18,6 +18,7 @@ import pytest
 from harness import DEADLINE, Child, Fork, Line
 
 socketio = pytest.importorskip("socketio", reason="the extra [socketio] is not installed")
+uvicorn = pytest.importorskip("uvicorn", reason="the extra [web] is not installed")
 requests = pytest.importorskip("requests", reason="python-socketio's extra [client] is not installed")
 
 from eventbus.integrations import socketio as managers  # noqa: E402  after the library is known to be there
@@ -71,16 +72,17 @@ class Place:
         finally:
             page.close()
 
-    def end(self) -> None:
-        """Lets it end as it should."""
-        self.child.say()
-        self.child.result()
+    @staticmethod
+    def end(*places: Place) -> None:
+        """Lets them end as they should."""
+        for place in places:
+            place.child.say()
+        for place in places:
+            place.child.result()
 
 
 def asynchronous(line: Line, listening: socket.socket, bus: Any) -> None:
     """A server on asyncio, by uvicorn; ``bus`` may be a server that was made before."""
-    import uvicorn
-
     server = bus if isinstance(bus, socketio.AsyncServer) else async_server(bus)
     app = socketio.ASGIApp(server, on_shutdown=server.manager.close)
     serving = uvicorn.Server(uvicorn.Config(app, log_level="error"))

@@ -26,8 +26,7 @@ def places(fork: Fork, serve: Serve, name: str) -> Iterator[list[Place]]:
     """Two servers in processes of their own; those that still run end as they should."""
     made = [Place(fork, serve, name) for _ in range(2)]
     yield made
-    for place in made:
-        place.end()
+    Place.end(*made)
 
 
 @pytest.fixture
@@ -108,8 +107,7 @@ def test_a_killed_server(fork: Fork, serve: Serve, name: str) -> None:
             there.do("emit", "news", 3)
             assert [here.hear(), there.hear()] == [("news", 3), ("news", 3)]
             assert here.do("call", "ask", 1, sid=there.sid) == 2
-    first.end()
-    third.end()
+    Place.end(first, third)
 
 
 def test_one_that_was_made_before_the_fork(fork: Fork, serve: Serve, name: str) -> None:
@@ -126,8 +124,7 @@ def test_one_that_was_made_before_the_fork(fork: Fork, serve: Serve, name: str) 
         emit(server, "news", 2)
         assert [here.hear(), there.hear()] == [("news", 2), ("news", 2)]
         leave(server)
-    for place in places:
-        place.end()
+    Place.end(*places)
 
 
 def preloaded(serve: Serve, bus: Any) -> Any:
