@@ -21,6 +21,7 @@ from eventbus.core.segment import inspect_bus
 from eventbus.integrations import socketio as managers
 from harness import DEADLINE, Fork, Line, until
 from socketservers import socketio
+from test_fork_in_c import LIBC_FORKS, in_child
 
 
 class Listening:
@@ -236,6 +237,28 @@ def use_inherited(_: Line, listening: Listening) -> None:
     else:
         asyncio.run(manager.close_room("child"))
     assert listening.rooms.qsize() == before + 1  # its own
+
+
+@pytest.mark.parametrize("how", LIBC_FORKS)
+def test_a_child_that_c_forks(name: str, listen: Listen, how: str) -> None:
+    """As uWSGI does without --lazy-apps: a manager that has sent before opens the bus anew, and is another one."""
+    listening = listen(name)
+    listening.connect()
+    inherited = managers.EventbusManager(name, write_only=True)
+    inherited.host_id = listening.manager.host_id
+    inherited.close_room("own")
+    assert in_child(LIBC_FORKS[how], lambda: send_from_there(inherited)) == "nothing"
+    assert listening.hear() == "theirs"
+    inherited.close_room("own")
+    tell(name, "last")
+    assert listening.hear() == "last"
+    inherited.close()
+
+
+def send_from_there(manager: managers.EventbusManager) -> None:
+    """Leaves the bus, too: nothing else does where a process ends so."""
+    manager.close_room("theirs")
+    manager.close()
 
 
 def test_gevent(bus: Bus, fork: Fork) -> None:
