@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -110,21 +110,22 @@ def test_a_killed_server(fork: Fork, serve: Serve, name: str) -> None:
     Place.end(first, third)
 
 
-def test_one_that_was_made_before_the_fork(fork: Fork, serve: Serve, name: str) -> None:
+@pytest.mark.parametrize("given", ["a name", "a bus"])
+def test_one_that_was_made_before_the_fork(fork: Fork, serve: Serve, name: str, given: str) -> None:
     """As with gunicorn's --preload: each worker is one of its own, although all have the manager of their parent, by
     which that has sent before."""
-    with ExitStack() as held:
-        server = preloaded(serve, name)
+    with eventbus.open(name) as bus:
+        server = preloaded(serve, bus if given == "a bus" else name)
         places = [Place(fork, serve, server) for _ in range(2)]
-        here, there = (held.enter_context(place.page()) for place in places)
-        here.do("enter_room", there.sid, "red")
-        here.do("emit", "news", 1, room="red")
-        assert there.hear() == ("news", 1)
-        assert there.do("call", "ask", 1, sid=here.sid) == 2
-        emit(server, "news", 2)
-        assert [here.hear(), there.hear()] == [("news", 2), ("news", 2)]
+        with places[0].page() as here, places[1].page() as there:
+            here.do("enter_room", there.sid, "red")
+            here.do("emit", "news", 1, room="red")
+            assert there.hear() == ("news", 1)
+            assert there.do("call", "ask", 1, sid=here.sid) == 2
+            emit(server, "news", 2)
+            assert [here.hear(), there.hear()] == [("news", 2), ("news", 2)]
         leave(server)
-    Place.end(*places)
+        Place.end(*places)
 
 
 def preloaded(serve: Serve, bus: Any) -> Any:

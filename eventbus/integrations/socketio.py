@@ -175,7 +175,7 @@ class AsyncEventbusManager(_Host, AsyncPubSubManager):  # type: ignore[misc]  # 
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         finally:
-            self._line.close()
+            await asyncio.to_thread(self._line.close)  # where somebody keeps a lock, the loop goes on
 
     async def _publish(self, data: Any) -> None:
         bus = await self._bus()
@@ -302,11 +302,11 @@ class _Line:
         Raises:
             ClosedError: the manager was closed; or the bus was shut down, and somebody has it open still.
         """
-        if self.left:
-            raise ClosedError("this client manager was closed: make another one")
-        if (bus := self._bus) is not None and self._is_there(bus):
+        if (bus := self._bus) is not None and not self.left and self._is_there(bus):
             return bus
         with _starting:
+            if self.left:
+                raise ClosedError("this client manager was closed: make another one")
             if self._bus is None or not self._is_there(self._bus):
                 self._leave()
                 self._bus = self._opened(str(self._given))
@@ -366,7 +366,8 @@ class _Line:
             _log.warning("this server does not hear the others, and tries again: %s", error)
 
     def close(self) -> None:
-        """Leaves."""
-        if self._sub is not None:
-            self._sub.close()
-        self._leave()
+        """Leaves for good."""
+        with _starting:  # whoever opens it at this moment has done so then
+            if self._sub is not None:
+                self._sub.close()
+            self._leave()
