@@ -32,7 +32,7 @@ def _suite(method: str) -> Suite:
         arrange=partial(_arrange, method),
         reasons={
             "*::test_queue_feeder_*": (
-                "asserts a feeder thread: `put` pickles by itself, and what cannot be pickled raises there."
+                "It asserts a feeder thread: `put` pickles by itself, and what cannot be pickled raises there."
             ),
         },
     )

@@ -6,7 +6,7 @@ from peers.suites import Suite
 
 _VERSION = "5.18.1"
 _NEEDS = ("pytest-asyncio", "redis", "valkey")
-_ADDRESSES = "is about addresses and clients of redis and valkey, by private methods: a bus has a name"
+_ADDRESSES = "It is about addresses and clients of redis and valkey, by private methods: a bus has a name"
 
 
 def _suite(name: str, folder: str, tests: str) -> Suite:
