@@ -19,7 +19,7 @@ C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] t
 # The suite waits more than it computes, so LANES files of tests run beside each other.
 test: $(VENV)/.ready
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint $(TESTING)/.ready
-	$(BIN)/pytest --lanes $(LANES)
+	$(BIN)/pytest --lanes $(LANES) $(if $(CPUS),--cpus $(CPUS))
 
 demo: $(VENV)/.ready
 	$(BIN)/eventbus demo

@@ -10,7 +10,7 @@ from types import FrameType
 
 from benchmarks import results
 from benchmarks.bridge.scenarios import BRIDGES
-from benchmarks.crew import CrewError
+from benchmarks.crew import CrewError, keep_to
 from benchmarks.drop_in.scenarios import DROP_INS
 from benchmarks.goals import PEERS as GOAL_PEERS
 from benchmarks.goals import SCENARIOS as GOAL_SCENARIOS
@@ -65,6 +65,8 @@ def _run(asked: argparse.Namespace) -> None:
     if asked.name == "pictures":
         _complain(results.redraw(asked.results))
         return
+    if asked.cpus:
+        keep_to(asked.cpus)
     machine = facts()
     print("\n".join(described(machine)))
     settings = _settings(asked)
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure only this peer; may be repeated",
     )
     parser.add_argument("--spread", action="store_true", help="keep each process on one CPU, in turn")
+    parser.add_argument("--cpus", type=_positive, metavar="N", help="run on N of the CPUs only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--results", type=Path, default=results.DIRECTORY, metavar="DIR", help="where 'all' writes")
     return parser

@@ -187,6 +187,18 @@ def places(workers: int, spread: bool) -> list[int | None]:
     return [cpus[worker % len(cpus)] if spread else None for worker in range(workers)]
 
 
+def keep_to(cpus: int) -> None:
+    """Have this process, and all that it starts, run on so many of the CPUs that it may use.
+
+    Raises:
+        CrewError: it may not use so many.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if cpus > len(usable):
+        raise CrewError(f"--cpus {cpus} is more than the {len(usable)} CPUs that this process may use")
+    os.sched_setaffinity(0, usable[:cpus])
+
+
 def cpu_seconds() -> float:
     """Return the CPU seconds of this process so far, all threads, user and system."""
     usage = resource.getrusage(resource.RUSAGE_SELF)

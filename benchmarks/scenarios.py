@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from benchmarks import codec as codec_steps
+from benchmarks import cores as model
 from benchmarks import growth, latency
 from benchmarks import idle as idling
 from benchmarks import layers as layer_steps
@@ -210,6 +211,22 @@ def layers(session: Session) -> Report:
     return session.alone("layers", note, lambda: layer_steps.run(events, wakes))
 
 
+def cores(session: Session) -> Report:
+    """What a model of more CPUs says, from costs that are measured here; beside it what is measured here."""
+    events, note = (
+        session.settings.events or (10_000 if session.settings.quick else 200_000),
+        "events of all publishers",
+    )
+    peer = subject(session.peers)
+    if peer is None:
+        return Report("cores", note, [], "what bounds it")
+    sent = session.alone("cores", note, lambda: model.sending(peer, events)).rows
+    measured = session.rows("cores", [(case, peer) for case in model.cases()])
+    costs = model.costs_of(sent, measured)
+    told = ", ".join(f"{name} {spent:,.0f} ns" for name, spent in vars(costs).items())
+    return Report("cores", f"{note}; an event costs: {told}", [*model.beside(costs, measured)], "what bounds it")
+
+
 def growing(session: Session) -> Report:
     """How the cost of eventbus grows with subscribers, topics, publishers, event size and ring size."""
     note = f"1 → 1 where not said otherwise; '{growth.STEP}': CPU per delivery against the row above"
@@ -258,6 +275,7 @@ SCENARIOS: dict[str, Scenario] = {
     "idle": idle,
     "codec": codec,
     "layers": layers,
+    "cores": cores,
     "growth": growing,
     **loops.LOOPS,
     **bridges.BRIDGES,

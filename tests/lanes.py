@@ -7,6 +7,7 @@ first, and shows what comes as if it had run all of it itself. A lane has one th
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 from collections.abc import Iterable
 from itertools import groupby, zip_longest
@@ -29,8 +30,19 @@ IDLE: Told = ("", {})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Registers the option."""
+    """Registers the options."""
     parser.addoption("--lanes", type=int, default=1, metavar="N", help="run N files of tests beside each other")
+    parser.addoption("--cpus", type=int, metavar="N", help="run on N of the CPUs only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps all that is run to so many CPUs."""
+    wanted, usable = config.option.cpus, sorted(os.sched_getaffinity(0))
+    if wanted is None:
+        return
+    if not 1 <= wanted <= len(usable):
+        raise pytest.UsageError(f"--cpus must be 1 to {len(usable)}, the CPUs that this process may use, not {wanted}")
+    os.sched_setaffinity(0, usable[:wanted])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are not installed with the libra
 
 from benchmarks import results  # noqa: E402  after the path is in place
 from benchmarks.__main__ import main  # noqa: E402
+from benchmarks.cores import Costs, bound  # noqa: E402
 from benchmarks.crew import Control, Crew, CrewError  # noqa: E402
 from benchmarks.goals import GOALS, Goal, judge  # noqa: E402
 from benchmarks.growth import STEP, stepped  # noqa: E402
@@ -265,6 +266,30 @@ def test_bad_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert ended.value.code == 2
         assert named in capsys.readouterr().err
+
+
+def test_more_cpus_than_there_are_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run is kept to CPUs that there are."""
+    many = len(os.sched_getaffinity(0)) + 1
+    assert main(["codec", "--cpus", str(many)]) == 1
+    assert f"--cpus {many} is more than the {many - 1} CPUs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ends", "cpus", "rate", "by"),
+    [
+        ((1, 1), 64, 1e9 / 300, "a subscriber"),
+        ((1, 1), 1, 1e9 / 500, "CPUs"),
+        ((4, 0), 64, 1e9 / 250, "turns at the lock"),
+        ((1, 0), 64, 1e9 / 200, "the publisher"),
+        ((2, 8), 2, 2e9 / (260 + 2400), "CPUs"),
+    ],
+)
+def test_what_bounds_a_bus(ends: tuple[int, int], cpus: int, rate: float, by: str) -> None:
+    """The least of what publishers, the lock, subscribers and CPUs let through."""
+    found = bound(Costs(send=200, turn=250, beside=260, delivery=300), *ends, cpus)
+    assert found.by == by
+    assert found.rate == pytest.approx(rate)
 
 
 # --- every scenario ---

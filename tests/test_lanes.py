@@ -91,6 +91,13 @@ def test_that_is_interrupted(mark):
     signal.pause()
 """
 
+COUNTS = """
+import os
+
+def test_that_counts():
+    assert len(os.sched_getaffinity(0)) == 1
+"""
+
 
 def run(where: Path, *options: str, **files: str) -> tuple[int, str]:
     """The exit code and the output of a run of these files in lanes, under the settings of this suite."""
@@ -150,3 +157,18 @@ def test_an_interrupt_reaches_every_lane(tmp_path: Path) -> None:
     assert code == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in output
     assert (tmp_path / "mark").read_text() == "torn down"
+
+
+def test_no_more_cpus_than_it_is_told(tmp_path: Path) -> None:
+    """`--cpus` keeps every lane to the first of the CPUs; more than there are is refused."""
+    code, output = run(tmp_path, "--cpus", "1", one=COUNTS, two=COUNTS)
+    assert (code, "= 2 passed in " in output) == (0, True)
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), "--cpus", "0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert told.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--cpus must be 1 to " in told.stderr

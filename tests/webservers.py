@@ -24,21 +24,26 @@ from nats_server import keep_port
 
 APP = "eventbus.integrations.chat:app"
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--graceful-timeout", "60", APP, "-k"]
+GRANIAN = ["granian", "--interface", "asgi", "--workers", "2"]
 FREE = "a free port"  # for a server that does not tell which one it was given
 SERVERS = {
     "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", APP],
     "gunicorn": [*GUNICORN, "uvicorn_worker.UvicornWorker"],
     "gunicorn-preload": [*GUNICORN, "uvicorn_worker.UvicornWorker", "--preload"],
-    "granian": ["granian", "--interface", "asgi", "--workers", "2", "--respawn-failed-workers", "--port", FREE, APP],
+    "granian": [*GRANIAN, "--respawn-failed-workers", "--workers-kill-timeout", "10", "--port", FREE, APP],
 }
 ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 
 
 class Page:
-    """A page that hears by server-sent events, and comes again when its connection ends, as browsers do."""
+    """A page that hears by server-sent events, and comes again when its connection ends, as browsers do.
 
-    def __init__(self, port: int, name: str) -> None:
-        self._port, self._name, self.last = port, name, ""
+    Whoever does not answer within `patience` seconds is left: where each worker listens for itself, that may be one
+    that stands still, and the next connection comes to another one.
+    """
+
+    def __init__(self, port: int, name: str, patience: float = DEADLINE) -> None:
+        self._port, self._name, self._patience, self.last = port, name, patience, ""
         self._connection: HTTPConnection | None = None
         self._lines: Iterator[bytes] = iter(())
 
@@ -62,12 +67,13 @@ class Page:
 
     def _connect(self) -> None:
         self.close()
-        self._connection = HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
+        self._connection = HTTPConnection("127.0.0.1", self._port, timeout=self._patience)
         headers = {"Last-Event-ID": self.last} if self.last else {}
-        with suppress(ConnectionError, HTTPException):  # of a worker that has just gone; the next one answers
+        with suppress(ConnectionError, HTTPException, TimeoutError):  # of a worker that has just gone, or stands still
             self._connection.request("GET", f"/events?name={self._name}", headers=headers)
             answer = self._connection.getresponse()
             assert answer.status == 200
+            self._connection.sock.settimeout(DEADLINE)
             self._lines = _until_the_end(answer)
 
 
