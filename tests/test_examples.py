@@ -25,9 +25,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
 LOOPS = re.compile(r"^import (gevent|trio|uvloop)$", re.MULTILINE)
-BUS = re.compile(
-    r'(?:\b(?:open|Broadcast|Worker|(?:Async)?EventbusManager)\("|\beventbus bridge (?:--status )?)(\w[\w-]*)'
-)
+OPENED = r"\b(?:open|Broadcast|Worker|(?:Async)?EventbusManager)"
+BUS = re.compile(rf'(?:{OPENED}\("|\beventbus bridge (?:--status )?)(\w[\w-]*)')
 PORT = re.compile(r"\b(?:4222|8000)\b")  # of a server that an example starts
 RESULT = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
 COMMAND, ANYTHING, MORE = "$ ", "...", "...\n"

@@ -182,7 +182,7 @@ class Queue(Generic[T]):
         Raises:
             queue.Empty: none came in time.
             ValueError: the queue is closed here.
-            Whatever an item raises that cannot be unpickled; it is gone then.
+            Exception: of an item that cannot be unpickled, whatever that raises; it is gone then.
         """
         for item in self._get(loaded_or_broken, 1, block, timeout):
             if isinstance(item, Broken):
@@ -198,7 +198,7 @@ class Queue(Generic[T]):
         """The next 1 to ``limit`` items, at most 256, without waiting for more than the first.
 
         Raises:
-            As ``get``.
+            Exception: as ``get``.
         """
         try:
             items = self._get(loaded, min(limit, _MOST_AT_ONCE), True, timeout)

@@ -289,7 +289,7 @@ class _Line:
         self._pid = os.getpid()  # which has opened the bus
         self._sub: Subscription | None = None
         self._lost = 0
-        self._told = ""  # what was logged last
+        self._told: type[Exception] | None = None  # of what was logged last
 
     @property
     def over(self) -> bool:
@@ -342,7 +342,7 @@ class _Line:
             bus = self.bus()
             if self._sub is None or self._sub.closed:
                 self._sub, self._lost = bus.subscribe(self._system, _KIND, overflow="drop", name="socketio"), 0
-                self._told = ""
+                self._told = None
             return self._sub
 
     def seen(self, sub: Subscription, events: list[Event]) -> list[Event]:
@@ -360,9 +360,9 @@ class _Line:
         return []
 
     def tell(self, error: Exception) -> None:
-        """Logs why nothing is heard, once."""
-        if str(error) != self._told:
-            self._told = str(error)
+        """Logs why nothing is heard, once for each kind of reason."""
+        if self._told is not type(error):
+            self._told = type(error)
             _log.warning("this server does not hear the others, and tries again: %s", error)
 
     def close(self) -> None:
