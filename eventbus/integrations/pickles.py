@@ -14,7 +14,7 @@ class Broken(Exception):
     """An item that cannot be unpickled, for the reason that is its cause."""
 
 
-def dumps(obj: object) -> bytes | memoryview:
+def dumps(obj: object) -> bytes:
     """Connections, sockets and locks go by multiprocessing's own ways; what is none of Python's own types is asked."""
     if type(obj) in _PLAIN:
         return pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
@@ -22,7 +22,7 @@ def dumps(obj: object) -> bytes | memoryview:
     pickler = pickle.Pickler(written, pickle.HIGHEST_PROTOCOL)
     pickler.dispatch_table = _WAYS
     pickler.dump(obj)
-    return written.getbuffer()
+    return written.getvalue()
 
 
 _PLAIN = frozenset((int, float, str, bytes, bool, type(None)))
@@ -46,7 +46,11 @@ def loaded(event: Event) -> Any:
 
 
 def loaded_or_broken(event: Event) -> Any:
+    """The same, with the error in place of the item."""
     try:
-        return loaded(event)
-    except Broken as broken:
-        return broken
+        return pickle.loads(event.data)
+    except Exception:
+        try:
+            return loaded(event)
+        except Broken as broken:
+            return broken

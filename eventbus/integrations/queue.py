@@ -108,13 +108,14 @@ class Queue(Generic[T]):
         self._check_open()
         data = dumps(obj)
         if self._maxsize:
-            self._put_bounded([data], block, timeout)
-        elif block and timeout is None:
-            with self._checked():
+            return self._put_bounded([data], block, timeout)
+        try:
+            if block and timeout is None:
                 self._bus.send(_ITEMS, "put", "-", data)
-        else:
-            with self._checked():
+            else:
                 self._bus.send(_ITEMS, "put", "-", data, timeout=_seconds(block, timeout))
+        except (eventbus.FullError, eventbus.InvalidError) as error:
+            raise self._said(error) from error
 
     def put_nowait(self, obj: T) -> None:
         """``put`` that does not wait."""
@@ -134,7 +135,7 @@ class Queue(Generic[T]):
         elif blobs:
             self._send(blobs, _seconds(block, timeout))
 
-    def _put_bounded(self, blobs: list[bytes | memoryview], block: bool, timeout: float | None) -> None:
+    def _put_bounded(self, blobs: list[bytes], block: bool, timeout: float | None) -> None:
         """One thread of this process at a time: of those who find room, each finds what the one before has left."""
         if len(blobs) > self._maxsize:
             raise queue.Full
@@ -149,26 +150,24 @@ class Queue(Generic[T]):
                     here.putting.release()
         raise queue.Full
 
-    def _send(self, blobs: list[bytes | memoryview], timeout: float | None) -> None:
-        with self._checked():
-            self._bus.send_many(((_ITEMS, "put", "-", data) for data in blobs), timeout=timeout)
-
-    @contextlib.contextmanager
-    def _checked(self) -> Iterator[None]:
-        """What the bus says, as a queue says it."""
+    def _send(self, blobs: list[bytes], timeout: float | None) -> None:
         try:
-            yield
-        except eventbus.FullError as error:
-            raise queue.Full from error
-        except eventbus.InvalidError as error:
-            if "limit" not in error.details:
-                raise
-            raise eventbus.InvalidError(
-                f"{error.details['size']} bytes are too many for the queue {self.name!r}: one item may take"
-                f" {error.details['limit']} bytes, a quarter of its capacity, and what is put together must fit into"
-                " it; make the queue with a larger capacity=",
-                **error.details,
-            ) from None
+            self._bus.send_many(((_ITEMS, "put", "-", data) for data in blobs), timeout=timeout)
+        except (eventbus.FullError, eventbus.InvalidError) as error:
+            raise self._said(error) from error
+
+    def _said(self, error: eventbus.EventBusError) -> Exception:
+        """What the bus says, as a queue says it."""
+        if isinstance(error, eventbus.FullError):
+            return queue.Full()
+        if "limit" not in error.details:
+            return error
+        return eventbus.InvalidError(
+            f"{error.details['size']} bytes are too many for the queue {self.name!r}: one item may take"
+            f" {error.details['limit']} bytes, a quarter of its capacity, and what is put together must fit into"
+            " it; make the queue with a larger capacity=",
+            **error.details,
+        )
 
     # --- get ---
 
@@ -209,9 +208,11 @@ class Queue(Generic[T]):
         return items
 
     def _get(self, read: Callable[[Event], Any], limit: int, block: bool, timeout: float | None) -> list[Any]:
-        self._check_open()
-        here, seconds = self._ends(), _seconds(block, timeout)
-        deadline = _deadline(seconds)
+        here = self._ends()
+        if block and timeout is None:
+            with here.getting:
+                return self._take(here, read, limit, None)
+        deadline = _deadline(_seconds(block, timeout))
         for mine in map(here.getting.acquire, (True,), (_left(deadline),)):  # owned in the step in which it is taken
             if mine:
                 try:
@@ -285,9 +286,9 @@ class Queue(Generic[T]):
 
     def _ends(self) -> _Here:
         """This process's; one that was forked makes its own."""
+        self._check_open()
         here = self._here
         if here is None or here.pid != os.getpid():
-            self._check_open()
             made = _Here(self._bus, self._joinable)
             if self._here is not here:  # another thread was faster
                 made.member.leave(False)
