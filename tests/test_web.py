@@ -97,7 +97,7 @@ def heard(bus: Bus, after: Any, count: int, **options: Any) -> list[Any]:
 
     async def main() -> list[Any]:
         made = starlette.Broadcast(bus, "a", **options)
-        told = []
+        told: list[Any] = []
         async with made.lifespan():
             async for one in made.hear(after, DEADLINE):
                 told.append(one)
@@ -141,9 +141,9 @@ def test_what_is_sent_while_a_page_catches_up(bus: Bus) -> None:
     async def main() -> list[int]:
         made = starlette.Broadcast(bus, "a")
         async with made.lifespan():
-            told = []
+            told = list[int]()
             for number in range(100):
-                page = made.hear(f"{bus.identity}-0", DEADLINE)
+                page: Any = made.hear(f"{bus.identity}-0", DEADLINE)
                 sending = asyncio.ensure_future(bus.asend("a", "k", "/p", number))
                 told = [(await anext(page)).data for _ in range(number + 1)]
                 await sending
