@@ -54,7 +54,7 @@ def killed(session: Session) -> Report:
     """What becomes of a broadcast when a web worker dies by `kill -9`, and its page goes to another one at once."""
     settings = session.settings
     events = settings.events or (200 if settings.quick else 2_000)
-    note = f"{events:,} events at {_KILLED_RATE:,}/s; the page of the worker that is killed connects to another one at once"
+    note = f"{events:,} events at {_KILLED_RATE:,}/s; the page of a killed worker connects to another at once"
     return session.each("broadcast-killed", note, "kill -9", partial(past_a_kill, events=events))
 
 
