@@ -34,7 +34,7 @@ def test_a_server(server: str, name: str, tmp_path: Path) -> None:
     with ExitStack() as held:
         held.enter_context(eventbus.open(name))  # so that the bus outlives its workers
         port, master = held.enter_context(serving(SERVERS[server], name, tmp_path / "log"))
-        one, two = Page(port, "Ann"), Page(port, "Bob")
+        one, two = Page(port, "Ann"), Page(port, "Bob", at_once=20)
         held.callback(one.close)
         held.callback(two.close)
         first = one.next("chat.joined")["sender"]

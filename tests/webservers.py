@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,8 +38,11 @@ ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 class Page:
     """A page that hears by server-sent events, and comes again when its connection ends, as browsers do."""
 
-    def __init__(self, port: int, name: str) -> None:
-        self._port, self._name, self.last = port, name, ""
+    def __init__(self, port: int, name: str, at_once: int = 1) -> None:
+        """Opens so many connections whenever it connects, and hears by the one that is answered first: where each
+        worker has a socket of its own (granian), one of many meets a worker that answers, though another one is
+        stopped."""
+        self._port, self._name, self._at_once, self.last = port, name, at_once, ""
         self._connection: HTTPConnection | None = None
         self._lines: Iterator[bytes] = iter(())
 
@@ -62,13 +66,27 @@ class Page:
 
     def _connect(self) -> None:
         self.close()
-        self._connection = HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
-        headers = {"Last-Event-ID": self.last} if self.last else {}
-        with suppress(ConnectionError, HTTPException):  # of a worker that has just gone; the next one answers
-            self._connection.request("GET", f"/events?name={self._name}", headers=headers)
+        with ExitStack() as held, suppress(ConnectionError, HTTPException):  # of a worker that has just gone
+            asked = {}
+            for _ in range(self._at_once):
+                connection = self._asked()
+                held.callback(connection.close)
+                asked[connection.sock] = connection
+            answered, _, _ = select.select(asked, [], [], DEADLINE)
+            assert answered, "nobody answers"
+            self._connection = asked.pop(answered[0])
             answer = self._connection.getresponse()
             assert answer.status == 200
             self._lines = _until_the_end(answer)
+            held.pop_all()
+            for connection in asked.values():
+                connection.close()
+
+    def _asked(self) -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
+        headers = {"Last-Event-ID": self.last} if self.last else {}
+        connection.request("GET", f"/events?name={self._name}", headers=headers)
+        return connection
 
 
 def _until_the_end(answer: Any) -> Iterator[bytes]:
