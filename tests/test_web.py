@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +22,9 @@ from loops import run
 from webservers import SERVERS, Page, living, say, serving
 
 pytest.importorskip("starlette", reason="the extra [web] is not installed")
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from eventbus.integrations import starlette
 
@@ -99,7 +102,7 @@ def heard(bus: Bus, after: Any, count: int, **options: Any) -> list[Any]:
         made = starlette.Broadcast(bus, "a", **options)
         told: list[Any] = []
         async with made.lifespan():
-            async for one in made.hear(after, DEADLINE):
+            async for one in made.hear(after):
                 told.append(one)
                 if len(told) == count:
                     break
@@ -143,7 +146,7 @@ def test_what_is_sent_while_a_page_catches_up(bus: Bus) -> None:
         async with made.lifespan():
             told = list[int]()
             for number in range(100):
-                page: Any = made.hear(f"{bus.identity}-0", DEADLINE)
+                page: Any = made.hear(f"{bus.identity}-0")
                 sending = asyncio.ensure_future(bus.asend("a", "k", "/p", number))
                 told = [(await anext(page)).data for _ in range(number + 1)]
                 await sending
@@ -151,6 +154,28 @@ def test_what_is_sent_while_a_page_catches_up(bus: Bus) -> None:
         return told
 
     assert run(main()) == list(range(100))
+
+
+def test_a_quiet_connection(bus: Bus) -> None:
+    """Comments keep it alive, events come between them, and one that finds the page gone ends its stream."""
+
+    async def main() -> None:
+        made = starlette.Broadcast(bus, "a", beat=0.001)
+        bodies: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            bodies.append(message.get("body", b""))
+            if bodies[-1].startswith(b":"):
+                if any(b'"data": 7' in body for body in bodies):
+                    raise OSError("the page is gone")
+                await bus.asend("a", "k", "/p", 7)
+
+        async with made.lifespan():
+            page = await made.events(Request({"type": "http", "headers": [], "query_string": b""}))
+            with pytest.raises(OSError, match="the page is gone"):
+                await cast(StreamingResponse, page).stream_response(send)
+
+    run(main())
 
 
 @pytest.mark.parametrize(("option", "value"), [("history", -1), ("history", True), ("beat", 0), ("beat", "x")])
