@@ -19,7 +19,7 @@ from eventbus import Bus
 from eventbus.core.segment import list_names
 from harness import DEADLINE, until
 from loops import run
-from webservers import SERVERS, Page, living, say, serving
+from webservers import SERVERS, Page, living, say, serving, wait_for_starts
 
 pytest.importorskip("starlette", reason="the extra [web] is not installed")
 
@@ -36,7 +36,9 @@ def test_a_server(server: str, name: str, tmp_path: Path) -> None:
     restart, hear all that they missed, each once and in order; the server ends at once though pages are connected."""
     with ExitStack() as held:
         held.enter_context(eventbus.open(name))  # so that the bus outlives its workers
-        port, master = held.enter_context(serving(SERVERS[server], name, tmp_path / "log"))
+        log = tmp_path / "log"
+        port, master = held.enter_context(serving(SERVERS[server], name, log))
+        wait_for_starts(log, 2)
         one, two = Page(port, "Ann"), Page(port, "Bob", at_once=20)
         held.callback(one.close)
         held.callback(two.close)
@@ -54,11 +56,13 @@ def test_a_server(server: str, name: str, tmp_path: Path) -> None:
         say(port, "2")
         for page in (two, one):
             assert [page.next("chat.said")["data"]["text"] for _ in range(2)] == ["1", "2"]
+        wait_for_starts(log, 3)
         os.kill(master, signal.SIGHUP)
         until(lambda: gone(joined["sender"]), "the old worker to end")
         say(port, "3")
         for page in (one, two):
             assert page.next("chat.said")["data"]["text"] == "3"
+        wait_for_starts(log, 5)
 
 
 def gone(pid: int) -> bool:
@@ -154,6 +158,20 @@ def test_what_is_sent_while_a_page_catches_up(bus: Bus) -> None:
         return told
 
     assert run(main()) == list(range(100))
+
+
+def test_the_last_events_of_a_worker(bus: Bus) -> None:
+    """They have their ids also once the worker has ended."""
+
+    async def main() -> list[str]:
+        made = starlette.Broadcast(bus, "a")
+        async with made.lifespan():
+            bus.send("a", "k", "/p", 0)
+            event: Any = await anext(made.hear())
+        return [made.id_of(event), f"{bus.identity}-{event.sequence}"]
+
+    given, wanted = run(main())
+    assert given == wanted
 
 
 def test_a_quiet_connection(bus: Bus) -> None:

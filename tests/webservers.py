@@ -32,6 +32,7 @@ SERVERS = {
     "gunicorn-preload": [*GUNICORN, "uvicorn_worker.UvicornWorker", "--preload"],
     "granian": ["granian", "--interface", "asgi", "--workers", "2", "--respawn-failed-workers", "--port", FREE, APP],
 }
+STARTED = re.compile(r"Started worker-|Application startup complete")
 ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 
 
@@ -39,7 +40,7 @@ class Page:
     """A page that hears by server-sent events, and comes again when its connection ends, as browsers do."""
 
     def __init__(self, port: int, name: str, at_once: int = 1) -> None:
-        """Opens so many connections whenever it connects, and hears by the one that is answered first: where each
+        """Opens so many connections when it connects first, and hears by the one that is answered first: where each
         worker has a socket of its own (granian), one of many meets a worker that answers, though another one is
         stopped."""
         self._port, self._name, self._at_once, self.last = port, name, at_once, ""
@@ -72,6 +73,7 @@ class Page:
                 connection = self._asked()
                 held.callback(connection.close)
                 asked[connection.sock] = connection
+            self._at_once = 1
             answered, _, _ = select.select(asked, [], [], DEADLINE)
             assert answered, "nobody answers"
             self._connection = asked.pop(answered[0])
@@ -111,6 +113,11 @@ def answers(port: int) -> bool:
     except ConnectionRefusedError:
         return False
     return True
+
+
+def wait_for_starts(log: Path, count: int) -> None:
+    """Waits until so many workers have started. One that is told to end while it starts may miss it (granian)."""
+    until(lambda: len(STARTED.findall(log.read_text())) >= count, f"{count} workers to have started")
 
 
 def living(group: int) -> list[int]:

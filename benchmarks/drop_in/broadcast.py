@@ -23,6 +23,9 @@ from benchmarks.peers import peer_of
 from benchmarks.report import Report
 from benchmarks.session import Session
 
+Measure = Callable[[Peer, int, int], Timing]
+"""Of a peer, so many events, at so many a second."""
+
 REDIS = "redis pub/sub"
 WORKERS = 4
 """Of the server: one whose handler sends, and those that hear."""
@@ -58,7 +61,7 @@ def killed(session: Session) -> Report:
     return session.each("broadcast-killed", note, "kill -9", partial(past_a_kill, events=events))
 
 
-def _timed(session: Session, name: str, note: str, measure: Callable[[Peer, int, int], Timing]) -> Report:
+def _timed(session: Session, name: str, note: str, measure: Measure) -> Report:
     settings = session.settings
     rates = {f"{rate:,}/s": rate for rate in (_RATES[:1] if settings.quick else _RATES)}
 

@@ -99,6 +99,7 @@ class Broadcast:
         self._limit = limit
         self._beat = beat
         self._text = text or as_json
+        self._identity = ""  # of the bus, known also to pages that get their last events while the worker ends
         self._bus: eventbus.Bus | None = None
         self._fanout: eventbus.Fanout | None = None
 
@@ -123,7 +124,7 @@ class Broadcast:
             if not isinstance(bus, eventbus.Bus):
                 bus = await held.enter_async_context(eventbus.open(bus))
             fanout = held.enter_context(eventbus.Fanout(bus, *self._wanted, limit=self._limit, overflow="close"))
-            self._bus, self._fanout = bus, fanout
+            self._bus, self._fanout, self._identity = bus, fanout, bus.identity
             held.enter_context(_before_the_end(fanout.close))
             try:
                 yield
@@ -163,7 +164,7 @@ class Broadcast:
 
     def id_of(self, event: eventbus.Event) -> str:
         """The name of an event for pages: of which bus, and which one."""
-        return f"{self.bus.identity}-{event.sequence}"
+        return f"{self._identity or self.bus.identity}-{event.sequence}"
 
     async def events(self, request: Request) -> Response:
         """The endpoint of server-sent events: ``Route("/events", broadcast.events)``.
