@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("hdrh", reason="the extra [bench] is not installed")
 pytest.importorskip("starlette", reason="the extra [web] is not installed")
 
-from benchmarks.drop_in import broadcast
-from benchmarks.peer import Peer
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the benchmarks are not installed with the library
+
+from benchmarks.drop_in import broadcast  # noqa: E402  after the path is in place
+from benchmarks.peer import Peer  # noqa: E402
 
 PRESENT = [peer for peer in broadcast.entrants() if peer.missing is None]
 
