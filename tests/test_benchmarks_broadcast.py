@@ -12,8 +12,8 @@ pytest.importorskip("starlette", reason="the extra [web] is not installed")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the benchmarks are not installed with the library
 
-from benchmarks.drop_in import broadcast  # noqa: E402  after the path is in place
-from benchmarks.peer import Peer  # noqa: E402
+from benchmarks.drop_in import broadcast
+from benchmarks.peer import Peer
 
 PRESENT = [peer for peer in broadcast.entrants() if peer.missing is None]
 
