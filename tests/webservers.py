@@ -27,7 +27,7 @@ APP = "eventbus.integrations.chat:app"
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--graceful-timeout", "60", APP, "-k"]
 FREE = "a free port"  # for a server that does not tell which one it was given
 SERVERS = {
-    "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", APP],
+    "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", "--timeout-worker-healthcheck", "60", APP],
     "gunicorn": [*GUNICORN, "uvicorn_worker.UvicornWorker"],
     "gunicorn-preload": [*GUNICORN, "uvicorn_worker.UvicornWorker", "--preload"],
     "granian": ["granian", "--interface", "asgi", "--workers", "2", "--respawn-failed-workers", "--port", FREE, APP],
