@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,9 +19,14 @@ from eventbus import Bus
 from eventbus.core.segment import list_names
 from harness import DEADLINE, until
 from loops import run
-from webservers import SERVERS, Page, living, say, serving
+from webservers import SERVERS, Page, living, say, serving, wait_for_starts
 
-starlette = pytest.importorskip("eventbus.integrations.starlette", exc_type=ImportError)
+pytest.importorskip("starlette", reason="the extra [web] is not installed")
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from eventbus.integrations import starlette
 
 
 @pytest.mark.release
@@ -31,8 +36,10 @@ def test_a_server(server: str, name: str, tmp_path: Path) -> None:
     restart, hear all that they missed, each once and in order; the server ends at once though pages are connected."""
     with ExitStack() as held:
         held.enter_context(eventbus.open(name))  # so that the bus outlives its workers
-        port, master = held.enter_context(serving(SERVERS[server], name, tmp_path / "log"))
-        one, two = Page(port, "Ann"), Page(port, "Bob", patience=0.5)
+        log = tmp_path / "log"
+        port, master = held.enter_context(serving(SERVERS[server], name, log))
+        wait_for_starts(log, 2)
+        one, two = Page(port, "Ann"), Page(port, "Bob", at_once=20)
         held.callback(one.close)
         held.callback(two.close)
         first = one.next("chat.joined")["sender"]
@@ -49,11 +56,13 @@ def test_a_server(server: str, name: str, tmp_path: Path) -> None:
         say(port, "2")
         for page in (two, one):
             assert [page.next("chat.said")["data"]["text"] for _ in range(2)] == ["1", "2"]
+        wait_for_starts(log, 3)
         os.kill(master, signal.SIGHUP)
         until(lambda: gone(joined["sender"]), "the old worker to end")
         say(port, "3")
         for page in (one, two):
             assert page.next("chat.said")["data"]["text"] == "3"
+        wait_for_starts(log, 5)
 
 
 def gone(pid: int) -> bool:
@@ -95,9 +104,9 @@ def heard(bus: Bus, after: Any, count: int, **options: Any) -> list[Any]:
 
     async def main() -> list[Any]:
         made = starlette.Broadcast(bus, "a", **options)
-        told = []
+        told: list[Any] = []
         async with made.lifespan():
-            async for one in made.hear(after, DEADLINE):
+            async for one in made.hear(after):
                 told.append(one)
                 if len(told) == count:
                     break
@@ -139,9 +148,9 @@ def test_what_is_sent_while_a_page_catches_up(bus: Bus) -> None:
     async def main() -> list[int]:
         made = starlette.Broadcast(bus, "a")
         async with made.lifespan():
-            told = []
+            told = list[int]()
             for number in range(100):
-                page = made.hear(f"{bus.identity}-0", DEADLINE)
+                page: Any = made.hear(f"{bus.identity}-0")
                 sending = asyncio.ensure_future(bus.asend("a", "k", "/p", number))
                 told = [(await anext(page)).data for _ in range(number + 1)]
                 await sending
@@ -149,6 +158,42 @@ def test_what_is_sent_while_a_page_catches_up(bus: Bus) -> None:
         return told
 
     assert run(main()) == list(range(100))
+
+
+def test_the_last_events_of_a_worker(bus: Bus) -> None:
+    """They have their ids also once the worker has ended."""
+
+    async def main() -> list[str]:
+        made = starlette.Broadcast(bus, "a")
+        async with made.lifespan():
+            bus.send("a", "k", "/p", 0)
+            event: Any = await anext(made.hear())
+        return [made.id_of(event), f"{bus.identity}-{event.sequence}"]
+
+    given, wanted = run(main())
+    assert given == wanted
+
+
+def test_a_quiet_connection(bus: Bus) -> None:
+    """Comments keep it alive, events come between them, and one that finds the page gone ends its stream."""
+
+    async def main() -> None:
+        made = starlette.Broadcast(bus, "a", beat=0.001)
+        bodies: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            bodies.append(message.get("body", b""))
+            if bodies[-1].startswith(b":"):
+                if any(b'"data": 7' in body for body in bodies):
+                    raise OSError("the page is gone")
+                await bus.asend("a", "k", "/p", 7)
+
+        async with made.lifespan():
+            page = await made.events(Request({"type": "http", "headers": [], "query_string": b""}))
+            with pytest.raises(OSError, match="the page is gone"):
+                await cast(StreamingResponse, page).stream_response(send)
+
+    run(main())
 
 
 @pytest.mark.parametrize(("option", "value"), [("history", -1), ("history", True), ("beat", 0), ("beat", "x")])

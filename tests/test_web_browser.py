@@ -13,7 +13,7 @@ import browser
 import eventbus
 from browser import Window
 from harness import until
-from webservers import SERVERS, serving
+from webservers import SERVERS, serving, wait_for_starts
 
 WORKER = re.compile(r"worker (\d+)")
 
@@ -69,6 +69,7 @@ def test_two_windows(name: str, tmp_path: Path, way: str) -> None:
         until(lambda: worker_of(one) not in (0, first), "the first window to be connected again")
         say(one, "And nothing is lost")
         two.shows("And nothing is lost")
+        wait_for_starts(tmp_path / "log", 3)
         os.kill(master, signal.SIGHUP)
         until(lambda: worker_of(two) not in (0, second), "the second window to be with a new worker")
         say(two, "All are new")

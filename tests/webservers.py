@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,23 +28,23 @@ GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--graceful-t
 GRANIAN = ["granian", "--interface", "asgi", "--workers", "2"]
 FREE = "a free port"  # for a server that does not tell which one it was given
 SERVERS = {
-    "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", APP],
+    "uvicorn": ["uvicorn", "--port", "0", "--workers", "2", "--timeout-worker-healthcheck", "60", APP],
     "gunicorn": [*GUNICORN, "uvicorn_worker.UvicornWorker"],
     "gunicorn-preload": [*GUNICORN, "uvicorn_worker.UvicornWorker", "--preload"],
     "granian": [*GRANIAN, "--respawn-failed-workers", "--workers-kill-timeout", "10", "--port", FREE, APP],
 }
+STARTED = re.compile(r"Started worker-|Application startup complete")
 ADDRESS = re.compile(r"(?:running on|Listening at:) http://127\.0\.0\.1:(\d+)")
 
 
 class Page:
-    """A page that hears by server-sent events, and comes again when its connection ends, as browsers do.
+    """A page that hears by server-sent events, and comes again when its connection ends, as browsers do."""
 
-    Whoever does not answer within `patience` seconds is left: where each worker listens for itself, that may be one
-    that stands still, and the next connection comes to another one.
-    """
-
-    def __init__(self, port: int, name: str, patience: float = DEADLINE) -> None:
-        self._port, self._name, self._patience, self.last = port, name, patience, ""
+    def __init__(self, port: int, name: str, at_once: int = 1) -> None:
+        """Opens so many connections when it connects first, and hears by the one that is answered first: where each
+        worker has a socket of its own (granian), one of many meets a worker that answers, though another one is
+        stopped."""
+        self._port, self._name, self._at_once, self.last = port, name, at_once, ""
         self._connection: HTTPConnection | None = None
         self._lines: Iterator[bytes] = iter(())
 
@@ -67,14 +68,28 @@ class Page:
 
     def _connect(self) -> None:
         self.close()
-        self._connection = HTTPConnection("127.0.0.1", self._port, timeout=self._patience)
-        headers = {"Last-Event-ID": self.last} if self.last else {}
-        with suppress(ConnectionError, HTTPException, TimeoutError):  # of a worker that has just gone, or stands still
-            self._connection.request("GET", f"/events?name={self._name}", headers=headers)
+        with ExitStack() as held, suppress(ConnectionError, HTTPException):  # of a worker that has just gone
+            asked = {}
+            for _ in range(self._at_once):
+                connection = self._asked()
+                held.callback(connection.close)
+                asked[connection.sock] = connection
+            self._at_once = 1
+            answered, _, _ = select.select(asked, [], [], DEADLINE)
+            assert answered, "nobody answers"
+            self._connection = asked.pop(answered[0])
             answer = self._connection.getresponse()
             assert answer.status == 200
-            self._connection.sock.settimeout(DEADLINE)
             self._lines = _until_the_end(answer)
+            held.pop_all()
+            for connection in asked.values():
+                connection.close()
+
+    def _asked(self) -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
+        headers = {"Last-Event-ID": self.last} if self.last else {}
+        connection.request("GET", f"/events?name={self._name}", headers=headers)
+        return connection
 
 
 def _until_the_end(answer: Any) -> Iterator[bytes]:
@@ -99,6 +114,11 @@ def answers(port: int) -> bool:
     except ConnectionRefusedError:
         return False
     return True
+
+
+def wait_for_starts(log: Path, count: int) -> None:
+    """Waits until so many workers have started. One that is told to end while it starts may miss it (granian)."""
+    until(lambda: len(STARTED.findall(log.read_text())) >= count, f"{count} workers to have started")
 
 
 def living(group: int) -> list[int]:

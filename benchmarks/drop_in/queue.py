@@ -86,7 +86,7 @@ def queue(session: Session) -> Report:
     return Report("queue", note, rows + survived.rows)
 
 
-SCENARIOS = {"queue": queue}
+SCENARIOS: dict[str, Callable[[Session], Report]] = {"queue": queue}
 
 
 def _rate(peer: Peer, batch: int, events: int | None, seconds: float) -> dict[str, float]:
@@ -154,6 +154,7 @@ def _killed(peer: Peer, kills: int) -> dict[str, float]:
     got, taken = RawArray("B", _NUMBERS), RawArray("Q", kills + 2)  # times got, by number; items, by getter
     putting = RawArray("Q", 2)  # how many were put, and whether to end
     with peer.connect(Topology(1, (SYSTEM,), 0)) as medium, ExitStack() as held:
+        assert isinstance(medium, QueueMedium)
         started: Callable[..., Any] = partial(_started, held, medium.queue)
         putter = started(_put_numbers, putting)
         getters = [started(_note, got, taken, getter) for getter in range(2)]

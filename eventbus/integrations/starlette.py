@@ -10,10 +10,10 @@ import re
 import signal
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import eventbus
 from eventbus import ClosedError, InvalidError, SegmentError, UnavailableError
@@ -21,6 +21,7 @@ from eventbus import ClosedError, InvalidError, SegmentError, UnavailableError
 try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response, StreamingResponse
+    from starlette.types import Send
     from starlette.websockets import WebSocket, WebSocketDisconnect
 except ModuleNotFoundError as error:
     raise UnavailableError("web servers need a library: pip install 'eventbus[web]'") from error
@@ -98,6 +99,7 @@ class Broadcast:
         self._limit = limit
         self._beat = beat
         self._text = text or as_json
+        self._identity = ""  # of the bus, known also to pages that get their last events while the worker ends
         self._bus: eventbus.Bus | None = None
         self._fanout: eventbus.Fanout | None = None
 
@@ -122,21 +124,18 @@ class Broadcast:
             if not isinstance(bus, eventbus.Bus):
                 bus = await held.enter_async_context(eventbus.open(bus))
             fanout = held.enter_context(eventbus.Fanout(bus, *self._wanted, limit=self._limit, overflow="close"))
-            self._bus, self._fanout = bus, fanout
+            self._bus, self._fanout, self._identity = bus, fanout, bus.identity
             held.enter_context(_before_the_end(fanout.close))
             try:
                 yield
             finally:
                 self._bus = self._fanout = None
 
-    async def hear(
-        self, after: str | None = None, beat: float | None = None
-    ) -> AsyncGenerator[eventbus.Event | Lost | None, None]:
+    async def hear(self, after: str | None = None) -> AsyncGenerator[eventbus.Event | Lost, None]:
         """What a page is to be told: first what it has missed, then what is sent, without a gap between the two.
 
         Args:
             after: the id of the last event that the page had, as of ``id_of``; None for a page that comes anew.
-            beat: seconds without events after which None is yielded.
 
         Yields:
             Events; a ``Lost`` in front of them, where some that the page would have had are gone. The end comes when
@@ -153,9 +152,7 @@ class Broadcast:
                 yield one
             while True:
                 try:
-                    event = await asyncio.wait_for(anext(events), beat)
-                except asyncio.TimeoutError:
-                    yield None
+                    event = await anext(events)
                 except StopAsyncIteration:
                     return
                 except SegmentError as error:
@@ -167,14 +164,14 @@ class Broadcast:
 
     def id_of(self, event: eventbus.Event) -> str:
         """The name of an event for pages: of which bus, and which one."""
-        return f"{self.bus.identity}-{event.sequence}"
+        return f"{self._identity or self.bus.identity}-{event.sequence}"
 
     async def events(self, request: Request) -> Response:
         """The endpoint of server-sent events: ``Route("/events", broadcast.events)``.
 
         A browser that comes again says what it had last in ``Last-Event-ID``; ``?after=`` does the same.
         """
-        return StreamingResponse(self._stream(_after(request)), headers=_HEADERS, media_type="text/event-stream")
+        return _Stream(self._texts(_after(request)), self._beat)
 
     async def socket(self, socket: WebSocket, said: Callable[[str], Awaitable[object]] | None = None) -> None:
         """The endpoint of web sockets: ``WebSocketRoute("/socket", broadcast.socket)``.
@@ -184,15 +181,7 @@ class Broadcast:
             said: called with each text that the page sends.
         """
         await socket.accept()
-        talking = [asyncio.ensure_future(self._tell(socket)), asyncio.ensure_future(_listen(socket, said))]
-        try:
-            done, _ = await asyncio.wait(talking, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in talking:
-                task.cancel()
-            await asyncio.gather(*talking, return_exceptions=True)
-        for task in done:
-            task.result()
+        await _until_one_ends(self._tell(socket), _listen(socket, said))
 
     def _running(self) -> tuple[eventbus.Bus, eventbus.Fanout]:
         if self._bus is None or self._fanout is None:
@@ -220,15 +209,13 @@ class Broadcast:
         gap = [] if after is None else [Lost(None)] if anew else [Lost(lost)] if lost else []
         return _Missed([*gap, *told], last)
 
-    async def _stream(self, after: str | None) -> AsyncIterator[str]:
+    async def _texts(self, after: str | None) -> AsyncGenerator[str, None]:
         yield f"retry: {random.randint(*RETRY)}\n\n"
-        async with aclosing(self.hear(after, self._beat)) as heard:
+        async with aclosing(self.hear(after)) as heard:
             async for one in heard:
                 yield self._framed(one)
 
-    def _framed(self, one: eventbus.Event | Lost | None) -> str:
-        if one is None:
-            return ": nothing new\n\n"
+    def _framed(self, one: eventbus.Event | Lost) -> str:
         if isinstance(one, Lost):
             return f"event: lost\ndata: {json.dumps(one.most)}\n\n"
         name = self.id_of(one)
@@ -241,9 +228,54 @@ class Broadcast:
                 async for one in heard:
                     if isinstance(one, Lost):
                         await socket.send_text(json.dumps({"lost": one.most}))
-                    elif one is not None:
+                    else:
                         await socket.send_text(self._text(one, self.id_of(one)))
             await socket.close(_RESTARTING)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events, and a comment whenever there were none for a while.
+
+    A timer of the whole stream tells when: one for each event would cost more than the event.
+    """
+
+    def __init__(self, texts: AsyncGenerator[str, None], beat: float) -> None:
+        super().__init__(texts, headers=_HEADERS, media_type="text/event-stream")
+        self._texts, self._beat, self._told = texts, beat, 0.0
+
+    async def stream_response(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _until_one_ends(self._tell(send), self._keep_alive(send))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tell(self, send: Send) -> None:
+        now = asyncio.get_running_loop().time
+        async with aclosing(self._texts) as texts:
+            async for text in texts:
+                self._told = now()
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+    async def _keep_alive(self, send: Send) -> None:
+        now = asyncio.get_running_loop().time
+        self._told = now()
+        while True:
+            await asyncio.sleep(self._told + self._beat - now())
+            if now() >= self._told + self._beat:
+                self._told = now()
+                await send({"type": "http.response.body", "body": b": nothing new\n\n", "more_body": True})
+
+
+async def _until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
+    """Does all at once until one of them ends, then ends the others; raises what that one raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 async def _listen(socket: WebSocket, said: Callable[[str], Awaitable[object]] | None) -> None:
