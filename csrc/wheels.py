@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,18 +52,23 @@ def build(target: Target, out: Path) -> Path:
     return made or next(out.glob(f"*{target.platform}.whl"))
 
 
-def check(wheel: Path) -> None:
-    """Shows which tag auditwheel gives it, and has abi3audit check its symbols.
+def check(wheel: Path, platform: str) -> None:
+    """Has auditwheel say which Linux it is for, which must be the promised one, and abi3audit look at its symbols.
 
     Raises:
-        CalledProcessError: auditwheel cannot read it, or abi3audit refuses it. Another tag is shown, not refused.
+        CalledProcessError: auditwheel cannot read it, or abi3audit refuses it.
+        SystemExit: it is for another Linux than its name says.
     """
-    for tool in (["auditwheel", "show"], ["abi3audit", "--strict"]):
-        subprocess.run([str(Path(sys.executable).with_name(tool[0])), *tool[1:], str(wheel)], check=True)
+    programs = Path(sys.executable).parent
+    shown = subprocess.run([programs / "auditwheel", "show", "--json", wheel], stdout=subprocess.PIPE, check=True)
+    tag = json.loads(shown.stdout)["overall_tag"]
+    if tag != platform:
+        raise SystemExit(f"{wheel} is for {platform} by its name and for {tag} by what auditwheel sees in it")
+    subprocess.run([programs / "abi3audit", "--strict", wheel], check=True)
 
 
 if __name__ == "__main__":
     folder = Path("dist/wheels")
     folder.mkdir(parents=True, exist_ok=True)
     for each in targets():
-        check(build(each, folder))
+        check(build(each, folder), each.platform)
