@@ -37,7 +37,7 @@ def main() -> None:
         for number in range(MANY):
             bus.send("numbers", "said", "/number", {"number": number})
         assert sums.receive(timeout=60).data == {"total": sum(range(MANY))}
-        assert bus.request("asked", "asked", "/where", timeout=60).data == "here"
+        assert bus.request("asked", "asked", "/where", timeout=60) == "here"
         assert os.waitpid(child, 0)[1] == 0
         try:
             bus.request("nobody", "asked", "/where", timeout=0.01)

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 
 class Place(NamedTuple):
-    """Where a command is: ``function`` in a module of this room; what it does; and a line that shows how it is used."""
+    """A command: ``function`` in a module of this room; what it does, as its docstring begins; a line that uses it."""
 
     module: str
     function: str
