@@ -1,4 +1,4 @@
-"""What an installed eventbus must do at least, of two processes: run with each interpreter that a release is tested on."""
+"""What an installed eventbus must do at least, of two processes; run with each Python that a release is for."""
 
 from __future__ import annotations
 
