@@ -15,11 +15,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "csrc"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "csrc"))
 
 from wheels import MACHINES, check, environment, targets
 
+ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = ROOT / ".github" / "workflows" / "wheels.yml"
 RUNNERS = {"x86_64": "ubuntu-24.04", "aarch64": "ubuntu-24.04-arm"}
 IMAGES = {"manylinux": "slim-bookworm", "musllinux": "alpine"}
