@@ -60,8 +60,14 @@ def check(wheel: Path, platform: str) -> None:
         SystemExit: it is for another Linux than its name says.
     """
     programs = Path(sys.executable).parent
-    shown = subprocess.run([programs / "auditwheel", "show", "--json", wheel], stdout=subprocess.PIPE, check=True)
-    tag = json.loads(shown.stdout)["overall_tag"]
+    run = [programs / "auditwheel", "show", "--json", wheel]
+    # zig links musl by its name of old, libc.so, which each musl takes for itself; auditwheel only knows Alpine's, and here
+    # that name may be glibc's. So its word on the symbols counts.
+    musl = platform.startswith("musllinux")
+    if musl:
+        run += ["--ldpaths", "build/wheels"]
+    shown = subprocess.run(run, stdout=subprocess.PIPE, check=True)
+    tag = json.loads(shown.stdout)["sym_tag" if musl else "overall_tag"]
     if tag != platform:
         raise SystemExit(f"{wheel} is for {platform} by its name and for {tag} by what auditwheel sees in it")
     subprocess.run([programs / "abi3audit", "--strict", wheel], check=True)
