@@ -60,9 +60,9 @@ def check(wheel: Path, platform: str) -> None:
         SystemExit: it is for another Linux than its name says.
     """
     programs = Path(sys.executable).parent
-    run = [programs / "auditwheel", "show", "--json", wheel]
-    # zig links musl by its name of old, libc.so, which each musl takes for itself; auditwheel only knows Alpine's, and here
-    # that name may be glibc's. So its word on the symbols counts.
+    run: list[str | Path] = [programs / "auditwheel", "show", "--json", wheel]
+    # zig links musl as libc.so, which each musl takes for itself; auditwheel only knows the name that Alpine has, and here
+    # libc.so may be of glibc. So its word on the symbols counts.
     musl = platform.startswith("musllinux")
     if musl:
         run += ["--ldpaths", "build/wheels"]
