@@ -61,8 +61,8 @@ def check(wheel: Path, platform: str) -> None:
     """
     programs = Path(sys.executable).parent
     run: list[str | Path] = [programs / "auditwheel", "show", "--json", wheel]
-    # zig links musl as libc.so, which each musl takes for itself; auditwheel only knows the name that Alpine has, and here
-    # libc.so may be of glibc. So its word on the symbols counts.
+    # zig links musl as libc.so, which each musl takes for itself; auditwheel only knows the name that Alpine has, and
+    # libc.so may be of glibc here. So its word on the symbols counts.
     musl = platform.startswith("musllinux")
     if musl:
         run += ["--ldpaths", "build/wheels"]
