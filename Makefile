@@ -118,7 +118,7 @@ docs: $(VENV)/.ready
 dist: $(VENV)/.ready
 	$(BIN)/python -m build
 
-# For glibc on x86-64 and aarch64 (musl lacks what the core waits by), with zig's compiler; checked by auditwheel and abi3audit.
+# For glibc and musl on x86-64 and aarch64, with zig's compiler; checked by auditwheel and abi3audit.
 wheels: $(VENV)/.wheels
 	$(BIN)/python csrc/wheels.py
 

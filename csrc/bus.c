@@ -1,5 +1,6 @@
 /* A bus as all flows need it: its memory, whole again after a crash; whether it is ours; its names; its two locks. */
 #define _GNU_SOURCE
+#include "musl.h"
 #include "sending.h"
 
 #include <errno.h>

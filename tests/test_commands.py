@@ -40,6 +40,13 @@ def test_help(names: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
     assert [example.startswith(" ".join(["eventbus", *names, ""])) for example in examples(out)] == [True] * bool(names)
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_help_agrees_with_the_list(name: str) -> None:
+    """What the list of all commands says of one is how its own help begins."""
+    group: Any = typer.main.get_command(cli.app)
+    assert group.get_command(None, name).help.splitlines()[0] == PLACES[name].summary
+
+
 @pytest.mark.parametrize("names", ALL[:-1], ids=" ".join)
 def test_examples_can_be_parsed(names: list[str], capsys: Capture) -> None:
     """Arguments and options of each example are those of its command."""

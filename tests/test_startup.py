@@ -11,6 +11,7 @@ import pytest
 
 import eventbus
 from commands import SECONDS
+from eventbus.cli.commands import PLACES as COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACES = [str(ROOT), *sys.path]  # an interpreter without ``site`` finds nothing else
@@ -58,6 +59,13 @@ def test_command(arguments: list[str]) -> None:
     modules = imported(f"from eventbus.cli import app; app.run({arguments!r})")
     assert modules & {"asyncio", "eventbus.loop", "multiprocessing", "rich", "zstandard"} == set()
     assert [name for name in modules if name.startswith("eventbus.workers")] == []
+
+
+@pytest.mark.release
+def test_help_of_all() -> None:
+    """The list of commands is read from a table: no command is imported to be shown."""
+    modules = imported("from eventbus.cli import app; app.run(['--help'])")
+    assert [name for name in modules if name in {f"eventbus.cli.{place.module}" for place in COMMANDS.values()}] == []
 
 
 def test_all_names_are_there() -> None:

@@ -1,6 +1,7 @@
 /* Ticket: one request that is waited for. Whoever has it is told of the answer, in whichever thread that comes. All of this
  * happens with the GIL, which is let go only to sleep. */
 #include "fast.h"
+#include "musl.h"
 
 #include <errno.h>
 #include <time.h>
