@@ -346,10 +346,11 @@ def test_output_that_cannot_be_written_is_an_error(name: str) -> None:
     assert (done.returncode, done.stderr) == (1, "eventbus: No space left on device\n")
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_a_missing_extra_says_what_to_install(missing: str) -> None:
+@pytest.mark.parametrize(("missing", "arguments"), [("typer", []), ("rich", ["top"])])
+def test_a_missing_extra_says_what_to_install(missing: str, arguments: list[str]) -> None:
     """Installed without [cli], the console script's function says so in one line."""
-    code = f"import sys; sys.modules[{missing!r}] = None; from eventbus.__main__ import main; sys.exit(main())"
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = {arguments!r}"
+    code += "; from eventbus.__main__ import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "eventbus: the command line needs its extra: pip install 'eventbus[cli]'\n"

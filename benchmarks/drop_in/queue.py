@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from multiprocessing.sharedctypes import RawArray
+from mmap import mmap
 from typing import Any
 
 from benchmarks.crew import Control, Crew, cpu_seconds, places
@@ -151,8 +151,9 @@ def _killed(peer: Peer, kills: int) -> dict[str, float]:
     """
     peer = replace(peer, connect=partial(QueueMedium, made=_ours)) if peer.name == "eventbus" else peer
     drawn = random.Random(_SEED)
-    got, taken = RawArray("B", _NUMBERS), RawArray("Q", kills + 2)  # times got, by number; items, by getter
-    putting = RawArray("Q", 2)  # how many were put, and whether to end
+    got = mmap(-1, _NUMBERS)  # times got, by number
+    taken = memoryview(mmap(-1, 8 * (kills + 2))).cast("Q")  # items, by getter
+    putting = memoryview(mmap(-1, 16)).cast("Q")  # how many were put, and whether to end
     with peer.connect(Topology(1, (SYSTEM,), 0)) as medium, ExitStack() as held:
         assert isinstance(medium, QueueMedium)
         started: Callable[..., Any] = partial(_started, held, medium.queue)
@@ -172,7 +173,7 @@ def _killed(peer: Peer, kills: int) -> dict[str, float]:
             while _goes_on(taken, 0.5):
                 pass
         put = putting[0]
-        lost, twice = got[:put].count(0), sum(times > 1 for times in got[:put])
+        lost, twice = got[:put].count(b"\0"), sum(times > 1 for times in got[:put])
     return {"kills": survived, "goes on": float(going), "items": put, "lost": lost, "twice": twice}
 
 
