@@ -41,7 +41,7 @@ IMPORTERS = {
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
 FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "bringing", "desk", "remains"}
 ROWS = (
-    {"errors", "core.cgroup", "core.lifetime"},
+    {"errors", "core.beside", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "settings", "core.native"},
     {"core.figures"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},

@@ -81,7 +81,6 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for one in (name, f"{name}.replies"):
         with contextlib.suppress(FileNotFoundError):
             eventbus.unlink(one)
-    Path(f"/dev/shm/eventbus-kombu.{name}").unlink(missing_ok=True)
 
 
 def test_a_worker(app: Any, tmp_path: Path) -> None:
