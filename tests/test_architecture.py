@@ -81,6 +81,7 @@ ROWS = (
     {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
     {"observe.opentelemetry"},
     {"integrations.boxes", "integrations.pickles", "integrations.kombu_declared", "integrations.kombu_queues"},
+    {"integrations.celery_logs"},
     {"integrations.queue", "integrations.shared", "integrations.kombu_channel"},
     {"integrations.mail"},
     {"integrations.channels", "integrations.kombu", "integrations.socketio", "integrations.starlette"},

@@ -1,4 +1,4 @@
-"""Celery with its broker and its results on a bus, beside redis: tasks, round trips, and what becomes of a `kill -9`."""
+"""Celery with its broker and its results on a bus, beside redis: tasks, round trips, and what a `kill -9` costs."""
 
 from __future__ import annotations
 

@@ -3,10 +3,14 @@ as after each test whether they are idle, has every answer with the first, and n
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from celery.app.backends import BACKEND_ALIASES
 from celery.app.control import Inspect
 
-import eventbus.integrations.kombu  # noqa: F401
+import eventbus
+import eventbus.integrations.kombu
 
 BACKEND_ALIASES["eventbus"] = "eventbus.integrations.celery:Backend"
 
@@ -19,3 +23,11 @@ def _asks_one(self: Inspect, *arguments: object, **options: object) -> None:
 
 
 Inspect.__init__ = _asks_one
+
+
+def pytest_unconfigure() -> None:
+    """The buses stay when all processes end."""
+    name = os.environ["TEST_BROKER"].partition("://")[2]
+    for one in (name, f"{name}.replies"):
+        with contextlib.suppress(FileNotFoundError):
+            eventbus.unlink(one)
