@@ -51,9 +51,10 @@ class ResultConsumer(BaseResultConsumer):
             if not results.wait(timeout):
                 raise TimeoutError
             results.read(came.append)
-        wanted = {self.backend.path(self.backend.get_key_for_task(one)) for all in self._pending_results for one in all}
+        prefix = self.backend.path(self.backend.task_keyprefix)
         for event in came:
-            if event.data is not None and event.path in wanted:
+            task = event.path.removeprefix(prefix)
+            if event.data is not None and any(task in pending for pending in self._pending_results):
                 self.on_state_change(self.backend.decode_result(event.data), None)
 
 
