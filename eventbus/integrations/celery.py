@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 from celery import states
@@ -29,6 +30,11 @@ _log = logging.getLogger("eventbus.celery")
 class ResultConsumer(BaseResultConsumer):
     """Waits for results in one thread; that of another thread has a log of its own."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._came: deque[eventbus.Event] = deque()
+        self._prefix = self.backend.path(self.backend.task_keyprefix)
+
     def start(self, initial_task_id: str, **options: Any) -> None:
         self.consume_from(initial_task_id)
 
@@ -38,6 +44,12 @@ class ResultConsumer(BaseResultConsumer):
     def cancel_for(self, task_id: str) -> None:
         pass
 
+    def hear(self, event: eventbus.Event) -> None:
+        """Keeps what somebody waits for, whatever it was read for."""
+        task = event.path.removeprefix(self._prefix)
+        if event.data is not None and any(task in pending for pending in self._pending_results):
+            self._came.append(event)
+
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:
         for meta in result._iter_meta(**options):
             if meta is not None:
@@ -45,17 +57,13 @@ class ResultConsumer(BaseResultConsumer):
 
     def drain_events(self, timeout: float | None = None) -> None:
         results = self.backend.results()
-        came: deque[eventbus.Event] = deque()
-        results.read(came.append)
-        if not came:
+        results.read()
+        if not self._came:
             if not results.wait(timeout):
                 raise TimeoutError
-            results.read(came.append)
-        prefix = self.backend.path(self.backend.task_keyprefix)
-        for event in came:
-            task = event.path.removeprefix(prefix)
-            if event.data is not None and any(task in pending for pending in self._pending_results):
-                self.on_state_change(self.backend.decode_result(event.data), None)
+            results.read()
+        while self._came:
+            self.on_state_change(self.backend.decode_result(self._came.popleft().data), None)
 
 
 class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
@@ -89,13 +97,13 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def results(self) -> Results:
         """The log of results of this process."""
-        log: Results = self._log(Results)
+        log: Results = self._log(Results, self.result_consumer.hear)
         return log
 
-    def _log(self, kind: Callable[[eventbus.Bus], Any]) -> Any:
+    def _log(self, kind: Callable[..., Any], *arguments: Any) -> Any:
         log = self._logs.get(kind)  # type: ignore[call-overload]
         if log is None or log.process != os.getpid():
-            log = kind(self.bus())
+            log = kind(self.bus(), *arguments)
             self._logs[kind] = log  # type: ignore[index]
         return log
 
@@ -138,6 +146,13 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         meta["task_id"] = task_id
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)
         return result
+
+    def _maybe_resolve_from_buffer(self, result: Any) -> None:
+        """A result that came before anybody waited for it is in the log."""
+        meta = self._get_task_meta_for(result.id)
+        if meta["status"] not in states.READY_STATES:
+            raise Empty
+        result._maybe_set_cache(meta)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         if not task_join_will_block():

@@ -37,14 +37,12 @@ class Log:
         self.values: OrderedDict[str, Any] = OrderedDict()
         self.lock = threading.RLock()
 
-    def read(self, heard: Callable[[eventbus.Event], None] | None = None) -> None:
+    def read(self) -> None:
         """Takes what there is by now."""
         with self.lock:
             while events := self._subscription.receive_many(_BATCH, 0):
                 for event in events:
                     self._take(event)
-                    if heard is not None:
-                        heard(event)
 
     def _take(self, event: eventbus.Event) -> None:
         raise NotImplementedError
@@ -71,10 +69,15 @@ class Log:
 
 
 class Results(Log):
-    """The results that there are; of a task that has succeeded none is taken any more, as everywhere in Celery."""
+    """The results that there are; of a task that has succeeded none is taken any more, as everywhere in Celery.
 
-    def __init__(self, bus: eventbus.Bus) -> None:
+    Args:
+        heard: called with each event that is read.
+    """
+
+    def __init__(self, bus: eventbus.Bus, heard: Callable[[eventbus.Event], None]) -> None:
         super().__init__(bus, RESULTS)
+        self._heard = heard
 
     def _take(self, event: eventbus.Event) -> None:
         before = self.values.get(event.path)
@@ -86,6 +89,7 @@ class Results(Log):
             self._bytes += len(event.data)
             while self._bytes > self._limit:
                 self._drop(next(iter(self.values)))
+        self._heard(event)
 
 
 class Chord:
