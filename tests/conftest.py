@@ -59,7 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays: no collection looks at it again, or copies it into every fork."""
+    """What is there before the first test stays: no collection looks at it again, or copies it into every fork.
+
+    Hypothesis asks the collector who refers to trio's generator of random numbers, and fails where nobody is seen to.
+    """
+    if "trio" in sys.modules:
+        import hypothesis  # noqa: F401  its plugin does at the end, if nobody has
     gc.collect()
     gc.freeze()
 

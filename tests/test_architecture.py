@@ -41,7 +41,7 @@ IMPORTERS = {
 FLOWS = {"bus", "attached", "awaiting", "loop", "sending", "subscription", "group", "member", "request", "letters"}
 FLOWS |= {"audience", "hearing", "fanout", "replies", "asking", "messages", "bringing", "desk", "remains"}
 ROWS = (
-    {"errors", "core.cgroup", "core.lifetime"},
+    {"errors", "core.beside", "core.cgroup", "core.lifetime"},
     {"patterns", "delays", "settings", "core.native"},
     {"core.figures"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
@@ -81,6 +81,7 @@ ROWS = (
     {"observe.prometheus", "observe.dashboard", "observe.traced", "testing.plugin"},
     {"observe.opentelemetry"},
     {"integrations.boxes", "integrations.pickles", "integrations.kombu_declared", "integrations.kombu_queues"},
+    {"integrations.celery_logs"},
     {"integrations.queue", "integrations.shared", "integrations.kombu_channel"},
     {"integrations.mail"},
     {"integrations.channels", "integrations.kombu", "integrations.socketio", "integrations.starlette"},

@@ -20,6 +20,7 @@ celery = pytest.importorskip("celery", reason="celery is not installed: pip inst
 import kombu.pools  # noqa: E402
 
 import eventbus.integrations.kombu  # noqa: E402
+from eventbus.integrations import celery_logs as logs  # noqa: E402
 
 SECONDS = 60  # a deadline that fails
 TASKS = """\
@@ -51,6 +52,10 @@ def fatal(self, parent):
 @app.task
 def total(numbers):
     return sum(numbers)
+
+@app.task
+def flat(numbers):
+    return numbers
 """
 
 
@@ -81,7 +86,6 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for one in (name, f"{name}.replies"):
         with contextlib.suppress(FileNotFoundError):
             eventbus.unlink(one)
-    Path(f"/dev/shm/eventbus-kombu.{name}").unlink(missing_ok=True)
 
 
 def test_a_worker(app: Any, tmp_path: Path) -> None:
@@ -96,10 +100,43 @@ def test_a_worker(app: Any, tmp_path: Path) -> None:
         assert many.get(timeout=SECONDS) == [*range(1, 21)]
         joined = celery.chord((app["add"].s(number, 0) for number in range(10)), app["total"].s())()
         assert joined.get(timeout=SECONDS) == 45
+        inner = celery.chain(app["add"].si(0, 2), celery.group(app["add"].si(0, 3), app["add"].si(0, 4)))
+        nested = celery.chord([app["add"].si(0, 1), inner], app["flat"].s())()
+        assert nested.get(timeout=SECONDS) == [1, [3, 4]]
+        failed = celery.chord([app["add"].si(0, 1), app["add"].si(0, None)], app["total"].s())()
+        assert "TypeError" in str(failed.get(timeout=SECONDS, propagate=False))
         assert len(app["app"].control.ping(timeout=SECONDS, limit=1)) == 1
         assert app["fatal"].delay(False).get(timeout=SECONDS) == "done"
     finally:
         end(worker)
+
+
+def test_who_ends_a_chord() -> None:
+    """The last of as many as there are; one that ran twice counts once, and none does before their number is told."""
+    chord = logs.Chord()
+    for task, index in ("b", 1), ("a", 0), ("b", 1), ("c", None):
+        chord.take(logs.ENDED, logs.ended(task, index, f"of {task}"))
+        assert not chord.is_over_with(task)
+    chord.take(logs.SIZE, 2)
+    chord.take(logs.MORE, 1)
+    assert [chord.is_over_with(task) for task in "abc"] == [False, False, True]
+    assert chord.values() == [("a", b"of a"), ("b", b"of b"), ("c", b"of c")]
+
+
+def test_chords_that_do_not_end(name: str) -> None:
+    """The oldest ones are forgotten before they take more than the ring does; what is over is gone."""
+    value = "x" * 10_000
+    with eventbus.open(name, capacity=65536) as bus:
+        chords = logs.Chords(bus)
+        for number in range(10):
+            bus.send(logs.CHORDS, logs.ENDED, f"/{number}", logs.ended("a", 0, value))
+            chords.read()
+        assert 1 < len(chords.values) < 7
+        assert "/9" in chords.values
+        bus.send(logs.CHORDS, logs.OVER, "/9", None)
+        chords.read()
+        assert "/9" not in chords.values
+        chords.close()
 
 
 def test_a_worker_is_killed(app: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import eventbus
 from eventbus.cli import app as cli
 from eventbus.core import native
 from eventbus.core.segment import inspect_bus
-from harness import Fork, Line, arm, ring_of, roster_of
+from harness import SHARED_MEMORY, Fork, Line, arm, ring_of, roster_of
 
 
 def leave(name: str, persist: bool = False) -> None:
@@ -37,6 +37,28 @@ def test_what_is_left_of_one_half_removed(name: str) -> None:
     roster_of(name).unlink()
     assert cli.run(["gc", name]) == 0
     assert inspect_bus(name) is None
+
+
+def test_what_is_kept_beside_a_bus(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stays as long as the bus does, and goes with it, or by itself where the bus has gone before."""
+    kept = SHARED_MEMORY / f"eventbus-kombu.{name}"
+    kept.touch()
+    with eventbus.open(name, capacity=65536):
+        assert cli.run(["gc", name]) == 0
+        assert kept.exists()
+        eventbus.unlink(name)
+        assert not kept.exists()
+    kept.touch()
+    assert cli.run(["gc", "--dry-run", name]) == 0
+    assert kept.exists()
+    assert cli.run(["gc", name]) == 0
+    assert not kept.exists()
+    assert inspect_bus(name) is None
+    assert "".join(capsys.readouterr()).split("\n")[1] == f"eventbus: the bus {name!r} removed"
+    leave(name)
+    kept.touch()
+    assert cli.run(["gc", name]) == 0
+    assert not kept.exists()
 
 
 def test_what_somebody_uses_stays(name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +30,6 @@ def name() -> Iterator[str]:
     for one in (called, called + REPLIES):
         with contextlib.suppress(FileNotFoundError):
             eventbus.unlink(one)
-    Path(f"/dev/shm/eventbus-kombu.{called}").unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -239,3 +237,17 @@ def test_declarations_after_a_death(name: str) -> None:
     assert later.queues == {}
     for one in (first, second, later):
         one.close()
+
+
+def test_the_bus_is_removed(name: str) -> None:
+    """What was declared on it goes, too, and the next bus of the name begins with nothing."""
+    for _ in range(2):
+        with kombu.Connection(f"eventbus://{name}") as made:
+            bound = kombu.Queue("one", routing_key="one")(made.default_channel)
+            with pytest.raises(made.channel_errors):
+                bound.queue_declare(passive=True)
+            bound.declare()
+            path = made.connection.declared.path
+        assert os.path.exists(path)
+        eventbus.unlink(name)
+        assert not os.path.exists(path)

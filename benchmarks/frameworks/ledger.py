@@ -75,3 +75,7 @@ class Ledger:
     def runs(self, numbers: range) -> int:
         """Return how often jobs of consecutive numbers have begun, all together."""
         return sum(self._counts[numbers.start : numbers.stop])
+
+    def begun(self, numbers: range) -> int:
+        """Return how many jobs of consecutive numbers have begun."""
+        return len(numbers) - self._counts[numbers.start : numbers.stop].count(0)

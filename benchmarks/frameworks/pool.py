@@ -60,6 +60,11 @@ class Pool:
         """Return the last that the command said."""
         return self._log.read_bytes()[-_SAID_BYTES:].decode(errors="replace")
 
+    def kill(self) -> None:
+        """Kill all processes that the command has started last, and itself, at once."""
+        os.killpg(self._started[-1].pid, signal.SIGKILL)
+        self._started[-1].wait()
+
     def supervise(self) -> None:
         """Start the command again if it has ended: some give up when a process dies, and leave the rest to systemd."""
         if self._started[-1].poll() is not None:

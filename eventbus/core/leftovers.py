@@ -1,4 +1,5 @@
-"""What the dead have left in shared memory: buses that nobody is on, and doorbells at which nobody answers."""
+"""What the dead have left in shared memory: buses that nobody is on, what was kept beside them, and doorbells at which
+nobody answers."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from dataclasses import dataclass
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
+from eventbus.core.beside import is_kept, list_kept, remove_kept
 from eventbus.core.segment import check_trust, has_ring, inspect_bus, list_names, open_or_create
+from eventbus.core.terms import is_name
 from eventbus.errors import EventBusError
 
 
@@ -16,7 +19,7 @@ class Leftovers:
     """What was found.
 
     Attributes:
-        buses: names of abandoned buses that are gone now, or would be.
+        buses: names of abandoned buses that are gone now, or would be, and of those of which something was left.
         doorbells: how many files.
         kept: names of those that could not be removed, and why.
     """
@@ -34,9 +37,9 @@ def sweep(dry_run: bool, only: Collection[str] = ()) -> Leftovers:
         only: the names of buses that are looked at; all, and doorbells, if there are none.
     """
     buses, kept = list[str](), dict[str, str]()
-    for name in only or list_names():
+    for name in only or sorted({*list_names(), *filter(is_name, list_kept())}):
         about = inspect_bus(name)
-        if about is None or about.state != "abandoned":
+        if about.state != "abandoned" if about else not is_kept(name):
             continue
         try:
             if dry_run or _remove_abandoned(name):
@@ -57,5 +60,6 @@ def _remove_abandoned(name: str) -> bool:
             return False
         if attachment.is_signed() and attachment.persists() and has_ring(name):
             return False
+        remove_kept(name)
         attachment.remove()
         return True

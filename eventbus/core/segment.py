@@ -15,6 +15,7 @@ import posix_ipc
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment, Stats
+from eventbus.core.beside import remove_kept
 from eventbus.core.cgroup import check_memory
 from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
 from eventbus.errors import ClosedError, EventBusError, InvalidError, SegmentError, UnavailableError
@@ -137,7 +138,7 @@ def open_roster_file(name: str) -> BufferedReader:
 
 
 def unlink(name: str) -> None:
-    """Removes both segments and the doorbells beside them, whoever is attached: the ring first, because a bus without a
+    """Removes both segments and what is beside them, whoever is attached: the ring first, because a bus without a
     roster is none, and the next to open it may make the ring of another one under the name.
 
     Raises:
@@ -145,8 +146,8 @@ def unlink(name: str) -> None:
         PermissionError: it is somebody else's.
         OSError: what has the name of a segment cannot be removed.
     """
-    found = False
     ring, roster = _names(check_name(name))
+    found = remove_kept(name)
     with contextlib.suppress(OSError), open_roster_file(name) as file:
         native.remove_bells(file.fileno())
     for segment in (ring, roster):

@@ -2,111 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import select
-import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 from celery import states
 from celery._state import task_join_will_block
 from celery.backends.asynchronous import AsyncBackendMixin, BaseResultConsumer
 from celery.backends.base import BaseKeyValueStoreBackend
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError
+from celery.result import GroupResult, allow_join_result, result_from_tuple
 
 import eventbus
+from eventbus.integrations import celery_logs as logs
+from eventbus.integrations.celery_logs import Chord, Chords, Log, Results
 from eventbus.integrations.kombu import open_replies
 
-RESULTS = "celery.result"
-PARTS = "celery.part"
-_BATCH = 256
-
-
-class Log:
-    """What one process has read of a system of the bus, from the oldest event that this keeps.
-
-    Attributes:
-        values: what was sent last by path; the bytes of all together are no more than the ring's.
-    """
-
-    def __init__(self, bus: eventbus.Bus, system: str) -> None:
-        self._subscription = bus.subscribe(system, overflow="drop", start="oldest", name=system)
-        self.process = os.getpid()
-        self._limit = bus.stats().capacity
-        self._bytes = 0
-        self.values: OrderedDict[str, Any] = OrderedDict()
-        self.lock = threading.RLock()
-
-    def read(self, heard: Callable[[eventbus.Event], None] | None = None) -> None:
-        """Takes what there is by now."""
-        with self.lock:
-            while events := self._subscription.receive_many(_BATCH, 0):
-                for event in events:
-                    self._take(event)
-                    if heard is not None:
-                        heard(event)
-
-    def _take(self, event: eventbus.Event) -> None:
-        raise NotImplementedError
-
-    def _drop(self, path: str) -> None:
-        gone = self.values.pop(path, None)
-        if gone is not None:
-            self._bytes -= len(gone.data)
-
-    def wait(self, seconds: float | None) -> bool:
-        """Whether something came in time."""
-        if not self._subscription.arm():
-            return True
-        poll = select.poll()
-        poll.register(self._subscription.fileno(), select.POLLIN)
-        return bool(poll.poll(None if seconds is None else seconds * 1000))
-
-    def close(self) -> None:
-        """Hears nothing any more."""
-        self._subscription.close()
-
-
-class Results(Log):
-    """The results that there are; of a task that has succeeded none is taken any more, as everywhere in Celery."""
-
-    def __init__(self, bus: eventbus.Bus) -> None:
-        super().__init__(bus, RESULTS)
-
-    def _take(self, event: eventbus.Event) -> None:
-        before = self.values.get(event.path)
-        if event.data is None:
-            self._drop(event.path)
-        elif before is None or before.kind != states.SUCCESS:
-            self._drop(event.path)
-            self.values[event.path] = event
-            self._bytes += len(event.data)
-            while self._bytes > self._limit:
-                self._drop(next(iter(self.values)))
-
-
-class Parts(Log):
-    """Which tasks of a chord have ended, in the order of the bus, that is the same for all."""
-
-    def __init__(self, bus: eventbus.Bus) -> None:
-        super().__init__(bus, PARTS)
-
-    def _take(self, event: eventbus.Event) -> None:
-        if event.data is None:
-            self.values.pop(event.path, None)
-        else:
-            self.values.setdefault(event.path, {})[event.data] = None
-
-    def rank(self, chord: str, task: str) -> int:
-        """Which one the task was to end, from 1 on."""
-        self.read()
-        return list(self.values.get(chord, ())).index(task) + 1
+_log = logging.getLogger("eventbus.celery")
 
 
 class ResultConsumer(BaseResultConsumer):
     """Waits for results in one thread; that of another thread has a log of its own."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._came: deque[eventbus.Event] = deque()
+        self._prefix = self.backend.path(self.backend.task_keyprefix)
 
     def start(self, initial_task_id: str, **options: Any) -> None:
         self.consume_from(initial_task_id)
@@ -117,6 +44,12 @@ class ResultConsumer(BaseResultConsumer):
     def cancel_for(self, task_id: str) -> None:
         pass
 
+    def hear(self, event: eventbus.Event) -> None:
+        """Keeps what somebody waits for, whatever it was read for."""
+        task = event.path.removeprefix(self._prefix)
+        if event.data is not None and any(task in pending for pending in self._pending_results):
+            self._came.append(event)
+
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:
         for meta in result._iter_meta(**options):
             if meta is not None:
@@ -124,16 +57,13 @@ class ResultConsumer(BaseResultConsumer):
 
     def drain_events(self, timeout: float | None = None) -> None:
         results = self.backend.results()
-        came: deque[eventbus.Event] = deque()
-        results.read(came.append)
-        if not came:
+        results.read()
+        if not self._came:
             if not results.wait(timeout):
                 raise TimeoutError
-            results.read(came.append)
-        wanted = {self.backend.path(self.backend.get_key_for_task(one)) for all in self._pending_results for one in all}
-        for event in came:
-            if event.data is not None and event.path in wanted:
-                self.on_state_change(self.backend.decode_result(event.data), None)
+            results.read()
+        while self._came:
+            self.on_state_change(self.backend.decode_result(self._came.popleft().data), None)
 
 
 class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
@@ -145,7 +75,6 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     supports_native_join = True
     supports_autoexpire = True
-    implements_incr = True
     key_t = staticmethod(lambda text: text.decode() if isinstance(text, bytes) else text)
 
     def __init__(self, url: str | None = None, **options: Any) -> None:
@@ -155,7 +84,6 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self._name = address
         self._bus: eventbus.Bus | None = None
         self._logs: dict[type[Log], Log] = {}
-        self._part: str | None = None
         self.result_consumer = ResultConsumer(
             self, self.app, self.accept, self._pending_results, self._pending_messages
         )
@@ -169,13 +97,13 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def results(self) -> Results:
         """The log of results of this process."""
-        log: Results = self._log(Results)
+        log: Results = self._log(Results, self.result_consumer.hear)
         return log
 
-    def _log(self, kind: Callable[[eventbus.Bus], Any]) -> Any:
+    def _log(self, kind: Callable[..., Any], *arguments: Any) -> Any:
         log = self._logs.get(kind)  # type: ignore[call-overload]
         if log is None or log.process != os.getpid():
-            log = kind(self.bus())
+            log = kind(self.bus(), *arguments)
             self._logs[kind] = log  # type: ignore[index]
         return log
 
@@ -185,15 +113,13 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def _set_with_state(self, key: str, value: Any, state: str) -> None:
         data = value.encode() if isinstance(value, str) else bytes(value)
-        self.bus().send(RESULTS, state, self.path(key), data)
+        self.bus().send(logs.RESULTS, state, self.path(key), data)
 
     def set(self, key: str, value: Any) -> None:
         self._set_with_state(key, value, "VALUE")
 
     def delete(self, key: str) -> None:
-        self.bus().send(RESULTS, "deleted", self.path(key), None)
-        if key.startswith(self.chord_keyprefix):
-            self.bus().send(PARTS, "deleted", self.path(key), None)
+        self.bus().send(logs.RESULTS, "deleted", self.path(key), None)
 
     def get(self, key: str) -> bytes | None:
         results = self.results()
@@ -221,19 +147,76 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)
         return result
 
+    def _maybe_resolve_from_buffer(self, result: Any) -> None:
+        """A result that came before anybody waited for it is in the log."""
+        meta = self._get_task_meta_for(result.id)
+        if meta["status"] not in states.READY_STATES:
+            raise Empty
+        result._maybe_set_cache(meta)
+
     def on_task_call(self, producer: Any, task_id: str) -> None:
         if not task_join_will_block():
             self.result_consumer.consume_from(task_id)
 
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
-        self._part = request.id
-        super().on_chord_part_return(request, state, result, **options)
+    # --- chords ---
 
-    def incr(self, key: str) -> int:
-        """Counts a task of a chord that has ended: one that ran twice, as a process was killed, counts once."""
-        parts: Parts = self._log(Parts)
-        self.bus().send(PARTS, "ended", self.path(key), self._part)
-        return parts.rank(self.path(key), str(self._part))
+    def apply_chord(self, header_result_args: tuple[Any, ...], body: Any, **options: Any) -> None:
+        """Tells how the results are nested, if they are."""
+        chord, results, *_ = header_result_args
+        if isinstance(results, (list, tuple)) and any(isinstance(one, GroupResult) for one in results):
+            header = self.encode(self.app.GroupResult(*header_result_args).as_tuple())
+            self._tell(chord, logs.HEADER, header.encode() if isinstance(header, str) else header)
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        self._tell(group_id, logs.SIZE, chord_size)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        self._tell(chord_id, logs.MORE, 1)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
+        """Whoever ends the last task of a chord sends its body: once, unless that process is killed meanwhile."""
+        task, chord = request.id, request.group
+        if not task or not chord:
+            return
+        value = self.encode([state, self.encode_result(result, state)])
+        self._tell(chord, logs.ENDED, logs.ended(task, request.group_index, value))
+        chords: Chords = self._log(Chords)
+        chords.read()
+        told = chords.values.get(self._chord(chord))
+        if told is None or not told.is_over_with(task):
+            return
+        body = maybe_signature(request.chord, app=self.app)
+        try:
+            body.delay(self._joined(told))
+        except Exception as error:
+            _log.exception("the chord %s failed", chord)
+            failed = error if isinstance(error, ChordError) else ChordError(f"Join error: {error!r}")
+            self.chord_error_from_stack(body, failed)
+        finally:
+            self._tell(chord, logs.OVER, None)
+
+    def _joined(self, chord: Chord) -> list[Any]:
+        if chord.header is None:
+            return [self._value(task, value) for task, value in chord.values()]
+        header = result_from_tuple(self.decode(chord.header), self.app)
+        header.on_ready()  # its tasks have all ended: groups in it are not waited for
+        with allow_join_result():
+            joined: list[Any] = header.join_native(timeout=self.app.conf.result_chord_join_timeout, propagate=True)
+            return joined
+
+    def _value(self, task: str, value: bytes) -> Any:
+        state, result = self.decode(value)
+        if state in states.EXCEPTION_STATES:
+            result = self.exception_to_python(result)
+        if state in states.PROPAGATE_STATES:
+            raise ChordError(f"Dependency {task} raised {result!r}") from result
+        return result
+
+    def _tell(self, chord: str, kind: str, data: Any) -> None:
+        self.bus().send(logs.CHORDS, kind, self._chord(chord), data)
+
+    def _chord(self, chord: str) -> str:
+        return self.path(self.get_key_for_chord(chord))
 
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url, "expires": self.expires})

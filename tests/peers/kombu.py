@@ -31,7 +31,6 @@ def connection():
     for name in (LIVE, f"{LIVE}.replies"):
         with contextlib.suppress(FileNotFoundError):
             eventbus.unlink(name)
-    Path(f"/dev/shm/eventbus-kombu.{LIVE}").unlink(missing_ok=True)
 
 
 @pytest.fixture

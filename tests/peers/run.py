@@ -19,7 +19,8 @@ def run(suite: Suite) -> Verdict:
     python = python_of(suite, source)
     told = PLACE / (re.sub(r"\W+", "-", f"{suite.library} {suite.name}") + ".outcomes")
     told.write_text("")
-    environment = {**os.environ, TO: str(told), **suite.arrange(source)}
+    path = f"{python.parent}:{os.environ.get('PATH', os.defpath)}"
+    environment = {**os.environ, "PATH": path, TO: str(told), **suite.arrange(source)}
     plugins = ["-p", "peers.ours.telling", *(["-p", f"peers.ours.{suite.plugin}"] if suite.plugin else ())]
     command = [python, "-m", "pytest", *plugins, f"--rootdir={source}", f"--timeout={suite.seconds}", *suite.select]
     with told.with_suffix(".log").open("w") as printed:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 LIBRARIES = (
+    "celery",
     "channels_redis",
     "kombu",
     "queue",

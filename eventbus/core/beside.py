@@ -1,0 +1,41 @@
+"""What integrations keep beside a bus, in files of their own, which go with it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_PLACE = "/dev/shm"
+_FILE = re.compile(r"eventbus-kombu\.(.+)\Z")
+
+
+def list_kept() -> list[str]:
+    """The names of buses beside which something is kept, whether they are there or not."""
+    return sorted(match[1] for match in map(_FILE.match, os.listdir(_PLACE)) if match)
+
+
+def is_kept(name: str) -> bool:
+    """Whether there is anything beside a bus of that name."""
+    return os.path.lexists(_path(name))
+
+
+def remove_kept(name: str) -> bool:
+    """Removes it, before the bus itself: what is made meanwhile for the old bus, the next one of the name begins anew.
+
+    So it does with a file of another user's, which stays.
+
+    Returns:
+        whether there was any that is gone now.
+
+    Raises:
+        OSError: what has the name of the file cannot be removed.
+    """
+    try:
+        os.unlink(_path(name))
+    except (FileNotFoundError, PermissionError):
+        return False
+    return True
+
+
+def _path(name: str) -> str:
+    return f"{_PLACE}/eventbus-kombu.{name}"
