@@ -31,10 +31,12 @@ def remove_kept(name: str) -> bool:
         OSError: what has the name of the file cannot be removed.
     """
     try:
-        os.unlink(_path(name))
+        if is_kept(name):  # where it is not, a file system that is read-only refuses even that
+            os.unlink(_path(name))
+            return True
     except (FileNotFoundError, PermissionError):
-        return False
-    return True
+        pass
+    return False
 
 
 def _path(name: str) -> str:
