@@ -97,7 +97,7 @@ def test_an_interrupted_soak_leaves_nothing() -> None:
 
 
 def test_the_soak_tells_a_violation(tmp_path: Path) -> None:
-    """On a bus that loses an event in ten the soak fails, and names the seed, the round and the ledgers."""
+    """On a bus that loses every other event the soak fails, and names the seed, the round and the ledgers."""
     (tmp_path / "sitecustomize.py").write_text(LOSES)
     command = [sys.executable, "-m", "soak", "--seed", "5", "--rounds", "2", "--shortest", "0.5", "--longest", "0.6"]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS}", "TMPDIR": str(tmp_path)}
@@ -136,7 +136,7 @@ import eventbus.sending
 send = eventbus.sending.Sender.send
 
 def lossy(self, system, kind, path, *arguments, **options):
-    if path.endswith("7"):
+    if path[-1] in "13579":
         return True
     return send(self, system, kind, path, *arguments, **options)
 
