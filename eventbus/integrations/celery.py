@@ -62,7 +62,7 @@ class ResultConsumer(BaseResultConsumer):
         return any(task in pending for pending in self._pending_results)
 
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:
-        for meta in result._iter_meta(**options):
+        for meta in result._iter_meta(**{**options, "interval": 0}):  # what is to come, the bus tells
             if meta is not None:
                 self.on_state_change(meta, None)
 
