@@ -62,7 +62,7 @@ def declarations(header: Path) -> str:
 
 def build() -> FFI:
     """The declarations and the sources, with the test points if EVENTBUS_TEST_POINTS=1."""
-    headers = ["eventbus.h"] + (["testing.h"] if TESTING else [])
+    headers = ["eventbus.h", "direct.h"] + (["testing.h"] if TESTING else [])
     sources = [*LEAVES, *FLOWS] + (["testing.c"] if TESTING else [])
     ffi = FFI()
     for header in headers:

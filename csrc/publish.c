@@ -1,6 +1,7 @@
 /* The send flow: claim, copy, commit, wake; and the end of a bus for everybody. */
 #define _GNU_SOURCE
 #include "sending.h"
+#include "direct.h"
 
 #define STREAM_NS 5000ull            /* between two events of a stream */
 #define TURN_NS (2 * EB_MILLISECOND) /* how often who waits for others to have their turn looks again */
@@ -15,10 +16,11 @@ typedef struct {
     int count;
     const char *head;
     const char *body;
-    const eb_note *note; /* or NULL */
-    uint64_t *first;     /* where the first one's sequence is to be stored, or NULL */
-    bool returns;        /* whoever publishes it waits for room outside, and keeps its turn meanwhile */
-    uint64_t bytes;      /* of all records */
+    const eb_part *parts; /* or, of each event by itself, both */
+    const eb_note *note;  /* or NULL */
+    uint64_t *first;      /* where the first one's sequence is to be stored, or NULL */
+    bool returns;         /* whoever publishes it waits for room outside, and keeps its turn meanwhile */
+    uint64_t bytes;       /* of all records */
 } eb_publication;
 
 /* Adds the records up; EB_TOO_LARGE when they cannot be in the ring at once. */
@@ -56,7 +58,8 @@ static int publish_locked(eb_bus *bus, const eb_publication *what, uint64_t time
     const char *head = what->head;
     for (int i = 0; i < what->count; i++) {
         const eb_outgoing *event = &what->events[i];
-        const char *body = what->body ? what->body : head + eb_head_bytes(event);
+        if (what->parts) head = what->parts[i].head;
+        const char *body = what->parts ? what->parts[i].body : what->body ? what->body : head + eb_head_bytes(event);
         eb_ring_write(ring, position, sequence + (uint64_t)i, time, bus->pid, event, head, body);
         position += eb_ring_record_bytes(event);
         head = body + event->body_length;
@@ -230,6 +233,19 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
     return publish_one(to.bus, &event, head, data);
 }
 
+static bool is_topic(uint32_t topic)
+{
+    return topic < EB_TOPICS || topic == EB_INLINE;
+}
+
+int eb_send_parts(eb_bus *bus, const eb_outgoing *events, const eb_part *parts, int count, int64_t deadline)
+{
+    eb_publication what = {.events = events, .count = count, .parts = parts};
+    for (int i = 0; i < count; i++)
+        if (!is_topic(events[i].topic)) return eb_damaged("a topic number that the table has not");
+    return publish(bus, &what, deadline);
+}
+
 static int send_all(eb_bus *bus, eb_publication what, size_t length, int64_t deadline)
 {
     const eb_outgoing *events = what.events;
@@ -239,8 +255,7 @@ static int send_all(eb_bus *bus, eb_publication what, size_t length, int64_t dea
     if (note && !noted) return EB_TOO_LARGE;
     uint64_t sum = 0;
     for (int i = 0; i < count; i++) {
-        if (events[i].topic >= EB_TOPICS && events[i].topic != EB_INLINE)
-            return eb_damaged("a topic number that the table has not");
+        if (!is_topic(events[i].topic)) return eb_damaged("a topic number that the table has not");
         sum += eb_head_bytes(&events[i]) + events[i].body_length;
     }
     return sum != length ? EB_TOO_LARGE : publish(bus, &what, deadline);

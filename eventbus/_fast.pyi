@@ -1,7 +1,7 @@
 import threading
 from asyncio import AbstractEventLoop, Future, Handle
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import Context
 from typing import Any
 
@@ -16,7 +16,13 @@ class Scope:
     def __enter__(self) -> Scope: ...
     def __exit__(self, *error: object) -> None: ...
 
+class Parcel:
+    count: int
+    bytes: int
+    def send(self, bus: int, deadline: int, /) -> int: ...
+
 class Sender:
+    def _parcel(self, events: Iterable[tuple[Any, ...]], origin: str, deadline: int, /) -> Parcel: ...
     _routes: dict[str, dict[str, Route]]
     _asked: dict[str, dict[str, Route]]
     _answered: dict[str, dict[str, Route]]
@@ -111,7 +117,7 @@ class Doorbell:
 
 def is_owner() -> bool: ...
 def check_signals() -> None: ...
-def bind_send(send: int, send_raw: int, dumps: Callable[..., bytes], options: int, /) -> None: ...
+def bind_send(send: int, send_raw: int, send_parts: int, dumps: Callable[..., bytes], options: int, /) -> None: ...
 def bind_receive(
     receive: int,
     ack: int,

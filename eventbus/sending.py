@@ -24,7 +24,9 @@ from eventbus.policy import Guard
 if TYPE_CHECKING:
     from eventbus.loop import Turns
 
-_fast.bind_send(native.address_of("eb_send"), native.address_of("eb_send_raw"), dumps, OPTIONS)
+_fast.bind_send(
+    native.address_of("eb_send"), native.address_of("eb_send_raw"), native.address_of("eb_send_parts"), dumps, OPTIONS
+)
 
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
 
@@ -210,13 +212,27 @@ class Sender(_fast.Sender):
         seconds = self._send_timeout if timeout is _DEFAULT else timeout
         deadline = deadline_after(seconds)
         self._open_handle()
-        rows, count, blob = self._encoded(events, origin, deadline)
-        if count or note:
+        if note:
+            return self._publish_noted(events, seconds, origin, note)
+        parcel = self._parcel(events, origin, deadline)
+        if parcel.count:
             handle = self._open_handle()
             self._check_writable(handle)
-            status = handle.send_batch(rows, count, blob, deadline, note and (note[0].encode(), note[1]))
+            status = native.until_done(partial(parcel.send, native.address(handle.pointer), deadline))
             if status < 0:
-                self._refuse(handle, status, seconds, len(blob))
+                self._refuse(handle, status, seconds, parcel.bytes)
+        return parcel.count
+
+    def _publish_noted(
+        self, events: Iterable[tuple[Any, ...]], seconds: float | None, origin: str, note: tuple[str, bytes]
+    ) -> int:
+        deadline = deadline_after(seconds)
+        rows, count, blob = self._encoded(events, origin, deadline)
+        handle = self._open_handle()
+        self._check_writable(handle)
+        status = handle.send_batch(rows, count, blob, deadline, (note[0].encode(), note[1]))
+        if status < 0:
+            self._refuse(handle, status, seconds, len(blob))
         return count
 
     def _encoded(self, events: Iterable[tuple[Any, ...]], origin: str, deadline: int) -> tuple[array[int], int, bytes]:
@@ -228,7 +244,7 @@ class Sender(_fast.Sender):
             try:
                 rows.extend(row)
             except OverflowError:  # more than 32 bits can say
-                self._refuse(self._open_handle(), native.TOO_LARGE, size=len(bytes_))
+                self._too_large(len(bytes_))
         return rows, len(parts), b"".join(parts)
 
     async def _apublish(self, events: list[tuple[Any, ...]], timeout: float | None) -> int:
@@ -288,6 +304,9 @@ class Sender(_fast.Sender):
                 f"process {pid} keeps the publish lock of the bus {self._name!r}, it may be stopped; try again", pid=pid
             )
         handle.refuse(status)
+
+    def _too_large(self, size: int) -> NoReturn:
+        self._refuse(self._open_handle(), native.TOO_LARGE, size=size)
 
     def _forget(self) -> None:
         """From here on every call finds the bus closed; a sender that is in C still holds the pointer."""

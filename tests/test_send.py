@@ -12,6 +12,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, Event, InvalidError, errors
+from harness import take
 
 
 def heard(bus: Bus, *events: tuple[Any, ...]) -> list[Event]:
@@ -185,3 +186,40 @@ def test_send_many_is_all_or_nothing(bus: Bus) -> None:
     with pytest.raises(InvalidError, match="fit into the ring"):
         bus.send_many([("a", "b", "/c", "x" * 8000)] * 9)
     assert bus.stats().sent == 0
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        bytes,
+        bytearray,
+        memoryview,
+        lambda data: memoryview(bytearray(2 * data))[::2],
+        lambda data: type("B", (bytes,), {})(data),
+    ],
+)
+def test_whatever_holds_bytes_is_sent_as_they_are(bus: Bus, make: Callable[[bytes], Any], many: bool) -> None:
+    """Raw data of any type arrive as bytes; in one piece or not, alone or with others; and may change afterwards."""
+    sub = bus.subscribe("a")
+    data = make(b"abcabc")
+    if many:
+        assert bus.send_many([("a", "k", "/1", data), ("a", "k", "/2", data, None), ("a", "k", "/3", 3)]) == 3
+        assert [event.data for event in sub.receive_many(9, 0)] == [bytes(data), bytes(data), 3]
+    else:
+        for _ in range(2):  # the second time its topic is known
+            bus.send("a", "k", "/1", data)
+            assert take(sub).data == bytes(data)
+    if isinstance(data, bytearray):
+        data.append(1)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_released_memory_is_refused(bus: Bus, many: bool) -> None:
+    """A memoryview that was released is an error of its own, and nothing is sent."""
+    bus.send("a", "k", "/1")
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(ValueError, match="released"):
+        bus.send_many([("a", "k", "/1"), ("a", "k", "/1", view)]) if many else bus.send("a", "k", "/1", view)
+    assert bus.stats().sent == 1

@@ -240,19 +240,25 @@ def use_inherited(_: Line, listening: Listening) -> None:
 
 
 @pytest.mark.parametrize("how", LIBC_FORKS)
-def test_a_child_that_c_forks(name: str, listen: Listen, how: str) -> None:
+def test_a_child_that_c_forks(name: str, listen: Listen, fork: Fork, how: str) -> None:
     """As uWSGI does without --lazy-apps: a manager that has sent before opens the bus anew, and is another one."""
     listening = listen(name)
     listening.connect()
-    inherited = managers.EventbusManager(name, write_only=True)
-    inherited.host_id = listening.manager.host_id
-    inherited.close_room("own")
-    assert in_child(LIBC_FORKS[how], lambda: send_from_there(inherited)) == "nothing"
+    assert fork(have_c_fork, name, listening.manager.host_id, how).result() == "nothing"
     assert listening.hear() == "theirs"
-    inherited.close_room("own")
     tell(name, "last")
     assert listening.hear() == "last"
+
+
+def have_c_fork(_: Line, name: str, host: str, how: str) -> str:
+    """In a process of one thread: another one that asks for the interpreter as C forks is waited for in vain there."""
+    inherited = managers.EventbusManager(name, write_only=True)
+    inherited.host_id = host
+    inherited.close_room("own")
+    said = in_child(LIBC_FORKS[how], lambda: send_from_there(inherited))
+    inherited.close_room("own")
     inherited.close()
+    return said
 
 
 def send_from_there(manager: managers.EventbusManager) -> None:

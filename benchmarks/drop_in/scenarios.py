@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks.drop_in import broadcast, celery, queue
+from benchmarks.drop_in import broadcast, celery, channels, queue
 from benchmarks.peer import Peer
 from benchmarks.report import Report
 from benchmarks.session import Session
@@ -20,7 +20,7 @@ class DropIn(Protocol):
         """Return everybody whom the module's benchmarks measure, the absent ones with the reason."""
 
 
-_MODULES: tuple[DropIn, ...] = (broadcast, celery, queue)
+_MODULES: tuple[DropIn, ...] = (broadcast, celery, channels, queue)
 
 DROP_INS = {name: scenario for module in _MODULES for name, scenario in module.SCENARIOS.items()}
 

@@ -14,6 +14,7 @@
  *   more.c      More: awaited, whether there is something in hand
  *   events.c    Events: one after the other, for who awaits them
  *   receiver.c  Receiver: what a subscription has of these
+ *   parcel.c    Parcel: events that are sent together
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
  *   tickets.c   Ticket: one request that is waited for
  *   distant.c   who waits in an event loop
@@ -33,6 +34,7 @@
 #include <structmember.h>
 
 #include "eventbus.h"
+#include "direct.h"
 
 /* object.c: frees an object of a type that PyType_FromSpec made. */
 void eb_fast_free(PyObject *object);
@@ -246,6 +248,17 @@ int eb_receiver_poll(
     receiver_object *self); /* 1 when there is something in hand, 0 when there is not, -1 with an error */
 bool eb_is_receiver(PyObject *object);
 int eb_sender_ready(PyObject *module);
+bool eb_is_raw(PyObject *data);
+bool eb_is_path(PyObject *path);
+PyObject *eb_raw(PyObject *data, const char **bytes, size_t *length); /* who has them; NULL with an error or without */
+PyObject *eb_encoded(PyObject *path, PyObject *data);                 /* the same, of what cannot be encoded */
+PyObject *eb_route_of(PyObject *sender, PyObject *system, PyObject *kind);
+
+/* parcel.c */
+PyObject *eb_parcel(PyObject *sender, PyObject *const *given, Py_ssize_t count);
+void eb_parcel_bind(unsigned long long send);
+int eb_parcel_ready(void);
+
 int eb_replies_ready(PyObject *module);
 PyObject *eb_bind_receive(PyObject *module, PyObject *given);
 PyObject *eb_bind_send(PyObject *module, PyObject *given);

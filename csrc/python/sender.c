@@ -80,6 +80,41 @@ static PyObject *route_of(PyObject *sender, PyObject *attribute, PyObject *first
     return route;
 }
 
+PyObject *eb_route_of(PyObject *sender, PyObject *system, PyObject *kind)
+{
+    return route_of(sender, bound.routes, system, kind);
+}
+
+bool eb_is_raw(PyObject *data)
+{
+    return PyBytes_CheckExact(data) || Py_TYPE(data) == &PyByteArray_Type || Py_TYPE(data) == &PyMemoryView_Type;
+}
+
+/* In the stable ABI, and deprecated for what it does: the bytes are there for as long as somebody else holds them. */
+extern int PyObject_AsReadBuffer(PyObject *of, const void **bytes, Py_ssize_t *length);
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+/* Bytes have themselves; of all else a view has them meanwhile, so that they are neither moved nor freed. Of what does not lie
+ * in one piece, or was released, the slow way makes bytes, or says why not. */
+PyObject *eb_raw(PyObject *data, const char **bytes, size_t *length)
+{
+    if (PyBytes_CheckExact(data)) {
+        *bytes = PyBytes_AsString(data);
+        *length = (size_t)PyBytes_Size(data);
+        Py_INCREF(data);
+        return data;
+    }
+    const void *at = NULL;
+    Py_ssize_t size = 0;
+    PyObject *view = PyMemoryView_FromObject(data);
+    if (view != NULL && PyObject_AsReadBuffer(view, &at, &size) != 0) Py_CLEAR(view);
+    if (view == NULL) clear(PyExc_BufferError);
+    if (view == NULL) clear(PyExc_ValueError);
+    *bytes = at;
+    *length = (size_t)size;
+    return view;
+}
+
 /* These two: the status, or 1 where nothing was sent, with an error or without. The GIL is let go, as a publisher may
  * have to wait for another's commit. */
 static int send_raw(const char *route, PyObject *to, PyObject *bytes)
@@ -88,22 +123,31 @@ static int send_raw(const char *route, PyObject *to, PyObject *bytes)
     const char *path = PyUnicode_AsUTF8AndSize(to, &length);
     if (path == NULL) clear(PyExc_UnicodeError);
     if (path == NULL || length > EB_PATH_LIMIT) return 1;
-    const char *data = PyBytes_AsString(bytes);
-    size_t size = (size_t)PyBytes_Size(bytes);
+    const char *data;
+    size_t size;
+    PyObject *owner = eb_raw(bytes, &data, &size);
+    if (owner == NULL) return 1;
     int status;
     Py_BEGIN_ALLOW_THREADS;
     status = bound.send_raw(route, path, (size_t)length, data, size);
     Py_END_ALLOW_THREADS;
+    Py_DECREF(owner);
     return status;
+}
+
+PyObject *eb_encoded(PyObject *path, PyObject *data)
+{
+    PyObject *pair = PyTuple_Pack(2, path, data);
+    if (pair == NULL) return NULL;
+    PyObject *body = PyObject_CallFunctionObjArgs(bound.dumps, pair, Py_None, bound.options, NULL);
+    Py_DECREF(pair);
+    if (body == NULL) clear(PyExc_TypeError);
+    return body;
 }
 
 static int send_json(const char *route, PyObject *path, PyObject *data)
 {
-    PyObject *pair = PyTuple_Pack(2, path, data);
-    if (pair == NULL) return 1;
-    PyObject *body = PyObject_CallFunctionObjArgs(bound.dumps, pair, Py_None, bound.options, NULL);
-    Py_DECREF(pair);
-    if (body == NULL) clear(PyExc_TypeError);
+    PyObject *body = eb_encoded(path, data);
     const char *json = body == NULL ? NULL : PyBytes_AsString(body);
     int status = 1;
     if (json != NULL) {
@@ -119,10 +163,10 @@ static int send_json(const char *route, PyObject *path, PyObject *data)
 static int send_on(PyObject *route, PyObject *path, PyObject *data)
 {
     const char *to = route == NULL ? NULL : PyBytes_AsString(route);
-    return to == NULL ? 1 : (PyBytes_CheckExact(data) ? send_raw : send_json)(to, path, data);
+    return to == NULL ? 1 : (eb_is_raw(data) ? send_raw : send_json)(to, path, data);
 }
 
-static bool is_path(PyObject *path)
+bool eb_is_path(PyObject *path)
 {
     return Py_TYPE(path) == &PyUnicode_Type && PyUnicode_GetLength(path) > 0;
 }
@@ -136,7 +180,7 @@ static bool is_sent(int status)
 static bool send_now(PyObject *sender, const arguments *what)
 {
     int status = 1;
-    if (what->headers == Py_None && is_plain(what->timeout) && is_path(what->path)) {
+    if (what->headers == Py_None && is_plain(what->timeout) && eb_is_path(what->path)) {
         PyObject *route = route_of(sender, bound.routes, what->system, what->kind);
         status = send_on(route, what->path, what->data);
         Py_XDECREF(route);
@@ -170,7 +214,7 @@ static PyObject *sender_ask_now(PyObject *sender, PyObject *const *given, Py_ssi
         return NULL;
     }
     int status = 1;
-    if (is_path(given[3])) {
+    if (eb_is_path(given[3])) {
         PyObject *route = route_of(sender, bound.asked, given[0], given[1]);
         PyObject *path = route == NULL ? NULL : PyUnicode_FromFormat("%U %U", given[2], given[3]);
         if (path != NULL) status = send_on(route, path, given[4]);
@@ -240,6 +284,7 @@ static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)(void (*)(void))sender_send, METH_FASTCALL | METH_KEYWORDS, send_doc},
     {"_send_now", (PyCFunction)(void (*)(void))sender_send_now, METH_FASTCALL | METH_KEYWORDS,
      "As send, but False where the topic is new, there is no room at once, or something is wrong."},
+    {"_parcel", (PyCFunction)(void (*)(void))eb_parcel, METH_FASTCALL, NULL},
     {"_ask_now", (PyCFunction)(void (*)(void))sender_ask_now, METH_FASTCALL, NULL},
     {"_answer_now", (PyCFunction)(void (*)(void))sender_answer_now, METH_FASTCALL, NULL},
     {"_answer", (PyCFunction)(void (*)(void))sender_answer, METH_FASTCALL, NULL},
@@ -268,11 +313,12 @@ static PyType_Spec sender_spec = {
 PyObject *eb_bind_send(PyObject *module, PyObject *given)
 {
     (void)module;
-    unsigned long long send, raw;
+    unsigned long long send, raw, parts;
     PyObject *dumps, *options;
-    if (!PyArg_ParseTuple(given, "KKOO:bind_send", &send, &raw, &dumps, &options)) return NULL;
+    if (!PyArg_ParseTuple(given, "KKKOO:bind_send", &send, &raw, &parts, &dumps, &options)) return NULL;
     bound.send = (int (*)(const void *, const char *))(uintptr_t)send;
     bound.send_raw = (int (*)(const void *, const char *, size_t, const char *, size_t))(uintptr_t)raw;
+    eb_parcel_bind(parts);
     Py_INCREF(dumps);
     Py_INCREF(options);
     bound.dumps = dumps;

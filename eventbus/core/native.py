@@ -67,6 +67,11 @@ def address_of(function: str) -> int:
     return int(ffi.cast("uintptr_t", ffi.addressof(lib, function)))
 
 
+def address(pointer: Any) -> int:
+    """Of what the pointer of a handle points to."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
 def generation_word() -> int:
     """The address of a number that differs in every process that was forked, however."""
     return int(ffi.cast("uintptr_t", lib.eb_generation_word()))
