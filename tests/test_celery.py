@@ -120,9 +120,10 @@ def read_for_another(app: Any) -> None:
     one.then(heard.append)
     while app["app"].AsyncResult(one.id).state != "SUCCESS":
         time.sleep(0.001)
+    app["app"].backend.result_consumer.drain_events(timeout=SECONDS)
+    assert heard == [one]
     other = app["add"].delay(2, 0)
     assert other.get(timeout=SECONDS) == 2
-    assert heard == [one]
     late = ResultSet([app["app"].AsyncResult(result.id) for result in (one, other)])
     assert late.get(timeout=SECONDS) == [1, 2]
 
