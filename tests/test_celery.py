@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import eventbus
 celery = pytest.importorskip("celery", reason="celery is not installed: pip install 'eventbus[celery]'")
 
 import kombu.pools  # noqa: E402
+from celery.result import ResultSet  # noqa: E402
 
 import eventbus.integrations.kombu  # noqa: E402
 from eventbus.integrations import celery_logs as logs  # noqa: E402
@@ -98,6 +100,7 @@ def test_a_worker(app: Any, tmp_path: Path) -> None:
         assert app["third"].delay().get(timeout=SECONDS) == 2
         many = celery.group(app["add"].s(number, 1) for number in range(20))()
         assert many.get(timeout=SECONDS) == [*range(1, 21)]
+        read_for_another(app)
         joined = celery.chord((app["add"].s(number, 0) for number in range(10)), app["total"].s())()
         assert joined.get(timeout=SECONDS) == 45
         inner = celery.chain(app["add"].si(0, 2), celery.group(app["add"].si(0, 3), app["add"].si(0, 4)))
@@ -109,6 +112,20 @@ def test_a_worker(app: Any, tmp_path: Path) -> None:
         assert app["fatal"].delay(False).get(timeout=SECONDS) == "done"
     finally:
         end(worker)
+
+
+def read_for_another(app: Any) -> None:
+    """What was read when somebody asked for another result, or before anybody waited, reaches who waits for it."""
+    one, heard = app["add"].delay(1, 0), list[Any]()
+    one.then(heard.append)
+    while app["app"].AsyncResult(one.id).state != "SUCCESS":
+        time.sleep(0.001)
+    app["app"].backend.result_consumer.drain_events(timeout=SECONDS)
+    assert heard == [one]
+    other = app["add"].delay(2, 0)
+    assert other.get(timeout=SECONDS) == 2
+    late = ResultSet([app["app"].AsyncResult(result.id) for result in (one, other)])
+    assert late.get(timeout=SECONDS) == [1, 2]
 
 
 def test_who_ends_a_chord() -> None:

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from queue import Empty
 from typing import Any
 
 from celery import states
@@ -46,12 +45,24 @@ class ResultConsumer(BaseResultConsumer):
 
     def hear(self, event: eventbus.Event) -> None:
         """Keeps what somebody waits for, whatever it was read for."""
-        task = event.path.removeprefix(self._prefix)
-        if event.data is not None and any(task in pending for pending in self._pending_results):
+        if event.data is not None and self._is_waited_for(event):
             self._came.append(event)
 
+    def recall(self, task_id: str) -> None:
+        """Keeps a result that came before anybody waited for it, for the next ``drain_events``: what is told at once
+        could complete a set of results that is about to be made, which then waits for ever."""
+        results = self.backend.results()
+        results.read()
+        event = results.values.get(self._prefix + task_id)
+        if event is not None:
+            self._came.append(event)
+
+    def _is_waited_for(self, event: eventbus.Event) -> bool:
+        task = event.path.removeprefix(self._prefix)
+        return any(task in pending for pending in self._pending_results)
+
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:
-        for meta in result._iter_meta(**options):
+        for meta in result._iter_meta(**{**options, "interval": 0}):  # what is to come, the bus tells
             if meta is not None:
                 self.on_state_change(meta, None)
 
@@ -63,7 +74,9 @@ class ResultConsumer(BaseResultConsumer):
                 raise TimeoutError
             results.read()
         while self._came:
-            self.on_state_change(self.backend.decode_result(self._came.popleft().data), None)
+            event = self._came.popleft()
+            if self._is_waited_for(event):  # and not told by now
+                self.on_state_change(self.backend.decode_result(event.data), None)
 
 
 class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
@@ -147,12 +160,9 @@ class Backend(BaseKeyValueStoreBackend, AsyncBackendMixin):
         self._set_with_state(self.get_key_for_task(task_id), self.encode(meta), state)
         return result
 
-    def _maybe_resolve_from_buffer(self, result: Any) -> None:
-        """A result that came before anybody waited for it is in the log."""
-        meta = self._get_task_meta_for(result.id)
-        if meta["status"] not in states.READY_STATES:
-            raise Empty
-        result._maybe_set_cache(meta)
+    def _add_pending_result(self, task_id: str, result: Any, weak: bool = False) -> None:
+        super()._add_pending_result(task_id, result, weak=weak)
+        self.result_consumer.recall(task_id)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         if not task_join_will_block():

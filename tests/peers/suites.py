@@ -37,7 +37,7 @@ class Suite:
         arrange: given the directory of the unpacked source, in which pytest runs, before each run: writes files that
             the suite needs, and returns environment variables for it.
         reasons: why tests do not pass: a sentence by test id, in which ``*`` stands for anything. A test that is
-            skipped does not pass either.
+            skipped does not pass either; ``says `` and more in place of an id is for all that say so as they are.
         seconds: how long one test may take.
     """
 
@@ -100,7 +100,8 @@ class Verdict:
 
 
 def _fits(pattern: str, outcome: Outcome) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), outcome.test, re.DOTALL) is not None
+    text = f"says {outcome.said}" if pattern.startswith("says ") and outcome.became == "skipped" else outcome.test
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
 def suites_of(library: str) -> tuple[Suite, ...]:
