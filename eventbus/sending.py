@@ -213,7 +213,7 @@ class Sender(_fast.Sender):
         deadline = deadline_after(seconds)
         self._open_handle()
         if note:
-            return self._publish_noted(events, seconds, origin, note)
+            return self._publish_noted(events, seconds, deadline, origin, note)
         parcel = self._parcel(events, origin, deadline)
         if parcel.count:
             handle = self._open_handle()
@@ -224,9 +224,13 @@ class Sender(_fast.Sender):
         return parcel.count
 
     def _publish_noted(
-        self, events: Iterable[tuple[Any, ...]], seconds: float | None, origin: str, note: tuple[str, bytes]
+        self,
+        events: Iterable[tuple[Any, ...]],
+        seconds: float | None,
+        deadline: int,
+        origin: str,
+        note: tuple[str, bytes],
     ) -> int:
-        deadline = deadline_after(seconds)
         rows, count, blob = self._encoded(events, origin, deadline)
         handle = self._open_handle()
         self._check_writable(handle)

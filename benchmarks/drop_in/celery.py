@@ -23,6 +23,7 @@ from benchmarks.frameworks.registry import Setting
 from benchmarks.latency import Timing
 from benchmarks.load import SYSTEM
 from benchmarks.peer import Medium, Peer, Topology
+from benchmarks.peers import no_redis
 from benchmarks.peers.bus import remove
 from benchmarks.report import Report
 from benchmarks.session import Session
@@ -61,15 +62,7 @@ class BusMedium(Medium):
 def entrants() -> list[Peer]:
     """Return Celery over eventbus and over redis; the absent one with the reason."""
     missing = None if find_spec("celery") else "No module named 'celery'"
-    return [Peer("eventbus", missing, BusMedium), Peer(REDIS, missing or _no_server(), _over_redis)]
-
-
-def _no_server() -> str | None:
-    try:
-        import_module("benchmarks.peers.redis_server")
-    except ImportError as error:
-        return str(error)
-    return None
+    return [Peer("eventbus", missing, BusMedium), Peer(REDIS, missing or no_redis(), _over_redis)]
 
 
 def _over_redis(topology: Topology) -> Medium:

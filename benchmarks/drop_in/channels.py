@@ -9,7 +9,7 @@ import signal
 import time
 from array import array
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from benchmarks.crew import Control, Crew, cpu_seconds
 from benchmarks.latency import Timing
 from benchmarks.load import PROBE, SYSTEM, JsonLoad, wrong
 from benchmarks.peer import Medium, Peer, Topology
+from benchmarks.peers import no_redis
 from benchmarks.peers.bus import new_name, remove
 from benchmarks.report import Report
 from benchmarks.session import Session
@@ -42,18 +43,13 @@ class BusLayers(Medium):
 
     def open(self, leftovers: ExitStack) -> None:
         self._name = new_name()
-        leftovers.callback(_remove, self._name)
+        leftovers.callback(remove, self._name)
 
     def layer(self) -> Layer:
         """One for a process, made in it."""
         from eventbus.integrations.channels import EventbusChannelLayer
 
         return EventbusChannelLayer(self._name, capacity=_CAPACITY)
-
-
-def _remove(name: str) -> None:
-    with suppress(FileNotFoundError):
-        remove(name)
 
 
 def _redis(topology: Topology, module: str, kind: str) -> Medium:
@@ -66,7 +62,7 @@ def _redis(topology: Topology, module: str, kind: str) -> Medium:
 def entrants() -> list[Peer]:
     """Return eventbus and both layers of channels_redis; the absent ones with the reason."""
     missing = _missing("channels", "msgpack")
-    absent = _missing("channels", "channels_redis") or _no_server()
+    absent = _missing("channels", "channels_redis") or no_redis()
     return [
         Peer("eventbus", missing, BusLayers),
         Peer("channels_redis", absent, partial(_redis, module="core", kind="RedisChannelLayer")),
@@ -76,14 +72,6 @@ def entrants() -> list[Peer]:
 
 def _missing(*modules: str) -> str | None:
     return next((f"No module named {name!r}" for name in modules if find_spec(name) is None), None)
-
-
-def _no_server() -> str | None:
-    try:
-        import_module("benchmarks.peers.redis_server")
-    except ImportError as error:
-        return str(error)
-    return None
 
 
 def rate(session: Session) -> Report:

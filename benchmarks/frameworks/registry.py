@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from benchmarks.peer import Medium, Peer, Topology
+from benchmarks.peers import no_redis
 from benchmarks.peers.bus import remove
 
 
@@ -95,16 +96,8 @@ def frameworks() -> list[Peer]:
 def _peer(name: str, setting: Setting) -> Peer:
     missing = None if find_spec(setting.library) else f"No module named {setting.library!r}"
     if setting.over_redis:
-        return Peer(name, missing or _no_server(), _over_redis)
+        return Peer(name, missing or no_redis(), _over_redis)
     return Peer(name, missing, BusMedium)
-
-
-def _no_server() -> str | None:
-    try:
-        import_module("benchmarks.peers.redis_server")
-    except ImportError as error:
-        return str(error)
-    return None
 
 
 def _over_redis(topology: Topology) -> Medium:

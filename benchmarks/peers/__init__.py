@@ -45,5 +45,14 @@ def peer_of(name: str, module: str, package: str = __name__) -> Peer:
     return Peer(name, None, getattr(found, connect or "connect"), getattr(found, "refuses", serves_all))
 
 
+def no_redis() -> str | None:
+    """Return why nothing can be measured over a redis-server here, or ``None``."""
+    try:
+        import_module("benchmarks.peers.redis_server")
+    except ImportError as error:
+        return str(error)
+    return None
+
+
 def _absent(_topology: Topology) -> Medium:
     raise LookupError("this peer is absent: install the extra 'bench'")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from queue import Empty
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments
@@ -132,22 +132,20 @@ class BusChannel(virtual.Channel):
     def queue_bind(
         self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
     ) -> None:
-        exchange = exchange or "amq.direct"
-        passing = self.connection.passing.get(queue)
-        if passing is not None:
-            passing.bind(queues.heard_from(exchange, self._type(exchange), routing_key or ""))
-        else:
-            self._declared.add("bind", exchange, routing_key or "", queue)
+        self._change("bind", queue, exchange or "amq.direct", routing_key or "")
 
     def queue_unbind(
         self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
     ) -> None:
-        exchange = exchange or "amq.direct"
+        self._change("unbind", queue, exchange or "amq.direct", routing_key or "")
+
+    def _change(self, what: Literal["bind", "unbind"], queue: str, exchange: str, key: str) -> None:
         passing = self.connection.passing.get(queue)
-        if passing is not None:
-            passing.unbind(queues.heard_from(exchange, self._type(exchange), routing_key or ""))
+        if passing is None:
+            self._declared.add(what, exchange, key, queue)
         else:
-            self._declared.add("unbind", exchange, routing_key or "", queue)
+            change = passing.bind if what == "bind" else passing.unbind
+            change(queues.heard_from(exchange, self._type(exchange), key))
 
     def _type(self, exchange: str) -> str:
         there = self._declared.exchanges.get(exchange)
