@@ -239,14 +239,23 @@ static void tell_it(void *with)
     eb_rouse_self(with);
 }
 
+/* On a host that stood still meanwhile the event is due before anybody lies down: then once more. */
+static void arm_before_it_is_due(eb_bus *peer, eb_subscription *sub)
+{
+    for (;;) {
+        schedule_at(peer, eb_now() + 20 * EB_MILLISECOND);
+        if (arm_apart(sub)) return;
+        EQUAL("what was due already is sent", heard(sub), 9);
+    }
+}
+
 static void a_descriptor_can_be_read_when_it_is_time_to_look(void)
 {
     scene it = scene_small();
     make_topics(it.peer, 1);
     eb_subscription *sub = join(it.bus, EB_LATEST, true);
     int fd = eb_fileno(sub);
-    schedule_at(it.peer, eb_now() + 20 * EB_MILLISECOND);
-    CHECK("it is armed", arm_apart(sub));
+    arm_before_it_is_due(it.peer, sub);
     await_ring(fd);
     EQUAL("what was due then is sent", heard(sub), 9);
     plan_at(EB_POINT_waiter_raised, 1, tell_it, sub);

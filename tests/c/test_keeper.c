@@ -12,9 +12,10 @@ static int64_t later(void)
     return eb_now() + EB_SLICE_NS - 500 * EB_MILLISECOND;
 }
 
+/* Long after the millisecond for which somebody receives meanwhile, also on a host that stands still in between. */
 static void put_down_soon(void *with)
 {
-    put_down_at(((scene *)with)->peer, 0, 7, eb_now() + 20 * EB_MILLISECOND);
+    put_down_at(((scene *)with)->peer, 0, 7, eb_now() + 250 * EB_MILLISECOND);
 }
 
 /* Receives until something comes. */
