@@ -3,13 +3,15 @@ from asyncio import AbstractEventLoop, Future, Handle
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 from eventbus.core.attachment import Attachment, Route
 from eventbus.core.reader import SubscriptionHandle
 from eventbus.errors import SegmentError
 from eventbus.event import Event, Headers, Unreadable
 from eventbus.request import Request
+
+T = TypeVar("T")
 
 class Scope:
     def __init__(self, end: int, pointer: int, owner: object) -> None: ...
@@ -69,6 +71,7 @@ class Receiver:
     def _give_back(self, handle: SubscriptionHandle, delay: int, sequence: int, /) -> int: ...
     def _fill(self, deadline: int, /) -> bool: ...
     def _more(self, deadline: int, /) -> Awaitable[bool]: ...
+    def _taking(self, read: Callable[[Event], T], limit: int, deadline: int, /) -> Iterator[list[T]]: ...
 
 class Ticket:
     identity: str
