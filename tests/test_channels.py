@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 import eventbus
-from eventbus import Bus, ClosedError, InvalidError
+from eventbus import Bus, InvalidError
 
 pytest.importorskip("channels", reason="the extra [channels] is not installed")
 pytest.importorskip("msgpack", reason="the extra [channels] is not installed")
@@ -302,30 +301,6 @@ def test_threads_and_event_loops(layer: EventbusChannelLayer) -> None:
         thread.join()
     for number, channel in enumerate(channels):
         assert heard[channel] == sorted([*range(60), *range(number, 60, 3)])
-
-
-def test_the_bus_ends(name: str) -> None:
-    """Who waits goes on by the next bus of the name, with the same channels and groups."""
-    layer = EventbusChannelLayer(name)
-
-    async def main() -> None:
-        channel = await layer.new_channel()
-        await layer.group_add("g", channel)
-        waiting = asyncio.ensure_future(layer.receive(channel))
-        await asyncio.sleep(0)
-        layer._here().bus.shutdown()
-        await layer.group_send("g", {"n": 1})
-        if waiting.done():
-            assert waiting.result() == {"n": 1}
-        assert await waiting == {"n": 1}
-        last = asyncio.ensure_future(layer.receive(channel))
-        await asyncio.sleep(0)
-        await layer.close()
-        with pytest.raises(ClosedError, match="closed while"):
-            await last
-
-    run(main())
-    assert not [one for one in os.listdir("/dev/shm") if name in one]
 
 
 def test_by_its_configuration(name: str) -> None:
