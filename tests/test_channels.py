@@ -11,6 +11,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, InvalidError
+from harness import DEADLINE
 
 pytest.importorskip("channels", reason="the extra [channels] is not installed")
 pytest.importorskip("msgpack", reason="the extra [channels] is not installed")
@@ -102,6 +103,22 @@ def test_a_shared_channel_in_a_group(layer: EventbusChannelLayer) -> None:
             await layer.group_send("g", {"n": n})
         await layer.send(await layer.new_channel(), {})
         assert await numbers(layer, "tasks", 3) == [0, 1, 2]
+
+    run(main())
+
+
+def test_whoever_waits_for_a_shared_channel_of_a_group(layer: EventbusChannelLayer) -> None:
+    """It gets what is sent to the group, though this process waits for nothing else."""
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(layer.receive("tasks"))
+        await layer.group_add("g", "tasks")
+        for n in range(2):
+            await layer.group_send("g", {"n": n})
+            assert await asyncio.wait_for(waiting, DEADLINE) == {"n": n}
+            waiting = asyncio.ensure_future(layer.receive("tasks"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
     run(main())
 

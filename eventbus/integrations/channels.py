@@ -140,6 +140,8 @@ class EventbusChannelLayer(BaseChannelLayer):
     async def _next(self, here: Mail, channel: str) -> bytes | None:
         """None where it is to be asked for again: the bus has ended."""
         if "!" not in channel:
+            if here.heard:
+                here.watch()  # it may be in a group
             return await here.shared.take(channel)
         if client_of(channel) != here.client:
             raise AssertionError(f"{channel!r} is not of this process: {here.client!r} is what it calls its channels")
@@ -173,6 +175,8 @@ class EventbusChannelLayer(BaseChannelLayer):
         with here.boxes.lock:
             here.look()  # what was sent before is for those who were in the group then
             (here.boxes.add if what == "add" else here.boxes.discard)(group, channel)
+        if "!" not in channel:
+            here.watch()  # whoever receives from it may be another process
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Sends a message to each channel of a group that has room for it."""
