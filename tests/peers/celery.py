@@ -20,6 +20,7 @@ _OTHERS = (
 _SELECT = (*_PLUGIN, "t/integration", *(f"--ignore=t/integration/{file}" for file in (*_OTHERS, _OWN_PROCESS)))
 
 _SIDE = "It asks for a redis, to which its tasks tell what they did."
+_ONLY = "It runs only where the result backend is redis, to which most of these tell what their tasks did."
 _TOO = "Over redis it fails, too:"
 
 
@@ -47,8 +48,8 @@ SUITES = (
         "integration",
         _SELECT,
         {
-            "says *equires redis *": _SIDE,
-            "says *equires Redis *": _SIDE,
+            "says *equires redis *": _ONLY,
+            "says *equires Redis *": _ONLY,
             "*test_chord_header_id_duplicated_on_rabbitmq_msg_duplication*": _SIDE,
             "says *needs a plaintext TCP redis broker*": "It is about the sockets of redis.",
             "says *Broken test*": "Celery skips it for everybody.",
