@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -11,7 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 import eventbus
-from eventbus import Bus, ClosedError, InvalidError
+from eventbus import Bus, InvalidError
+from harness import DEADLINE
 
 pytest.importorskip("channels", reason="the extra [channels] is not installed")
 pytest.importorskip("msgpack", reason="the extra [channels] is not installed")
@@ -103,6 +103,22 @@ def test_a_shared_channel_in_a_group(layer: EventbusChannelLayer) -> None:
             await layer.group_send("g", {"n": n})
         await layer.send(await layer.new_channel(), {})
         assert await numbers(layer, "tasks", 3) == [0, 1, 2]
+
+    run(main())
+
+
+def test_whoever_waits_for_a_shared_channel_of_a_group(layer: EventbusChannelLayer) -> None:
+    """It gets what is sent to the group, though this process waits for nothing else."""
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(layer.receive("tasks"))
+        await layer.group_add("g", "tasks")
+        for n in range(2):
+            await layer.group_send("g", {"n": n})
+            assert await asyncio.wait_for(waiting, DEADLINE) == {"n": n}
+            waiting = asyncio.ensure_future(layer.receive("tasks"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
     run(main())
 
@@ -302,30 +318,6 @@ def test_threads_and_event_loops(layer: EventbusChannelLayer) -> None:
         thread.join()
     for number, channel in enumerate(channels):
         assert heard[channel] == sorted([*range(60), *range(number, 60, 3)])
-
-
-def test_the_bus_ends(name: str) -> None:
-    """Who waits goes on by the next bus of the name, with the same channels and groups."""
-    layer = EventbusChannelLayer(name)
-
-    async def main() -> None:
-        channel = await layer.new_channel()
-        await layer.group_add("g", channel)
-        waiting = asyncio.ensure_future(layer.receive(channel))
-        await asyncio.sleep(0)
-        layer._here().bus.shutdown()
-        await layer.group_send("g", {"n": 1})
-        if waiting.done():
-            assert waiting.result() == {"n": 1}
-        assert await waiting == {"n": 1}
-        last = asyncio.ensure_future(layer.receive(channel))
-        await asyncio.sleep(0)
-        await layer.close()
-        with pytest.raises(ClosedError, match="closed while"):
-            await last
-
-    run(main())
-    assert not [one for one in os.listdir("/dev/shm") if name in one]
 
 
 def test_by_its_configuration(name: str) -> None:

@@ -103,6 +103,31 @@ def test_shared_between_processes(layer: EventbusChannelLayer, bus: Bus, fork: F
     run(main())
 
 
+def test_a_shared_channel_in_a_group(layer: EventbusChannelLayer, bus: Bus, fork: Fork) -> None:
+    """What another process sends to the group another one receives, by the one that put the channel into it."""
+
+    async def main() -> None:
+        await layer.group_add("g", "tasks")
+        child = fork(send_and_receive, bus)
+        assert await asyncio.to_thread(child.result) == [{"n": 1}, {"n": 2}]
+
+    run(main())
+
+
+def send_and_receive(line: Line, bus: Bus) -> list[dict[str, int]]:
+    """What comes back by the shared channel."""
+    layer, heard = EventbusChannelLayer(bus), list[dict[str, int]]()
+
+    async def main() -> None:
+        for n in (1, 2):
+            await layer.group_send("g", {"n": n})
+            heard.append(await layer.receive("tasks"))
+        await layer.close()
+
+    run(main())
+    return heard
+
+
 def test_a_forked_child_has_channels_of_its_own(layer: EventbusChannelLayer, fork: Fork) -> None:
     """The layer of its parent serves it, with other names and no groups of the parent's."""
     mine = async_to_sync(layer.new_channel)()

@@ -74,8 +74,9 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.release
-def test_the_demo() -> None:
-    """One command starts it, and Ctrl-C ends it without a process, a bus or a word."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_demo(number: signal.Signals, code: int) -> None:
+    """One command starts it, and Ctrl-C or SIGTERM ends it without a process, a bus or a word."""
     command = [sys.executable, "-m", "eventbus", "demo", "--web", "--workers", "2"]
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -89,12 +90,12 @@ def test_the_demo() -> None:
             assert master is not None
             page = Page(int(found[1]), "Ann")
             assert page.next("chat.joined")["data"]["name"] == "Ann"
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, errors = process.communicate(timeout=DEADLINE)
             page.close()
         finally:
             process.kill()
-    assert (process.returncode, errors) == (130, "")
+    assert (process.returncode, errors) == (code, "")
     until(lambda: not living(int(master[1])), "all processes of the demo to end")
     assert not [bus for bus in list_names() if bus.startswith(f"demo-{process.pid}-")]
 

@@ -45,6 +45,7 @@ def run(arguments: list[str]) -> int:
 
     Returns:
         The exit code: 0; 1 for an error, 2 for wrong usage, 130 after Ctrl-C, 141 when the output's reader went away.
+        A command that ends in order after SIGTERM, and not with 0, raises ``SystemExit`` with 143.
     """
     try:
         return _invoke(arguments or ["--help"])

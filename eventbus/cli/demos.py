@@ -33,7 +33,8 @@ def run_demo(
     gets its file. With --hosts, each has a bus, workers and a bridge to a nats-server of the demo's own; a bridge and
     all workers of a host are killed. Exits with 1 unless every file was counted exactly once.
 
-    With --web, the workers of a web server share a chat by one bus, until Ctrl-C. Open it in two windows.
+    With --web, the workers of a web server share a chat by one bus, until Ctrl-C or SIGTERM. Open it in two
+    windows.
     """
     crew = workers or min(8, max(2, len(os.sched_getaffinity(0))))
     files, console = root or Path(sysconfig.get_path("stdlib")), make_console()

@@ -25,21 +25,25 @@ from eventbus.errors import EventBusError, UnavailableError
 LIBRARIES = ("starlette", "uvicorn", "websockets")
 CAPACITY = 1 << 20  # bytes; what was said before that many are gone
 
+TERMINATED = 143  # as a shell says it of a command that SIGTERM ended
+
 _PATIENCE = 60.0  # seconds for the server to begin
 _LEAVING = 10.0  # seconds for the workers to end
 _ADDRESS = re.compile(r"running on (http://127\.0\.0\.1:(\d+))")
 
 
 def run(workers: int, console: Console) -> None:
-    """Serves the chat until Ctrl-C.
+    """Serves the chat until Ctrl-C or SIGTERM.
 
     Raises:
+        SystemExit: it was told to end by SIGTERM; 143.
         UnavailableError: there is not all that it needs, or the server did not start.
         EventBusError: the server ended by itself.
     """
     if not all(map(find_spec, LIBRARIES)):
         raise UnavailableError("the demo of web servers needs libraries: pip install 'eventbus[web]'")
     with (
+        _ended_by_sigterm(),
         TemporaryDirectory(prefix="eventbus-demo-") as folder,
         eventbus.open(demo.new_name(), capacity=CAPACITY) as bus,
     ):
@@ -51,6 +55,21 @@ def run(workers: int, console: Console) -> None:
             )
             process.wait()
         raise EventBusError(f"the server ended: {last_word(log)}")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what is in it as Ctrl-C does. A second one changes nothing: the end has its own limit of time."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

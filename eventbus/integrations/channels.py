@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import secrets
 import threading
@@ -23,6 +25,9 @@ try:
 except ModuleNotFoundError as error:
     raise UnavailableError("a channel layer needs libraries: pip install 'eventbus[channels]'") from error
 
+_PAUSE = 0.2  # seconds between two tries to receive, where a bus was shut down and others have yet to leave it
+
+_log = logging.getLogger("eventbus")
 _starting = threading.RLock()
 os.register_at_fork(after_in_child=_starting._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it
 
@@ -32,7 +37,7 @@ class EventbusChannelLayer(BaseChannelLayer):
 
     A message to a group is sent once, and each process puts it into its own channels that are in the group. Any number
     of threads and event loops may use it, and forked children. It opens the bus when it is used first, and again where
-    the bus has ended meanwhile.
+    the bus has ended meanwhile; while others have one open still that was shut down, sending raises ``ClosedError``.
 
     Args:
         bus: the name of a bus, or a ``Bus``.
@@ -77,6 +82,8 @@ class EventbusChannelLayer(BaseChannelLayer):
         self._given = bus
         self._options = dict(options or {})
         self._mail: Mail | None = None
+        self._closings = 0  # how often it was closed
+        self._told = False  # whether it was logged that nothing is heard
         self._finalizer: weakref.finalize[..., EventbusChannelLayer] | None = None
 
     @property
@@ -109,16 +116,32 @@ class EventbusChannelLayer(BaseChannelLayer):
 
     async def receive(self, channel: str) -> Any:
         """The next message for a channel: one of this process's own, or one that workers share. Cancelled, it has
-        taken nothing. Several that wait for one channel get a message each."""
+        taken nothing. Several that wait for one channel get a message each. Where the bus was shut down it waits until
+        all have left that, and then by the next one."""
         self.require_valid_channel_name(channel)
-        while (data := await self._next(here := self._here(), channel)) is None:
-            if here.left:
-                raise ClosedError(f"the channel layer was closed while {channel!r} was waited for")
-        return self.deserialize(data)
+        closings = self._closings
+        while self._closings == closings:
+            try:
+                if (data := await self._next(self._here(), channel)) is not None:
+                    return self.deserialize(data)
+            except ClosedError as error:
+                if isinstance(self._given, Bus):
+                    raise
+                self._tell(error)
+                await asyncio.sleep(_PAUSE)
+        raise ClosedError(f"the channel layer was closed while {channel!r} was waited for")
+
+    def _tell(self, error: ClosedError) -> None:
+        """Logs why nothing is heard, once until there is a bus again."""
+        if not self._told:
+            self._told = True
+            _log.warning("this process hears nothing for its channels, and tries again: %s", error)
 
     async def _next(self, here: Mail, channel: str) -> bytes | None:
         """None where it is to be asked for again: the bus has ended."""
         if "!" not in channel:
+            if here.heard:
+                here.watch()  # it may be in a group
             return await here.shared.take(channel)
         if client_of(channel) != here.client:
             raise AssertionError(f"{channel!r} is not of this process: {here.client!r} is what it calls its channels")
@@ -152,6 +175,8 @@ class EventbusChannelLayer(BaseChannelLayer):
         with here.boxes.lock:
             here.look()  # what was sent before is for those who were in the group then
             (here.boxes.add if what == "add" else here.boxes.discard)(group, channel)
+        if "!" not in channel:
+            here.watch()  # whoever receives from it may be another process
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Sends a message to each channel of a group that has room for it."""
@@ -170,6 +195,7 @@ class EventbusChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         """Leaves the bus, unless it was given as a ``Bus``. Who waits for a message gets a ``ClosedError``; whatever is
         called afterwards opens the bus again."""
+        self._closings += 1
         mail, self._mail = self._mail, None
         if mail is not None:
             mail.left = True
@@ -207,8 +233,21 @@ class EventbusChannelLayer(BaseChannelLayer):
 
     def _started(self, before: Mail | None) -> Mail:
         """By a bus that is there. What is in the boxes stays there when the bus has ended; not in a forked child."""
-        known = before if before is not None and before.mine else None
         bus = self._given if isinstance(self._given, Bus) else self._opened(before)
+        try:
+            mail = self._mail_by(bus, before if before is not None and before.mine else None)
+        except BaseException:
+            if bus is not self._given:
+                bus.close()
+            raise
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, _leave, mail, self._given is not bus)
+        self._finalizer.atexit = False
+        self._told = False
+        return mail
+
+    def _mail_by(self, bus: Bus, known: Mail | None) -> Mail:
         if known is not None:
             boxes, client = known.boxes, known.client
         else:
@@ -217,19 +256,25 @@ class EventbusChannelLayer(BaseChannelLayer):
         mail = Mail(bus, self.prefix, boxes, shared, client)
         if known is not None and known.heard:
             mail.subscribe()  # its channels and groups miss nothing that is sent from now on
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._finalizer = weakref.finalize(self, _leave, mail, self._given is not bus)
-        self._finalizer.atexit = False
         return mail
 
     def _opened(self, before: Mail | None) -> Bus:
+        """Whoever keeps a bus that was shut down keeps all from making the next one, so it is left at once."""
         assert isinstance(self._given, str)
         if before is not None and before.mine:
             _leave(before, True)
-        elif before is not None and before.bus.usable:
-            return before.bus  # of the parent, which a forked child may use
-        return eventbus.open(self._given, **self._options)
+        elif before is not None and before.bus.usable:  # of the parent, which a forked child may use
+            if not before.bus.closed:
+                return before.bus
+            before.bus.close()
+        bus = eventbus.open(self._given, **self._options)
+        if bus.closed:
+            bus.close()
+            raise ClosedError(
+                f"the bus {self._given!r} was shut down, and another process has it open still: wait until that has"
+                " closed it, end it, or remove the name with eventbus.unlink()"
+            )
+        return bus
 
 
 def _leave(mail: Mail, own: bool) -> None:

@@ -75,7 +75,7 @@ class Mail:
 
     async def next(self, channel: str) -> bytes | None:
         """The next message for one of its channels; None when no more will come by this bus."""
-        self._watch()
+        self.watch()
         while True:
             with self.boxes.lock:
                 data = self.boxes.take(channel)
@@ -89,6 +89,16 @@ class Mail:
             finally:
                 with self.boxes.lock:
                     self.boxes.leave(channel, waiter, gave_up)
+
+    def watch(self) -> None:
+        """The running event loop is told of what comes, from now on."""
+        with self.boxes.lock:
+            loop = asyncio.get_running_loop()
+            if loop not in self._loops and self._sub is not None and not self._sub.closed:
+                loop.add_reader(self._sub.fileno(), self._told)
+                self._loops.add(loop)
+            if not self._armed:
+                self.look()
 
     def look(self) -> None:
         """Takes what has come, and is told of what comes next; after much, others in the loop run first."""
@@ -108,16 +118,6 @@ class Mail:
                 self.shared.close()
 
     # --- event loops ---
-
-    def _watch(self) -> None:
-        """The running event loop is told of what comes, from now on."""
-        with self.boxes.lock:
-            loop = asyncio.get_running_loop()
-            if loop not in self._loops and self._sub is not None and not self._sub.closed:
-                loop.add_reader(self._sub.fileno(), self._told)
-                self._loops.add(loop)
-            if not self._armed:
-                self.look()
 
     def _told(self) -> None:
         with self.boxes.lock:

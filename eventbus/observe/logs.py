@@ -36,10 +36,12 @@ class BusHandler(logging.Handler):
         system: to which.
 
     Raises:
-        InvalidError: events cannot be sent to that system.
+        InvalidError: that is no bus; events cannot be sent to that system.
     """
 
     def __init__(self, bus: Bus, system: str = "logs") -> None:
+        if not isinstance(bus, Bus):  # a configuration gives whatever stands in it
+            raise InvalidError(f"bus must be a Bus, not {bus!r}: eventbus.open(...) makes one", bus=bus)
         patterns.check_name(system, "system")
         super().__init__()
         self.unsent = 0

@@ -11,7 +11,8 @@ HEAD = """\
 
 Made by `make peers`, which fetches the source distributions of these libraries, puts ours in the place of theirs and
 runs their tests as they are. None of their code is kept here. It ends with an error if a test does not pass and has no
-reason below. broadcaster is not among them: its source distributions (0.2.0, 0.3.0, 0.3.1) hold no tests.
+reason below. broadcaster and channels itself are not among them: their source distributions (0.2.0, 0.3.0, 0.3.1;
+2.4.0, 3.0.5, 4.0.0, 4.2.2, 4.3.2) hold no tests.
 
 """
 
