@@ -53,6 +53,16 @@ int64_t eb_kept_for(const eb_bus *bus, uint32_t slot)
     return lag <= bus->ring.capacity ? (int64_t)lag : 0;
 }
 
+uint32_t eb_slot(const eb_subscription *sub)
+{
+    return sub->index;
+}
+
+uint64_t eb_lost(const eb_subscription *sub)
+{
+    return atomic_load(&sub->lost);
+}
+
 int eb_stats_read(const eb_bus *bus, eb_stats *out)
 {
     const eb_ring_header *header = bus->ring.header;

@@ -34,6 +34,7 @@ class Awaiting(_fast.Receiver):
         """``receive_many`` in the running event loop."""
         check_limit(limit)
         deadline = native.deadline_after(timeout)
+        self._ask()
         if self._is_long_in_a_row(min(limit, BATCH_LIMIT)):
             await Turn()
         if not self._begins():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -38,6 +39,13 @@ _fast.bind_receive(
     Request,
     Headers,
 )
+_fast.bind_views(
+    native.address_of("eb_view_hold"),
+    native.address_of("eb_view_release"),
+    native.address_of("eb_view_export"),
+    native.address_of("eb_view_exported"),
+    native.address_of("eb_views_asked"),
+)
 
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
@@ -53,8 +61,15 @@ class Subscription(Awaiting):
     _in_group = False
 
     def __init__(
-        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], bus: Answering | None
+        self,
+        handle: SubscriptionHandle,
+        name: str,
+        hears: Callable[[str, str], bool],
+        bus: Answering | None,
+        views: bool = False,
     ) -> None:
+        self._lent = []
+        self._views = views
         self._begin(handle)
         self._subscription = handle
         self._name = name
@@ -160,6 +175,7 @@ class Subscription(Awaiting):
         """Gives the slot back; what was not received is dropped. A receiver in another thread returns at once."""
         self._ended = True
         self._join = None
+        self._release(0)
         self._subscription.leave()
         self._handle = None
         self._ready.drop()
@@ -240,6 +256,13 @@ class Subscription(Awaiting):
                 self._join_now()
         self._subscription.check(f"the subscription {self._name!r}")
         return self._handle
+
+    def _whose(self) -> int:
+        """Who asks just now, and so has done with what it looked at before: a task of an event loop, or a thread."""
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
+            return id(asyncio.current_task(loop))
+        return threading.get_ident()
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline, as ``deadline_after`` makes it."""

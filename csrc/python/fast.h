@@ -5,6 +5,8 @@
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
  *   event.c     one event of a batch, or one request, made of what was read
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
+ *   view.c      View: raw data where it lies in the ring
+ *   lent.c      what was handed out of these, until more is asked for
  *   texts.c     whether texts may be decoded together
  *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
@@ -35,6 +37,7 @@
 
 #include "eventbus.h"
 #include "direct.h"
+#include "lent.h"
 
 /* object.c: frees an object of a type that PyType_FromSpec made. */
 void eb_fast_free(PyObject *object);
@@ -88,6 +91,7 @@ typedef struct {
     uint32_t number;     /* of the batch */
     char busy;           /* a batch is being taken, or events of it: whatever asks meanwhile gets nothing */
     char dropped;        /* meanwhile somebody dropped it */
+    char copies;         /* raw data are bytes, whatever its owner wants */
     hand_row rows[EB_BATCH_LIMIT];
 } hand_object;
 
@@ -126,8 +130,27 @@ struct receiver_object {
     char ended;
     char manual; /* it says for itself which events are done */
     char asks;   /* who asks for the next event says by that that those before are done */
+    char views;  /* raw data are memoryviews, which end when more is asked for */
     int in_a_row;
+    PyObject *lent; /* a list of those: a weak reference to each, whose it is, and the sequence of its event */
+    uint64_t next;  /* after what was handed out of the batches that have any */
 };
+
+/* view.c */
+PyObject *eb_view_of(const eb_beside *beside);
+void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned long long export,
+                  unsigned long long exported);
+int eb_view_ready(void);
+
+/* lent.c */
+bool eb_lend(receiver_object *self, PyObject *events);
+bool eb_lend_one(receiver_object *self, PyObject *event);
+bool eb_lent_ask(receiver_object *self);
+bool eb_lent_back(receiver_object *self, PyObject *events);
+PyObject *eb_receiver_release(PyObject *object, PyObject *given);
+PyObject *eb_receiver_ask(PyObject *object, PyObject *unused);
+void eb_lent_bind(unsigned long long asked);
+int eb_lent_ready(void);
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
 uint64_t eb_text_start(const eb_batch *batch, uint32_t text);
@@ -261,5 +284,6 @@ int eb_parcel_ready(void);
 
 int eb_replies_ready(PyObject *module);
 PyObject *eb_bind_receive(PyObject *module, PyObject *given);
+PyObject *eb_bind_views(PyObject *module, PyObject *given);
 PyObject *eb_bind_send(PyObject *module, PyObject *given);
 PyObject *eb_bind_replies(PyObject *module, PyObject *given);

@@ -61,10 +61,22 @@ static bool is_asked(const hand_object *hand, uint32_t index)
     return index < hand->count && hand->rows[index].asked;
 }
 
+/* What an event, or a list of them, looks at is lent. Meanwhile nobody gets any; false with an error, or where it was all
+ * dropped by then. */
+static bool lend(hand_object *hand, PyObject *events, bool one)
+{
+    if (hand->of == NULL || !hand->of->views) return true;
+    eb_hand_busy(hand);
+    bool lent = one ? eb_lend_one(hand->of, events) : eb_lend(hand->of, events), dropped = hand->dropped != 0;
+    eb_hand_idle(hand);
+    return lent && !dropped;
+}
+
 static PyObject *next_in_front(hand_object *hand)
 {
     PyObject *event = PyList_GetItem(hand->front, hand->taken);
     Py_XINCREF(event);
+    if (event != NULL && !lend(hand, event, true)) Py_CLEAR(event);
     if (event == NULL) return NULL;
     hand->taken++;
     if (in_front(hand) == 0) Py_CLEAR(hand->front);
@@ -89,8 +101,15 @@ static PyObject *next_made(hand_object *hand)
 {
     PyObject *event = event_made(hand, (Py_ssize_t)hand->batch->head.handed);
     Py_XINCREF(event);
+    if (event != NULL && !lend(hand, event, true)) Py_CLEAR(event);
     if (event != NULL) eb_hand_out(hand->batch, 1);
     return event;
+}
+
+/* Who asks has done with what it looked at; false with an error. */
+static bool asks(hand_object *hand)
+{
+    return hand->of == NULL || eb_hand_is_inherited(hand) || eb_lent_ask(hand->of);
 }
 
 /* The place for it first: that may collect garbage, whose destructors may take events, so the next one is whichever is the
@@ -98,7 +117,7 @@ static PyObject *next_made(hand_object *hand)
 static PyObject *hand_next(PyObject *object)
 {
     hand_object *hand = (hand_object *)object;
-    if (hand->busy || eb_hand_left(hand) == 0) return NULL;
+    if (hand->busy || !asks(hand) || hand->busy || eb_hand_left(hand) == 0) return NULL;
     if (hand->of != NULL && hand->of->asks && (!eb_asks_on(hand->of) || hand->busy || eb_hand_left(hand) == 0))
         return NULL;
     if (hand->front != NULL) return next_in_front(hand);
@@ -194,6 +213,15 @@ static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
     return count;
 }
 
+/* With an error, which stays: they were lent and are handed out to nobody. */
+static void take_back(hand_object *hand, PyObject *events)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (!eb_lent_back(hand->of, events)) PyErr_Clear();
+    PyErr_Restore(type, error, traceback);
+}
+
 /* As with one: the places first, for that may collect garbage. Then whatever is the next goes to them and on to the
  * caller's list, or nothing is handed out. */
 static PyObject *hand_take(PyObject *object, PyObject *given)
@@ -202,14 +230,17 @@ static PyObject *hand_take(PyObject *object, PyObject *given)
     PyObject *into;
     Py_ssize_t limit, count;
     if (!PyArg_ParseTuple(given, "nO!:take", &limit, &PyList_Type, &into)) return NULL;
+    if (!hand->busy && PyList_Size(into) == 0 && !asks(hand)) return NULL;
     while ((count = at_once(hand, limit)) > 0) {
         bool bare = is_bare(hand), whole = false;
         PyObject *events = places(hand, count, bare);
         bool same = events != NULL && is_bare(hand) == bare && at_once(hand, limit) == count;
         if (same) whole = fill_all(hand, events);
         Py_ssize_t end = PyList_Size(into);
-        if (whole) whole = PyList_SetSlice(into, end, end, events) == 0;
+        bool lent = whole && !bare && lend(hand, events, false);
+        whole = whole && (bare || lent) && PyList_SetSlice(into, end, end, events) == 0;
         if (whole) move_on(hand, count);
+        else if (lent) take_back(hand, events);
         Py_XDECREF(events);
         if (whole) break;
         if (PyErr_Occurred()) return NULL;
@@ -224,7 +255,7 @@ static PyObject *hand_put_back(PyObject *object, PyObject *events)
     hand_object *hand = (hand_object *)object;
     PyObject *front = hand->front;
     Py_ssize_t taken = hand->taken, count = PyList_Size(events);
-    if (count < 0) return NULL;
+    if (count < 0 || (hand->of != NULL && !eb_lent_back(hand->of, events))) return NULL;
     if (front == NULL && count > 0) {
         Py_INCREF(events);
         hand->front = events;

@@ -1,0 +1,11 @@
+/* What a subscriber looks at in the ring itself: between the core and `eventbus._fast`. It follows eventbus.h.
+ *
+ * Each eb_beside of a batch that has a view has its data there, in place. It is good until its reader says that it asks for
+ * what comes after it; and while somebody exports it then, its bytes stay what they are: the cursor waits, or they are copied. */
+
+/* The reader asks for more, after what comes before the sequence `next` was handed out. */
+int eb_views_asked(eb_subscription *sub, uint64_t next);
+void eb_view_hold(eb_view *view);     /* its memory */
+void eb_view_release(eb_view *view);  /* nobody needs that any more */
+int eb_view_export(eb_view *view);    /* EB_OK, or EB_CLOSED once it is no good any more */
+void eb_view_exported(eb_view *view); /* the end of one export; by whoever holds it */
