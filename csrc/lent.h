@@ -9,3 +9,5 @@ void eb_view_hold(eb_view *view);     /* its memory */
 void eb_view_release(eb_view *view);  /* nobody needs that any more */
 int eb_view_export(eb_view *view);    /* EB_OK, or EB_CLOSED once it is no good any more */
 void eb_view_exported(eb_view *view); /* the end of one export; by whoever holds it */
+/* Bytes of the ring that the owner of the slot has read, from the first on that it still looks at. */
+int64_t eb_viewed_by(const eb_bus *bus, uint32_t slot);

@@ -94,13 +94,14 @@ static int advance(eb_subscription *sub, uint64_t committed)
     if ((int64_t)(position - sub->joined) < 0) return EB_OK;
     EB_TEST_POINT(receive_counted);
     uint64_t floor = eb_views_floor(sub, position);
-    if (sub->views && floor == sub->cursor) return EB_OK;
-    while (!eb_cursor_move(&slot->cursor, sub->cursor, floor)) { /* [cursor] [space] */
+    for (;;) {
+        if (sub->views && floor == sub->cursor) return EB_OK;
+        if (floor != position && (int64_t)(floor - sub->cursor) < 0) /* nobody moves it over what is heard */
+            return eb_damaged("the subscriber slot was overwritten");
+        if (eb_cursor_move(&slot->cursor, sub->cursor, floor)) break; /* [cursor] [space] */
         int status = follow(sub);
         if (status != EB_OK) return status;
-        if (floor != position && (int64_t)(sub->cursor - floor) > 0) /* nobody else moves it over what it hears */
-            return eb_damaged("the subscriber slot was overwritten");
-        if ((int64_t)(sub->cursor - floor) >= 0) return EB_OK;
+        if (floor == position && (int64_t)(sub->cursor - position) >= 0) return EB_OK;
     }
     EB_TEST_POINT(receive_advanced);
     sub->freed += floor - sub->cursor;
