@@ -9,8 +9,9 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path(__file__).resolve().parent
-LEAVES = ["status.c", "wait.c", "names.c", "process.c", "window.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
+LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
 LEAVES += [
+    "window.c",
     "views.c",
     "figures.c",
     "apart.c",

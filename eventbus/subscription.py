@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -256,13 +255,6 @@ class Subscription(Awaiting):
                 self._join_now()
         self._subscription.check(f"the subscription {self._name!r}")
         return self._handle
-
-    def _whose(self) -> int:
-        """Who asks just now, and so has done with what it looked at before: a task of an event loop, or a thread."""
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
-            return id(asyncio.current_task(loop))
-        return threading.get_ident()
 
     def receive_until(self, deadline: int) -> Event | None:
         """``receive`` with an absolute deadline, as ``deadline_after`` makes it."""

@@ -95,7 +95,18 @@ def test_the_parser_finds_all_that_the_headers_declare() -> None:
     """No function that a header declares for the core escapes the parser."""
     headers = "\n".join(
         code((CSRC / f"{name}.h").read_text())
-        for name in ("eventbus", "internal", "claims", "sending", "bell", "process", "figures", "direct", "views", "lent")
+        for name in (
+            "eventbus",
+            "internal",
+            "claims",
+            "sending",
+            "bell",
+            "process",
+            "figures",
+            "direct",
+            "views",
+            "lent",
+        )
     )
     declared = set(re.findall(r"^\w[\w \t*]*?\b(eb_\w+)\s*\([^;{}]*\);", headers, re.MULTILINE)) - {"eb_test_point"}
     assert declared == set().union(*map(shared, SOURCES.values()))

@@ -78,7 +78,7 @@ static bool end(receiver_object *self, PyObject *whose, uint64_t sequence, bool 
     bool done = rest != NULL && ended != NULL;
     for (Py_ssize_t i = 0; done && i < PyList_Size(entries); i++) {
         PyObject *entry = PyList_GetItem(entries, i), *view = PyObject_CallNoArgs(PyTuple_GetItem(entry, REFERENCE));
-        bool its = whose != NULL ? PyObject_RichCompareBool(PyTuple_GetItem(entry, OWNER), whose, Py_EQ) == 1
+        bool its = whose != NULL ? PyTuple_GetItem(entry, OWNER) == whose
                                  : sequence == 0 || number_in(entry, NUMBER) == sequence;
         done = view != NULL && (view == Py_None || PyList_Append(its ? ended : rest, its ? view : entry) == 0);
         Py_XDECREF(view);
