@@ -3,7 +3,9 @@
  * Each eb_beside of a batch that has a view has its data there, in place. It is good until its reader says that it asks for
  * what comes after it; and while somebody exports it then, its bytes stay what they are: the cursor waits, or they are copied. */
 
-/* The reader asks for more, after what comes before the sequence `next` was handed out. */
+/* The reader hands out what comes before the sequence `next`; EB_CLOSED where it may not any more: another thread has left. */
+int eb_views_lend(eb_subscription *sub, uint64_t next);
+/* And it asks for more, after that. */
 int eb_views_asked(eb_subscription *sub, uint64_t next);
 void eb_view_hold(eb_view *view);     /* its memory */
 void eb_view_release(eb_view *view);  /* nobody needs that any more */

@@ -53,7 +53,7 @@ int eb_view_export(eb_view *view)
 {
     uint32_t seen = atomic_load(&view->exports);
     do {
-        if (seen == EB_VIEW_GONE) return EB_CLOSED;
+        if (seen & EB_VIEW_GONE) return EB_CLOSED;
     } while (!atomic_compare_exchange_weak(&view->exports, &seen, seen + 1));
     return EB_OK;
 }
@@ -160,20 +160,37 @@ uint64_t eb_views_floor(eb_subscription *sub, uint64_t position)
 
 /* --- by anybody --- */
 
-/* Before a fork: a child may look at what its parent's cursor protects for the parent alone, so both get a copy. What nobody
- * exports yet no child will. */
+/* Whether somebody has it, who may look at it in any event. */
+static bool is_had(const eb_views *views, eb_view *view)
+{
+    return view->sequence < views->lent && atomic_load(&view->exports) != 0;
+}
+
+/* Before a fork: a child may look at what its parent's cursor protects for the parent alone, so both get a copy. What was
+ * handed out to nobody no child gets. */
 void eb_views_part(eb_subscription *sub)
 {
     eb_views *views = sub->views;
     if (!views || views->generation != eb_generation()) return;
     pthread_mutex_lock(&views->lock);
     for (eb_view **at = &views->first; *at;)
-        if (atomic_load(&(*at)->exports) == 0 || !copy(views, at)) at = &(*at)->next;
+        if (!is_had(views, *at) || !copy(views, at)) at = &(*at)->next;
     pthread_mutex_unlock(&views->lock);
 }
 
-/* Before the slot is given back: what somebody exports becomes a copy. False where there is no memory for it: then what
- * protects it has to stay. */
+int eb_views_lend(eb_subscription *sub, uint64_t next)
+{
+    eb_views *views = sub->views;
+    if (!views || views->generation != eb_generation()) return EB_OK;
+    pthread_mutex_lock(&views->lock);
+    bool there = views->sub != NULL;
+    if (there) views->lent = next;
+    pthread_mutex_unlock(&views->lock);
+    return there ? EB_OK : EB_CLOSED;
+}
+
+/* Before the slot is given back: what somebody has becomes a copy, and the rest is handed out to nobody. False where there is
+ * no memory for it: then what protects it has to stay. */
 bool eb_views_end(eb_subscription *sub)
 {
     eb_views *views = sub->views;
@@ -181,8 +198,12 @@ bool eb_views_end(eb_subscription *sub)
     pthread_mutex_lock(&views->lock);
     views->sub = NULL;
     for (eb_view **at = &views->first; *at;) {
-        if (is_over(*at)) strike(views, at);
-        else if (!copy(views, at)) at = &(*at)->next;
+        if (!is_had(views, *at)) {
+            atomic_fetch_or(&(*at)->exports, EB_VIEW_GONE);
+            strike(views, at);
+        } else if (!copy(views, at)) {
+            at = &(*at)->next;
+        }
     }
     bool over = views->first == NULL;
     retire(views);

@@ -14,7 +14,8 @@ struct eb_views {
     pthread_mutex_t lock;  /* of what follows; whoever has it waits for nobody */
     eb_subscription *sub;  /* NULL once it has left */
     eb_view *first, *last; /* in the order of their records; those that are protected by its cursor */
-    uint64_t asked;        /* sequences before it were handed out, and more was asked for since */
+    uint64_t lent;         /* sequences before it were handed out, and */
+    uint64_t asked;        /* before this one, more was asked for since */
     eb_window *window;     /* of what is read next, or NULL */
 };
 
@@ -25,7 +26,7 @@ struct eb_view {
     uint64_t position, sequence; /* of its record */
     uint64_t offset, bytes;      /* of its data */
     _Atomic int holders;         /* the list above, and whoever may export it */
-    _Atomic uint32_t exports;    /* how many look at it; EB_VIEW_GONE: nobody may any more */
+    _Atomic uint32_t exports;    /* how many look at it; and EB_VIEW_GONE: nobody else may */
 };
 
 #define EB_VIEW_GONE (1u << 31)

@@ -43,6 +43,7 @@ _fast.bind_views(
     native.address_of("eb_view_release"),
     native.address_of("eb_view_export"),
     native.address_of("eb_view_exported"),
+    native.address_of("eb_views_lend"),
     native.address_of("eb_views_asked"),
 )
 

@@ -133,7 +133,8 @@ struct receiver_object {
     char views;  /* raw data are memoryviews, which end when more is asked for */
     int in_a_row;
     PyObject *lent; /* a list of those: a weak reference to each, whose it is, and the sequence of its event */
-    uint64_t next;  /* after what was handed out of the batches that have any */
+    uint64_t next;  /* after what was handed out of the batches that have any, and */
+    uint64_t told;  /* of which the core was told that more was asked for since */
 };
 
 /* view.c */
@@ -143,13 +144,14 @@ void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned 
 int eb_view_ready(void);
 
 /* lent.c */
-bool eb_lend(receiver_object *self, PyObject *events);
-bool eb_lend_one(receiver_object *self, PyObject *event);
+bool eb_hand_lend(hand_object *hand, PyObject *events, bool one);
+void eb_hand_forget(hand_object *hand, Py_ssize_t count);
+void eb_hand_take_back(hand_object *hand, PyObject *events);
 bool eb_lent_ask(receiver_object *self);
 bool eb_lent_back(receiver_object *self, PyObject *events);
 PyObject *eb_receiver_release(PyObject *object, PyObject *given);
 PyObject *eb_receiver_ask(PyObject *object, PyObject *unused);
-void eb_lent_bind(unsigned long long asked);
+void eb_lent_bind(unsigned long long lend, unsigned long long asked);
 int eb_lent_ready(void);
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */

@@ -61,22 +61,11 @@ static bool is_asked(const hand_object *hand, uint32_t index)
     return index < hand->count && hand->rows[index].asked;
 }
 
-/* What an event, or a list of them, looks at is lent. Meanwhile nobody gets any; false with an error, or where it was all
- * dropped by then. */
-static bool lend(hand_object *hand, PyObject *events, bool one)
-{
-    if (hand->of == NULL || !hand->of->views) return true;
-    eb_hand_busy(hand);
-    bool lent = one ? eb_lend_one(hand->of, events) : eb_lend(hand->of, events), dropped = hand->dropped != 0;
-    eb_hand_idle(hand);
-    return lent && !dropped;
-}
-
 static PyObject *next_in_front(hand_object *hand)
 {
     PyObject *event = PyList_GetItem(hand->front, hand->taken);
     Py_XINCREF(event);
-    if (event != NULL && !lend(hand, event, true)) Py_CLEAR(event);
+    if (event != NULL && !eb_hand_lend(hand, event, true)) Py_CLEAR(event);
     if (event == NULL) return NULL;
     hand->taken++;
     if (in_front(hand) == 0) Py_CLEAR(hand->front);
@@ -101,8 +90,10 @@ static PyObject *next_made(hand_object *hand)
 {
     PyObject *event = event_made(hand, (Py_ssize_t)hand->batch->head.handed);
     Py_XINCREF(event);
-    if (event != NULL && !lend(hand, event, true)) Py_CLEAR(event);
-    if (event != NULL) eb_hand_out(hand->batch, 1);
+    if (event != NULL && !eb_hand_lend(hand, event, true)) Py_CLEAR(event);
+    if (event == NULL) return NULL;
+    eb_hand_forget(hand, 1);
+    eb_hand_out(hand->batch, 1);
     return event;
 }
 
@@ -194,6 +185,7 @@ PyObject *eb_hand_all(hand_object *hand)
 static void move_on(hand_object *hand, Py_ssize_t count)
 {
     if (hand->front == NULL) {
+        eb_hand_forget(hand, count);
         eb_hand_out(hand->batch, (uint32_t)count);
         return;
     }
@@ -213,15 +205,6 @@ static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
     return count;
 }
 
-/* With an error, which stays: they were lent and are handed out to nobody. */
-static void take_back(hand_object *hand, PyObject *events)
-{
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    if (!eb_lent_back(hand->of, events)) PyErr_Clear();
-    PyErr_Restore(type, error, traceback);
-}
-
 /* As with one: the places first, for that may collect garbage. Then whatever is the next goes to them and on to the
  * caller's list, or nothing is handed out. */
 static PyObject *hand_take(PyObject *object, PyObject *given)
@@ -237,10 +220,10 @@ static PyObject *hand_take(PyObject *object, PyObject *given)
         bool same = events != NULL && is_bare(hand) == bare && at_once(hand, limit) == count;
         if (same) whole = fill_all(hand, events);
         Py_ssize_t end = PyList_Size(into);
-        bool lent = whole && !bare && lend(hand, events, false);
+        bool lent = whole && !bare && eb_hand_lend(hand, events, false);
         whole = whole && (bare || lent) && PyList_SetSlice(into, end, end, events) == 0;
         if (whole) move_on(hand, count);
-        else if (lent) take_back(hand, events);
+        else if (lent) eb_hand_take_back(hand, events);
         Py_XDECREF(events);
         if (whole) break;
         if (PyErr_Occurred()) return NULL;

@@ -3,6 +3,7 @@
 #include "fast.h"
 
 static struct {
+    int (*lend)(eb_subscription *sub, uint64_t next);
     int (*asked)(eb_subscription *sub, uint64_t next);
     PyObject *whose, *release; /* the names of methods */
 } bound;
@@ -17,44 +18,49 @@ static uint64_t number_in(PyObject *tuple, Py_ssize_t field)
     return number == NULL ? 0 : (uint64_t)PyLong_AsUnsignedLongLong(number);
 }
 
-/* What the events of a list, from number `first` on, look at is lent to who asked. False with an error: then it is not. */
-bool eb_lend(receiver_object *self, PyObject *events)
+/* An entry of the list for each of these events that looks at something; false with an error. */
+static bool list(receiver_object *self, PyObject *events, PyObject **whose)
 {
-    if (!self->views) return true;
-    Py_ssize_t before = PyList_Size(self->lent), count = PyList_Size(events);
-    PyObject *whose = before < 0 ? NULL : PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
-    bool lent = whose != NULL;
-    uint64_t sequence = 0;
-    for (Py_ssize_t i = 0; lent && i < count; i++) {
+    Py_ssize_t count = PyList_Size(events);
+    for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *event = PyList_GetItem(events, i), *data = event == NULL ? NULL : PyTuple_GetItem(event, DATA);
-        sequence = data == NULL ? 0 : number_in(event, SEQUENCE);
-        lent = sequence != 0;
-        if (!lent || !PyMemoryView_Check(data)) continue;
-        PyObject *reference = PyWeakref_NewRef(data, NULL);
-        PyObject *entry =
-            reference == NULL ? NULL : PyTuple_Pack(3, reference, whose, PyTuple_GetItem(event, SEQUENCE));
-        lent = entry != NULL && PyList_Append(self->lent, entry) == 0;
+        if (data == NULL) return false;
+        if (!PyMemoryView_Check(data)) continue;
+        if (*whose == NULL) *whose = PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
+        PyObject *reference = *whose == NULL ? NULL : PyWeakref_NewRef(data, NULL), *entry = NULL;
+        if (reference != NULL) entry = PyTuple_Pack(3, reference, *whose, PyTuple_GetItem(event, SEQUENCE));
+        bool listed = entry != NULL && PyList_Append(self->lent, entry) == 0;
         Py_XDECREF(entry);
         Py_XDECREF(reference);
+        if (!listed) return false;
     }
+    return count >= 0;
+}
+
+/* What these events look at, of which there is at least one, is lent to who asked. False with an error, or without one where
+ * another thread has closed: then it is not, and they are not to be handed out. */
+static bool lend(receiver_object *self, PyObject *events)
+{
+    PyObject *whose = NULL, *type, *error, *traceback;
+    Py_ssize_t before = PyList_Size(self->lent), count = PyList_Size(events);
+    uint64_t sequence = number_in(PyList_GetItem(events, count - 1), SEQUENCE);
+    bool lent = before >= 0 && sequence != 0 && list(self, events, &whose);
+    uint64_t next = sequence >= self->next ? sequence + 1 : self->next;
+    lent = lent && bound.lend(self->sub, next) == EB_OK;
+    if (lent) self->next = next;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (!lent && before >= 0 && PyList_SetSlice(self->lent, before, PyList_Size(self->lent), NULL) != 0) PyErr_Clear();
     Py_XDECREF(whose);
-    if (lent && sequence >= self->next) self->next = sequence + 1;
-    if (!lent && before >= 0) {
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        if (PyList_SetSlice(self->lent, before, PyList_Size(self->lent), NULL) != 0) PyErr_Clear();
-        PyErr_Restore(type, error, traceback);
-    }
+    PyErr_Restore(type, error, traceback);
     return lent;
 }
 
-bool eb_lend_one(receiver_object *self, PyObject *event)
+static bool lend_one(receiver_object *self, PyObject *event)
 {
-    if (!self->views) return true;
     PyObject *events = PyList_New(1);
     if (events == NULL) return false;
     Py_INCREF(event);
-    bool lent = PyList_SetItem(events, 0, event) == 0 && eb_lend(self, events);
+    bool lent = PyList_SetItem(events, 0, event) == 0 && lend(self, events);
     Py_DECREF(events);
     return lent;
 }
@@ -99,6 +105,7 @@ static bool end(receiver_object *self, PyObject *whose, uint64_t sequence, bool 
 bool eb_lent_ask(receiver_object *self)
 {
     if (!self->views || self->manual) return true;
+    if (PyList_Size(self->lent) == 0 && self->next == self->told) return true;
     PyObject *whose = PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
     if (whose == NULL) return false;
     bool ended = end(self, whose, 0, true);
@@ -109,6 +116,7 @@ bool eb_lent_ask(receiver_object *self)
     uint64_t next = first == NULL ? self->next : number_in(first, SEQUENCE);
     if (PyErr_Occurred()) return false;
     bound.asked(self->sub, next);
+    self->told = next;
     return true;
 }
 
@@ -122,6 +130,41 @@ bool eb_lent_back(receiver_object *self, PyObject *events)
     }
     return true;
 }
+
+/* --- of a hand --- */
+
+/* What an event, or a list of them, looks at is lent. Meanwhile nobody gets any; false with an error, or where it was all
+ * dropped by then. */
+bool eb_hand_lend(hand_object *hand, PyObject *events, bool one)
+{
+    if (hand->of == NULL || !hand->of->views) return true;
+    eb_hand_busy(hand);
+    bool lent = one ? lend_one(hand->of, events) : lend(hand->of, events), dropped = hand->dropped != 0;
+    if (!lent && !PyErr_Occurred()) hand->dropped = 1;
+    eb_hand_idle(hand);
+    return lent && !dropped;
+}
+
+/* The next so many are somebody else's: what they look at ends with that one, not with the batch. */
+void eb_hand_forget(hand_object *hand, Py_ssize_t count)
+{
+    bool views = hand->of != NULL && hand->of->views;
+    for (Py_ssize_t i = 0; views && hand->made != NULL && i < count; i++) {
+        Py_INCREF(Py_None);
+        PyList_SetItem(hand->made, (Py_ssize_t)hand->batch->head.handed + i, Py_None);
+    }
+}
+
+/* With an error, which stays: they were lent and are handed out to nobody. */
+void eb_hand_take_back(hand_object *hand, PyObject *events)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (!eb_lent_back(hand->of, events)) PyErr_Clear();
+    PyErr_Restore(type, error, traceback);
+}
+
+/* --- of a receiver --- */
 
 /* _release(sequence): of that event, or of all with 0. */
 PyObject *eb_receiver_release(PyObject *object, PyObject *given)
@@ -139,8 +182,9 @@ PyObject *eb_receiver_ask(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-void eb_lent_bind(unsigned long long asked)
+void eb_lent_bind(unsigned long long lend, unsigned long long asked)
 {
+    bound.lend = (int (*)(eb_subscription *, uint64_t))(uintptr_t)lend;
     bound.asked = (int (*)(eb_subscription *, uint64_t))(uintptr_t)asked;
 }
 

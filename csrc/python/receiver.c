@@ -183,10 +183,10 @@ PyObject *eb_bind_receive(PyObject *module, PyObject *given)
 PyObject *eb_bind_views(PyObject *module, PyObject *given)
 {
     (void)module;
-    unsigned long long hold, release, export, exported, asked;
-    if (!PyArg_ParseTuple(given, "KKKKK:bind_views", &hold, &release, &export, &exported, &asked)) return NULL;
+    unsigned long long hold, release, export, exported, lend, asked;
+    if (!PyArg_ParseTuple(given, "KKKKKK:bind_views", &hold, &release, &export, &exported, &lend, &asked)) return NULL;
     eb_view_bind(hold, release, export, exported);
-    eb_lent_bind(asked);
+    eb_lent_bind(lend, asked);
     Py_RETURN_NONE;
 }
 

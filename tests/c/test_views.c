@@ -1,79 +1,5 @@
 /* What is looked at in the ring: where the cursor stands meanwhile, what becomes a copy, and when it goes. */
-#include "scene.h"
-#include "views.h"
-
-#define ROOM (64u * 1024u)
-#define DATA 5000u
-#define PLACE EB_RECORD_BYTES(4 + DATA) /* bytes of a record of so much data, with the path "/abc" */
-
-#define FULL ((ROOM - 8) / PLACE)
-
-static bool windows; /* whether they can be made here: under valgrind they cannot */
-
-static char byte_of(uint64_t seed, size_t i)
-{
-    return (char)(seed * 31 + i * 7 + i / 251);
-}
-
-static int put_data(eb_bus *bus, uint64_t seed)
-{
-    char data[DATA];
-    for (size_t i = 0; i < DATA; i++)
-        data[i] = byte_of(seed, i);
-    return eb_send_raw(&(eb_route){.bus = bus, .topic = 0}, "/abc", 4, data, DATA);
-}
-
-static void put_all(eb_bus *bus, uint64_t first, uint64_t last)
-{
-    for (uint64_t seed = first; seed <= last; seed++)
-        EQUAL("data is sent", put_data(bus, seed), EB_OK);
-}
-
-static bool is_data(const char *data, uint64_t seed)
-{
-    for (size_t i = 0; i < DATA; i++)
-        if (data[i] != byte_of(seed, i)) return false;
-    return true;
-}
-
-static eb_subscription *join_views(eb_bus *bus, int64_t start)
-{
-    eb_terms terms = {
-        .system = "a.*", .kind = "**", .name = "viewer", .start = start, .spin_ns = 0, .gated = 1, .views = 1};
-    int status = EB_SYSTEM;
-    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
-    CHECK("a subscription can be made", sub && status == EB_OK);
-    for (uint32_t topic = 0; topic < 8; topic++)
-        eb_decide(sub, topic, 1);
-    return sub;
-}
-
-static uint64_t cursor(eb_bus *bus, const eb_subscription *sub)
-{
-    return atomic_load(&slot_of(bus, sub)->cursor);
-}
-
-/* The view of event number `index` of the batch, held and exported, as by a memoryview. */
-static eb_view *look(eb_subscription *sub, uint32_t index)
-{
-    eb_view *view = eb_batch_of(sub)->beside[index].view;
-    CHECK("it has a view", view);
-    eb_view_hold(view);
-    EQUAL("which can be exported", eb_view_export(view), EB_OK);
-    return view;
-}
-
-static void look_away(eb_view *view)
-{
-    eb_view_exported(view);
-    eb_view_release(view);
-}
-
-static const char *data_of(eb_subscription *sub, uint32_t index)
-{
-    const eb_beside *beside = &eb_batch_of(sub)->beside[index];
-    return beside->view ? beside->data : eb_batch_of(sub)->buffer + beside->offset + beside->path_length;
-}
+#include "viewing.h"
 
 static void the_cursor_stands_at_what_is_in_hand(void)
 {
@@ -185,88 +111,6 @@ static void neighbours_of_a_copy_stay_right(void)
     scene_end(&it);
 }
 
-static void what_is_gone_cannot_be_looked_at(void)
-{
-    scene it = scene_of(ROOM, 4, 0, 1);
-    eb_subscription *sub = join_views(it.bus, EB_LATEST);
-    put_all(it.peer, 1, 2);
-    EQUAL("two events", eb_receive(sub, 8, EB_POLL), 2);
-    eb_view *view = look(sub, 0);
-    eb_view_exported(view);
-    EQUAL("one may be looked at again", eb_view_export(view), EB_OK);
-    eb_view_exported(view);
-    eb_views_asked(sub, 2);
-    EQUAL("until more was asked for", eb_view_export(view), EB_CLOSED);
-    eb_view_release(view);
-    view = look(sub, 1);
-    eb_views_asked(sub, 3);
-    EQUAL("of one that is kept", eb_view_export(view), EB_OK);
-    eb_view_exported(view);
-    EQUAL("the cursor", cursor(it.bus, sub), PLACE);
-    eb_view_exported(view);
-    EQUAL("waits for the last", cursor(it.bus, sub), 2 * PLACE);
-    EQUAL("who looks", eb_view_export(view), EB_CLOSED);
-    eb_view_release(view);
-    leave(sub);
-    scene_end(&it);
-}
-
-static void what_is_looked_at_outlives_the_subscription(void)
-{
-    scene it = scene_of(ROOM, 4, 0, 1);
-    eb_subscription *sub = join_views(it.bus, EB_LATEST);
-    put_all(it.peer, 1, 3);
-    EQUAL("three events", eb_receive(sub, 8, EB_POLL), 3);
-    eb_view *one = look(sub, 0), *three = look(sub, 2), *two = eb_batch_of(sub)->beside[1].view;
-    eb_view_hold(two);
-    eb_views_asked(sub, 2);
-    leave(sub);
-    EQUAL("nobody looks any more at what nobody looked at", eb_view_export(two), EB_CLOSED);
-    eb_view_release(two);
-    put_all(it.peer, 4, 40);
-    CHECK("the others are what they were", is_data(eb_view_data(one), 1) && is_data(eb_view_data(three), 3));
-    scene_end(&it);
-    CHECK("also without the bus", is_data(eb_view_data(one), 1) && is_data(eb_view_data(three), 3));
-    EQUAL("and may be looked at", eb_view_export(three), EB_OK);
-    eb_view_exported(three);
-    look_away(one);
-    look_away(three);
-}
-
-/* A child sees what its parent looked at, whatever its parent does then. */
-static void a_child_has_copies(void)
-{
-    scene it = scene_of(ROOM, 4, 0, 1);
-    eb_subscription *sub = join_views(it.bus, EB_LATEST);
-    put_all(it.peer, 1, 2);
-    EQUAL("two events", eb_receive(sub, 8, EB_POLL), 2);
-    eb_view *view = look(sub, 1);
-    int go[2];
-    CHECK("a pipe can be made", pipe(go) == 0);
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        char byte;
-        bool right = read(go[0], &byte, 1) == 1 && is_data(eb_view_data(view), 2);
-        eb_views_asked(sub, 9);
-        look_away(view);
-        _exit(right ? 0 : 1);
-    }
-    eb_views_asked(sub, 3);
-    EQUAL("the ring is free", cursor(it.bus, sub), 2 * PLACE);
-    leave(sub);
-    put_all(it.peer, 3, 40);
-    CHECK("the parent's is a copy, too", is_data(eb_view_data(view), 2));
-    CHECK("the child is told", write(go[1], "", 1) == 1);
-    int status = 0;
-    CHECK("and ends", waitpid(child, &status, 0) == child);
-    EQUAL("it saw the right bytes", status, 0);
-    look_away(view);
-    close(go[0]);
-    close(go[1]);
-    scene_end(&it);
-}
-
 static void *wait_for_an_event(void *with)
 {
     int *status = with;
@@ -360,28 +204,15 @@ static void where_there_is_no_window_all_is_copied(void)
     scene_end(&it);
 }
 
-static void look_for_windows(void)
-{
-    scene it = scene_small();
-    eb_window *window = eb_window_make(&it.bus->ring);
-    windows = window != NULL;
-    if (window) eb_window_release(window);
-    scene_end(&it);
-}
-
 int main(void)
 {
-    look_for_windows();
     RUN(where_there_is_no_window_all_is_copied);
-    if (!windows) return checked();
+    if (!has_windows()) return checked();
     RUN(the_cursor_stands_at_what_is_in_hand);
     RUN(what_is_small_or_not_protected_is_copied);
     RUN(a_publisher_waits_for_what_is_looked_at);
     RUN(what_is_kept_becomes_a_copy_beyond_a_quarter);
     RUN(neighbours_of_a_copy_stay_right);
-    RUN(what_is_gone_cannot_be_looked_at);
-    RUN(what_is_looked_at_outlives_the_subscription);
-    RUN(a_child_has_copies);
     RUN(the_cursor_moves_on_beside_a_sleeper);
     RUN(what_is_kept_holds_no_flood_up);
     RUN(a_cursor_that_was_moved_over_a_view_is_damage);
