@@ -1,0 +1,61 @@
+"""Who looks at raw data where they lie, and keeps parts of some for long: these must stay what they were."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+
+from eventbus import Event
+from soak.actors import Part
+
+Kept = tuple[int, memoryview, int]
+"""A sequence, a part of what it brought, and the checksum of that."""
+
+
+class Album:
+    """What one subscription has kept of what it looked at.
+
+    Args:
+        views: whether it looks; else nothing is kept, and raw data must be bytes.
+        most: how many parts it keeps.
+    """
+
+    def __init__(self, part: Part, who: int, views: bool, most: int) -> None:
+        self._part = part
+        self._who = who
+        self._views = views
+        self._most = most
+        self._kept: list[Kept] = []
+        self._lock = threading.Lock()
+
+    def looked(self, events: list[Event]) -> list[Event]:
+        """The events as they would be without views; some of what they look at is kept from now on."""
+        return [self._looked(event) for event in events]
+
+    def _looked(self, event: Event) -> Event:
+        view = event.data
+        if isinstance(view, bytes if self._views else memoryview):
+            self._part.ledger.fault(f"{self._who} got sequence {event.sequence} as {type(view).__name__}")
+        if not isinstance(view, memoryview):
+            return event
+        data = bytes(view)
+        if self._most and self._part.dice.random() < 0.5:
+            with self._lock:
+                self._keep(event.sequence, view[len(view) // 3 :])
+        return event._replace(data=data)
+
+    def _keep(self, sequence: int, view: memoryview) -> None:
+        self._kept.append((sequence, view, zlib.crc32(view)))
+        while len(self._kept) > self._most:
+            self._check(self._kept.pop(self._part.dice.randrange(len(self._kept))))
+
+    def _check(self, kept: Kept) -> None:
+        sequence, view, checksum = kept
+        if zlib.crc32(view) != checksum:
+            self._part.ledger.fault(f"{self._who}: what it kept of sequence {sequence} has changed")
+
+    def close(self) -> None:
+        """After the end of the subscription: all that is kept is looked at once more."""
+        with self._lock:
+            while self._kept:
+                self._check(self._kept.pop())
