@@ -30,10 +30,7 @@ void eb_view_exported(eb_view *view)
 {
     eb_views *views = view->of;
     if (atomic_fetch_sub(&view->exports, 1) != 1 || views->generation != eb_generation()) return;
-    pthread_mutex_lock(&views->lock);
-    eb_subscription *sub = view->sequence < views->asked ? views->sub : NULL;
-    if (sub) atomic_fetch_add(&sub->holders, 1); /* its owner may be giving it up in another thread */
-    pthread_mutex_unlock(&views->lock);
+    eb_subscription *sub = eb_views_exported(view);
     if (!sub) return;
     settle(sub);
     eb_bus_let_go_of(sub);

@@ -160,6 +160,18 @@ uint64_t eb_views_floor(eb_subscription *sub, uint64_t position)
 
 /* --- by anybody --- */
 
+/* The end of one export. Whether the cursor may move on for it, of whom: it is held then. */
+eb_subscription *eb_views_exported(eb_view *view)
+{
+    eb_views *views = view->of;
+    pthread_mutex_lock(&views->lock);
+    eb_subscription *sub = view->sequence < views->asked ? views->sub : NULL;
+    if (sub) atomic_fetch_add(&sub->holders, 1); /* its owner may be giving it up in another thread */
+    if (!views->sub) sweep(views, 0);            /* what was kept for want of memory */
+    pthread_mutex_unlock(&views->lock);
+    return sub;
+}
+
 /* Whether somebody has it, who may look at it in any event. */
 static bool is_had(const eb_views *views, eb_view *view)
 {
@@ -206,6 +218,7 @@ bool eb_views_end(eb_subscription *sub)
         }
     }
     bool over = views->first == NULL;
+    views->asked = UINT64_MAX;
     retire(views);
     pthread_mutex_unlock(&views->lock);
     return over;

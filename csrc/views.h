@@ -44,6 +44,7 @@ void eb_views_let_go(eb_views *views);
 eb_view *eb_views_add(eb_subscription *sub, const eb_record *record, uint64_t position, uint64_t length);
 const char *eb_view_data(const eb_view *view);
 uint64_t eb_views_floor(eb_subscription *sub, uint64_t position);
+eb_subscription *eb_views_exported(eb_view *view);
 void eb_views_part(eb_subscription *sub);
 bool eb_views_end(eb_subscription *sub);
 

@@ -26,7 +26,7 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
             name=slowest.name,
             pid=slowest.pid,
             backlog=backlog,
-            viewed=seen,
+            **({"viewed": seen} if seen else {}),
             timeout=seconds,
         )
     members = [one for one in handle.occupants() if one.group == slowest.number]

@@ -1,6 +1,82 @@
 /* The ends of what is looked at: released, copied, left behind by its subscription, its bus, its process. */
 #include "viewing.h"
 
+#include <sys/syscall.h>
+
+static bool no_memory;
+
+/* In the place of libc's: what a copy and a window need is refused. */
+int mprotect(void *at, size_t bytes, int protection)
+{
+    errno = ENOMEM;
+    return no_memory ? -1 : (int)syscall(SYS_mprotect, at, bytes, protection);
+}
+
+static void without_memory_for_a_copy_the_cursor_waits(void)
+{
+    scene it = scene_of(ROOM, 4, 0, 1);
+    eb_subscription *sub = join_views(it.bus, EB_LATEST);
+    put_all(it.peer, 1, 6);
+    EQUAL("a batch", eb_receive(sub, 64, EB_POLL), 6);
+    eb_view *view = look(sub, 0);
+    no_memory = true;
+    eb_views_asked(sub, 7);
+    EQUAL("all of it is kept in the ring", cursor(it.bus, sub), 0);
+    put_all(it.peer, 7, FULL);
+    EQUAL("until that is full", put_data(it.peer, 99), EB_FULL);
+    CHECK("it is what it was", is_data(eb_view_data(view), 1));
+    no_memory = false;
+    EQUAL("then there is memory", eb_receive(sub, 1, EB_POLL), 1);
+    EQUAL("and it goes on", cursor(it.bus, sub), 6 * PLACE);
+    put_all(it.peer, 20, 25);
+    CHECK("it is a copy", is_data(eb_view_data(view), 1));
+    look_away(view);
+    leave(sub);
+    scene_end(&it);
+}
+
+static void without_memory_for_a_window_all_is_copied(void)
+{
+    scene it = scene_of(ROOM, 4, 0, 1);
+    eb_subscription *sub = join_views(it.bus, EB_LATEST);
+    no_memory = true;
+    put_all(it.peer, 1, 13);
+    int status, got = 0;
+    while ((status = eb_receive(sub, 64, EB_POLL)) == EB_LARGE || status > 0) {
+        if (status == EB_LARGE) EQUAL("the buffer grows", eb_reserve(sub, eb_batch_of(sub)->needed), EB_OK);
+        for (int i = 0; i < status; i++)
+            CHECK("into it", !eb_batch_of(sub)->beside[i].view && is_data(data_of(sub, (uint32_t)i), (uint64_t)++got));
+    }
+    no_memory = false;
+    EQUAL("all came", got, 13);
+    EQUAL("and nothing is kept", cursor(it.bus, sub), 13 * PLACE);
+    leave(sub);
+    scene_end(&it);
+}
+
+/* Nobody can be told by then, so what is looked at is protected as long as the process lives. */
+static void without_memory_at_the_end_the_slot_stays(void)
+{
+    scene it = scene_of(ROOM, 4, 0, 1);
+    eb_subscription *sub = join_views(it.bus, EB_LATEST);
+    eb_slot_t *slot = slot_of(it.bus, sub);
+    put_all(it.peer, 1, 2);
+    EQUAL("two events", eb_receive(sub, 64, EB_POLL), 2);
+    eb_view *view = look(sub, 0);
+    int file = sub->file.fd;
+    no_memory = true;
+    leave(sub);
+    no_memory = false;
+    EQUAL("nobody reaps it", eb_bus_reap(it.peer, EB_POLL), 0);
+    put_all(it.peer, 3, FULL - 2);
+    EQUAL("an eighth is kept for others", put_data(it.peer, 99), EB_FULL);
+    CHECK("and it is what it was", atomic_load(&slot->cursor) == 0 && is_data(eb_view_data(view), 1));
+    look_away(view);
+    close(file);
+    EQUAL("as at its end", eb_bus_reap(it.peer, EB_POLL), 1);
+    scene_end(&it);
+}
+
 typedef struct {
     const char *data;
     _Atomic bool over, wrong;
@@ -130,5 +206,8 @@ int main(void)
     RUN(what_is_gone_cannot_be_looked_at);
     RUN(what_is_looked_at_outlives_the_subscription);
     RUN(a_child_has_copies);
+    RUN(without_memory_for_a_copy_the_cursor_waits);
+    RUN(without_memory_for_a_window_all_is_copied);
+    RUN(without_memory_at_the_end_the_slot_stays);
     return checked();
 }
