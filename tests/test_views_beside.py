@@ -79,6 +79,18 @@ def test_what_is_kept_holds_up_no_others(roomy: Bus, fork: Fork, name: str) -> N
         other.result()
 
 
+def test_who_may_only_subscribe(roomy: Bus) -> None:
+    """The ring is mapped to be read alone, once more for views; nothing of it can be written through them."""
+    with eventbus.open(roomy.name, role="subscriber") as reader, reader.subscribe("a", view=True) as sub:
+        kept = []
+        for number in range(30):
+            put(roomy, number)
+            kept.append(look(sub)[1:])
+            with pytest.raises(TypeError, match="read-only"):
+                kept[-1][0] = 0
+        assert [view == payload(number)[1:] for number, view in enumerate(kept)] == [True] * 30
+
+
 # --- threads ---
 
 

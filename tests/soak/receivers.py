@@ -122,7 +122,7 @@ class Listening:
         self._who = who
         self._count = 0
         self._leaving = False
-        self._album = Album(part, who, actor.view is not None, actor.view or 0)
+        self._album = Album(part, who, actor.view is not None, actor.view or 0, lambda: self._leaving)
 
     def run(self) -> None:
         """Until the end of the bus, or until it has had enough."""

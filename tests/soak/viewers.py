@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Callable
 
 from eventbus import Event
 from soak.actors import Part
+from soak.message import message, number_of
 
 Kept = tuple[int, memoryview, int]
 """A sequence, a part of what it brought, and the checksum of that."""
@@ -18,13 +20,17 @@ class Album:
     Args:
         views: whether it looks; else nothing is kept, and raw data must be bytes.
         most: how many parts it keeps.
+        closing: whether another thread closes it, which releases what this one looks at.
     """
 
-    def __init__(self, part: Part, who: int, views: bool, most: int) -> None:
+    def __init__(
+        self, part: Part, who: int, views: bool, most: int, closing: Callable[[], bool] = lambda: False
+    ) -> None:
         self._part = part
         self._who = who
         self._views = views
         self._most = most
+        self._closing = closing
         self._kept: list[Kept] = []
         self._lock = threading.Lock()
 
@@ -38,6 +44,15 @@ class Album:
             self._part.ledger.fault(f"{self._who} got sequence {event.sequence} as {type(view).__name__}")
         if not isinstance(view, memoryview):
             return event
+        try:
+            return self._copied(event, view)
+        except ValueError:
+            if not self._closing():
+                raise
+            traffic = self._part.plan.traffic
+            return event._replace(data=message(traffic, *(number_of(traffic, event.path) or (0, 0))).data)
+
+    def _copied(self, event: Event, view: memoryview) -> Event:
         data = bytes(view)
         if self._most and self._part.dice.random() < 0.5:
             with self._lock:
