@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from eventbus import Event
 from soak.actors import Part
@@ -12,6 +13,11 @@ from soak.message import message, number_of
 
 Kept = tuple[int, memoryview, int]
 """A sequence, a part of what it brought, and the checksum of that."""
+
+
+def with_data(event: Event, data: Any) -> Event:
+    """The event with these data; no code of the bus runs, which may be interrupted."""
+    return Event(event.system, event.kind, event.path, data, *event[4:])
 
 
 class Album:
@@ -50,14 +56,14 @@ class Album:
             if not self._closing():
                 raise
             traffic = self._part.plan.traffic
-            return event._replace(data=message(traffic, *(number_of(traffic, event.path) or (0, 0))).data)
+            return with_data(event, message(traffic, *(number_of(traffic, event.path) or (0, 0))).data)
 
     def _copied(self, event: Event, view: memoryview) -> Event:
         data = bytes(view)
         if self._most and self._part.dice.random() < 0.5:
             with self._lock:
                 self._keep(event.sequence, view[len(view) // 3 :])
-        return event._replace(data=data)
+        return with_data(event, data)
 
     def _keep(self, sequence: int, view: memoryview) -> None:
         self._kept.append((sequence, view, zlib.crc32(view)))
