@@ -14,7 +14,7 @@ LANES ?= 4
 CORE_C := $(filter-out csrc/_eventbus.c,$(wildcard csrc/*.c))
 C_FORMATTED := $(CORE_C) $(wildcard csrc/*.h csrc/python/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] tests/soak/*.c)
 
-.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench peers soak rush drill bridge-matrix bridge-soak docs dist wheels clean
+.PHONY: test demo build lint asan tsan models kill-matrix fuzz valgrind coverage bench peers soak rush drill bridge-matrix bridge-soak docs dist wheels elsewhere clean
 
 # The suite waits more than it computes, so LANES files of tests run beside each other.
 test: $(VENV)/.ready
@@ -121,6 +121,10 @@ dist: $(VENV)/.ready
 # For glibc and musl on x86-64 and aarch64, with zig's compiler; checked by auditwheel and abi3audit.
 wheels: $(VENV)/.wheels
 	$(BIN)/python csrc/wheels.py
+
+# The C test programs over musl, on this machine and on aarch64.
+elsewhere: $(VENV)/.wheels
+	$(BIN)/python tests/elsewhere.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info eventbus/*.so csrc/_eventbus.c .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -167,8 +167,12 @@ void eb_bell_chime(const eb_bell *bell)
 void eb_bell_drain(const eb_bell *bell)
 {
     char bytes[AT_ONCE];
+    struct iovec place = {bytes,
+                          1}; /* of a datagram, nothing is read but that it was there; qemu's own would stay without */
     struct mmsghdr messages[AT_ONCE];
-    memset(messages, 0, sizeof messages); /* of a datagram, nothing is read but that it was there */
+    memset(messages, 0, sizeof messages);
+    for (int i = 0; i < AT_ONCE; i++)
+        messages[i].msg_hdr.msg_iov = &place, messages[i].msg_hdr.msg_iovlen = 1;
     if (!eb_bell_whole(bell)) return;
     if (bell->id != 0)
         while (recvmmsg(bell->file.fd, messages, AT_ONCE, MSG_DONTWAIT, NULL) == AT_ONCE)

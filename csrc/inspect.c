@@ -44,11 +44,22 @@ int eb_slowest(eb_bus *bus)
     return slowest;
 }
 
-/* Read in this order, the cursor is never ahead of what is committed; one that cannot be holds nobody up. */
+/* What the ring keeps from there on for the owner of a slot. Members tell of a group's progress now and then only, and
+ * publishers find out for themselves: what is past its cursor is not kept for it. */
+static uint64_t kept_from(const eb_roster *roster, uint32_t slot)
+{
+    bool alone;
+    const eb_group *group = eb_slot_group(roster, slot, &alone);
+    uint64_t cursor = atomic_load(&roster->header->slots[slot].cursor);
+    uint64_t gate = group ? eb_group_gate(roster, group) : cursor;
+    return (int64_t)(gate - cursor) > 0 ? gate : cursor;
+}
+
+/* Read in this order, it is never ahead of what is committed; one that cannot be holds nobody up. */
 int64_t eb_kept_for(const eb_bus *bus, uint32_t slot)
 {
     if (slot >= eb_roster_used(&bus->roster) || !eb_slot_holds_gate(&bus->roster, slot)) return 0;
-    uint64_t cursor = atomic_load(&bus->roster.header->slots[slot].cursor);
+    uint64_t cursor = kept_from(&bus->roster, slot);
     uint64_t lag = atomic_load(&bus->ring.header->committed) - cursor;
     return lag <= bus->ring.capacity ? (int64_t)lag : 0;
 }

@@ -3,7 +3,7 @@ from asyncio import AbstractEventLoop, Future, Handle
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ReferenceType
 
 from eventbus.core.attachment import Attachment, Route
@@ -11,6 +11,8 @@ from eventbus.core.reader import SubscriptionHandle
 from eventbus.errors import SegmentError
 from eventbus.event import Event, Headers, Unreadable
 from eventbus.request import Request
+
+T = TypeVar("T")
 
 class Scope:
     def __init__(self, end: int, pointer: int, owner: object) -> None: ...
@@ -74,6 +76,7 @@ class Receiver:
     def _give_back(self, handle: SubscriptionHandle, delay: int, sequence: int, /) -> int: ...
     def _fill(self, deadline: int, /) -> bool: ...
     def _more(self, deadline: int, /) -> Awaitable[bool]: ...
+    def _taking(self, read: Callable[[Event], T], limit: int, deadline: int, /) -> Iterator[list[T]]: ...
 
 class Ticket:
     identity: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from eventbus.awaiting import check_limit
@@ -95,31 +95,17 @@ class Member(Subscription):
                     return events
         return []
 
-    def take(self, read: Callable[[Event], T], limit: int = 1, timeout: float | None = None) -> list[T]:
-        """What ``read`` makes of the next 1 to ``limit`` events of one claim, acknowledged as they are returned.
+    def take(self, read: Callable[[Event], T], limit: int = 1, timeout: float | None = None) -> Iterator[list[T]]:
+        """Iterated, what ``read`` makes of the next 1 to ``limit`` events of one claim, acknowledged with that.
 
-        For ``ack="auto"``. Where ``read`` or a signal handler raises, all of them are given back instead; so are those
-        of a call that did not return.
+        For ``ack="auto"``, by any thread. Where ``read`` or a signal handler raises, all of them are given back
+        instead. By a loop nothing is lost, as may be by ``next``: a signal handler may raise as a call returns.
 
-        Returns:
-            [] when the time is up or the subscription has ended.
+        Args:
+            timeout: seconds from now; the iterator ends when they are over, or the subscription has ended.
         """
         check_limit(limit)
-        deadline = native.deadline_after(timeout)
-        self.claim_at_most(limit)
-        self._ask()
-        if self._ready.unfinished:
-            self.reject()
-        while self._begins() and self._fill(deadline):
-            try:
-                values = [read(event) for event in self._ready.take(limit, [])]
-                if values:
-                    for _ in map(self._acknowledge, (self._subscription,)):  # in one step with the return
-                        return values
-            except BaseException:
-                self.reject()
-                raise
-        return []
+        return self._taking(read, min(limit, BATCH_LIMIT), native.deadline_after(timeout))
 
     def _begins(self) -> bool:
         self._retry_letters()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -152,6 +152,45 @@ def test_a_signal_amid_reading_loses_nothing(items: Queue[Any]) -> None:
         items.get()
     assert isinstance(items.get(timeout=WAIT), _Interrupting)
     assert items.get(timeout=WAIT) == 2
+
+
+class _Storm(Exception):
+    """Raised by the handler of a signal."""
+
+
+@pytest.mark.parametrize("maxsize", [0, 4000])
+@pytest.mark.parametrize(("kind", "count"), [(Queue, 4000), (JoinableQueue, 250)])
+def test_a_storm_of_signals_loses_nothing(name: str, kind: type[Queue[Any]], count: int, maxsize: int) -> None:
+    """A handler that raises wherever Python lets it: each item is got once, in order."""
+    got, interrupted = [0] * 0, 0
+    with closing(kind(maxsize, name=name)) as items, _at_alarm(_storm):
+        items.put_many(range(count))
+        assert items.qsize() == count  # from now on this process has its end of it
+        while len(got) < count:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 20e-6 * (1 + interrupted % 100))
+                while len(got) < count:
+                    item = items.get()
+                    got += [item]  # no call, in which a signal could be seen
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except _Storm:
+                interrupted += 1
+        assert sorted(got) == list(range(count))
+        assert interrupted > 0
+        assert items.empty()
+
+
+@contextmanager
+def _at_alarm(handler: Callable[..., None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _storm(*_: object) -> None:
+    raise _Storm
 
 
 class _Interrupting:

@@ -15,6 +15,7 @@
  *   waiter.c    Waiter: what a task of an event loop waits with
  *   more.c      More: awaited, whether there is something in hand
  *   events.c    Events: one after the other, for who awaits them
+ *   taking.c    Taking: what events are read to, acknowledged in the same step
  *   receiver.c  Receiver: what a subscription has of these
  *   parcel.c    Parcel: events that are sent together
  *   sender.c    Sender.send: two look-ups, a call of orjson, one of the core
@@ -103,6 +104,7 @@ void eb_hand_busy(hand_object *hand);
 void eb_hand_idle(hand_object *hand);
 bool eb_hand_is_inherited(const hand_object *hand);
 Py_ssize_t eb_hand_left(const hand_object *hand);
+bool eb_hand_take(hand_object *hand, Py_ssize_t limit, PyObject *into); /* the next ones, to the end of a list */
 PyObject *eb_hand_all(hand_object *hand); /* a list of the events of the batch; nothing is handed out by that */
 PyObject *eb_hand_unreadable(const hand_object *hand); /* what comes next if that is no event, borrowed; else NULL */
 
@@ -241,6 +243,9 @@ PyObject *eb_events_of(PyObject *receiver);
 int eb_fill(receiver_object *self, PyObject *until);
 int eb_poll(receiver_object *self); /* not waiting */
 int eb_acknowledge(receiver_object *self, PyObject *handle);
+/* 1 when it is this thread's turn to receive, 0 when the time is up, -1 with an error. */
+int eb_turn_await(receiver_object *self, PyObject *turn, PyObject *deadline);
+bool eb_turn_end(PyObject *turn); /* false with an error, also with one that there was before */
 bool eb_asks_on(receiver_object *self);
 void eb_fill_bind(unsigned long long receive, unsigned long long ack);
 int eb_fill_ready(void);
@@ -262,6 +267,10 @@ bool eb_more_waits(PyObject *more);
 PyObject *eb_sent(PySendResult sent, PyObject *result);
 PyObject *eb_thrown(PyObject *given);
 int eb_more_ready(void);
+
+/* taking.c */
+PyObject *eb_receiver_taking(PyObject *receiver, PyObject *given);
+int eb_taking_ready(void);
 
 /* doorbell.c */
 int eb_doorbell_ready(PyObject *module);

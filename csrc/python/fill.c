@@ -77,7 +77,7 @@ static int refuse(receiver_object *self, PyObject *handle, PyObject *unreadable)
 /* --- the next events --- */
 
 /* 1 when it is this thread's turn to receive, 0 when the time is up, -1 with an error. */
-static int await_turn(receiver_object *self, PyObject *turn, PyObject *deadline)
+int eb_turn_await(receiver_object *self, PyObject *turn, PyObject *deadline)
 {
     PyObject *taken = PyObject_CallMethodObjArgs(turn, bound.acquire, bound.no, NULL);
     if (taken == bound.no) {
@@ -91,7 +91,7 @@ static int await_turn(receiver_object *self, PyObject *turn, PyObject *deadline)
 }
 
 /* False with an error, also with one that there was before. */
-static bool end_turn(PyObject *turn)
+bool eb_turn_end(PyObject *turn)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -201,10 +201,10 @@ int eb_fill(receiver_object *self, PyObject *until)
     if (eb_hand_is_inherited(eb_hand_of(self))) return no_handle(self) < 0 ? -1 : 0;
     PyObject *turn = self->turn;
     Py_INCREF(turn);
-    int filled = await_turn(self, turn, until);
+    int filled = eb_turn_await(self, turn, until);
     if (filled > 0) {
         filled = fill(self, deadline);
-        if (!end_turn(turn) || PyErr_CheckSignals() != 0) filled = -1; /* what is in hand stays there */
+        if (!eb_turn_end(turn) || PyErr_CheckSignals() != 0) filled = -1; /* what is in hand stays there */
     }
     Py_DECREF(turn);
     return filled;

@@ -207,13 +207,10 @@ static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
 
 /* As with one: the places first, for that may collect garbage. Then whatever is the next goes to them and on to the
  * caller's list, or nothing is handed out. */
-static PyObject *hand_take(PyObject *object, PyObject *given)
+bool eb_hand_take(hand_object *hand, Py_ssize_t limit, PyObject *into)
 {
-    hand_object *hand = (hand_object *)object;
-    PyObject *into;
-    Py_ssize_t limit, count;
-    if (!PyArg_ParseTuple(given, "nO!:take", &limit, &PyList_Type, &into)) return NULL;
-    if (!hand->busy && PyList_Size(into) == 0 && !asks(hand)) return NULL;
+    Py_ssize_t count;
+    if (!hand->busy && PyList_Size(into) == 0 && !asks(hand)) return false;
     while ((count = at_once(hand, limit)) > 0) {
         bool bare = is_bare(hand), whole = false;
         PyObject *events = places(hand, count, bare);
@@ -226,8 +223,17 @@ static PyObject *hand_take(PyObject *object, PyObject *given)
         else if (lent) eb_hand_take_back(hand, events);
         Py_XDECREF(events);
         if (whole) break;
-        if (PyErr_Occurred()) return NULL;
+        if (PyErr_Occurred()) return false;
     }
+    return true;
+}
+
+static PyObject *hand_take(PyObject *object, PyObject *given)
+{
+    PyObject *into;
+    Py_ssize_t limit;
+    if (!PyArg_ParseTuple(given, "nO!:take", &limit, &PyList_Type, &into)) return NULL;
+    if (!eb_hand_take((hand_object *)object, limit, into)) return NULL;
     Py_INCREF(into);
     return into;
 }

@@ -101,6 +101,7 @@ static PyMethodDef receiver_methods[] = {
     {"_unpack", receiver_unpack, METH_O, NULL},
     {"_fill", receiver_fill, METH_O, NULL},
     {"_more", receiver_more, METH_O, NULL},
+    {"_taking", eb_receiver_taking, METH_VARARGS, NULL},
     {"_acknowledge", receiver_acknowledge, METH_O, NULL},
     {"_bury", eb_receiver_bury, METH_VARARGS, NULL},
     {"_ask", eb_receiver_ask, METH_NOARGS, NULL},

@@ -18,13 +18,34 @@ def dumps(obj: object) -> bytes:
     """Connections, sockets and locks go by multiprocessing's own ways; what is none of Python's own types is asked."""
     if type(obj) in _PLAIN:
         return pickle.dumps(obj, pickle.HIGHEST_PROTOCOL)
-    written = BytesIO()
-    pickler = pickle.Pickler(written, pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = _WAYS
-    pickler.dump(obj)
-    return written.getvalue()
+    try:
+        pen = _PENS.pop()
+    except IndexError:
+        pen = _Pen()
+    pen.dump(obj)
+    data = pen.written.getvalue()
+    if len(data) < _REUSED_BYTES:
+        pen.written.seek(0)
+        pen.written.truncate()
+        pen.forget()
+        _PENS.append(pen)
+    return data
 
 
+class _Pen:
+    """A pickler and what it writes to. Whoever uses it has it alone, also amid another's use in the same thread."""
+
+    __slots__ = ("dump", "forget", "written")
+
+    def __init__(self) -> None:
+        self.written = BytesIO()
+        pickler = pickle.Pickler(self.written, pickle.HIGHEST_PROTOCOL)
+        pickler.dispatch_table = _WAYS
+        self.dump, self.forget = pickler.dump, pickler.clear_memo
+
+
+_PENS: list[_Pen] = []
+_REUSED_BYTES = 65536  # of one that wrote more, what it remembers would cost all that follow
 _PLAIN = frozenset((int, float, str, bytes, bool, type(None)))
 _WAYS = ForkingPickler(BytesIO()).dispatch_table  # a view of what is registered, also later
 

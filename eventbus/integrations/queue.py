@@ -7,42 +7,24 @@ import multiprocessing.context
 import os
 import pickle
 import queue
-import threading
 import time
 import uuid
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import eventbus
 from eventbus import Event
+from eventbus.integrations.ends import GETTERS, ITEMS, MOST_AT_ONCE, Ends
 from eventbus.integrations.pickles import Broken, dumps, loaded, loaded_or_broken
 
 T = TypeVar("T")
 
 CAPACITY = 16 * 2**20
-_ITEMS = "item"
 _ROOM = "room"
-_GETTERS = "getters"
-_MOST_AT_ONCE = 256  # events in one claim
 _FOREVER_MANY = 2**31 - 1  # deliveries: an item is never given up, however many die with it
 _SUBSCRIBERS = 256
 _LOOK_SECONDS = 0.2  # whoever waits for room looks by itself so often: who made some may have died before it said so
-
-
-class _Here:
-    """What this process has of a queue beside the bus: its end as one of the getters, and locks of its threads."""
-
-    def __init__(self, bus: eventbus.Bus, joinable: bool) -> None:
-        self.pid = os.getpid()
-        most, ack = (_MOST_AT_ONCE, "manual") if joinable else (1, "auto")
-        self.member: Any = bus.subscribe(_ITEMS, group=_GETTERS, start="oldest", prefetch=most, ack=ack)  # type: ignore[arg-type]
-        self.getting = threading.RLock()
-        self.putting = threading.RLock()
-        self.coming: list[Event] = []  # what a get of a joinable queue is at
-        self.taken: deque[Event] = deque()  # what it has returned, and is not done
-        self.room: eventbus.Subscription | None = None
 
 
 class Queue(Generic[T]):
@@ -71,7 +53,7 @@ class Queue(Generic[T]):
         self._maxsize = max(maxsize, 0)
         self._capacity = capacity
         self._closed = False
-        self._here: _Here | None = None
+        self._here: Ends | None = None
         self._bus = eventbus.open(name, capacity=capacity, max_subscribers=_SUBSCRIBERS, send_timeout=None)
         self._leaving = weakref.finalize(self, self._bus.close)
         self._leaving.atexit = False  # at the end of a process the bus leaves by itself, as the last that it does
@@ -80,7 +62,7 @@ class Queue(Generic[T]):
             raise eventbus.ClosedError(
                 f"the queue {name!r} is gone: all who had it had closed it before this process opened it"
             )
-        self._bus.group(_GETTERS, _ITEMS, start="oldest", max_deliveries=_FOREVER_MANY)
+        self._bus.group(GETTERS, ITEMS, start="oldest", max_deliveries=_FOREVER_MANY)
 
     @property
     def name(self) -> str:
@@ -111,9 +93,9 @@ class Queue(Generic[T]):
             return self._put_bounded([data], block, timeout)
         try:
             if block and timeout is None:
-                self._bus.send(_ITEMS, "put", "-", data)
+                self._bus.send(ITEMS, "put", "-", data)
             else:
-                self._bus.send(_ITEMS, "put", "-", data, timeout=_seconds(block, timeout))
+                self._bus.send(ITEMS, "put", "-", data, timeout=_seconds(block, timeout))
         except (eventbus.FullError, eventbus.InvalidError) as error:
             raise self._said(error) from error
 
@@ -152,7 +134,7 @@ class Queue(Generic[T]):
 
     def _send(self, blobs: list[bytes], timeout: float | None) -> None:
         try:
-            self._bus.send_many(((_ITEMS, "put", "-", data) for data in blobs), timeout=timeout)
+            self._bus.send_many(((ITEMS, "put", "-", data) for data in blobs), timeout=timeout)
         except (eventbus.FullError, eventbus.InvalidError) as error:
             raise self._said(error) from error
 
@@ -183,11 +165,12 @@ class Queue(Generic[T]):
             ValueError: the queue is closed here.
             Exception: of an item that cannot be unpickled, whatever that raises; it is gone then.
         """
-        for item in self._get(loaded_or_broken, 1, block, timeout):
-            if isinstance(item, Broken):
+        seconds = _seconds(block, timeout)
+        for (item,) in self._get(loaded_or_broken, 1, seconds):
+            if item.__class__ is Broken:  # no call: where a signal handler raises as one returns, the item is lost
                 raise item.__cause__ or item
             return item  # type: ignore[no-any-return]
-        raise queue.Empty
+        raise self._nothing(seconds)
 
     def get_nowait(self) -> T:
         """``get`` that does not wait."""
@@ -200,41 +183,34 @@ class Queue(Generic[T]):
             Exception: as ``get``.
         """
         try:
-            items = self._get(loaded, min(limit, _MOST_AT_ONCE), True, timeout)
+            for items in self._get(loaded, min(limit, MOST_AT_ONCE), _seconds(True, timeout)):
+                return items
         except Broken:  # alone it raises what it has to; those before it come one by one
             return [self.get(False)]
-        if not items:
-            raise queue.Empty
-        return items
+        raise self._nothing(timeout)
 
-    def _get(self, read: Callable[[Event], Any], limit: int, block: bool, timeout: float | None) -> list[Any]:
+    def _get(self, read: Callable[[Event], Any], limit: int, seconds: float | None) -> Iterable[list[Any]]:
         here = self._ends()
-        if block and timeout is None:
-            with here.getting:
-                return self._take(here, read, limit, None)
-        deadline = _deadline(_seconds(block, timeout))
-        for mine in map(here.getting.acquire, (True,), (_left(deadline),)):  # owned in the step in which it is taken
-            if mine:
-                try:
-                    return self._take(here, read, limit, _remaining(deadline))
-                finally:
-                    here.getting.release()
-        return []
+        taking = here.member.take(read, limit, seconds)
+        return self._telling(here, taking) if self._maxsize else taking
 
-    def _take(self, here: _Here, read: Callable[[Event], Any], limit: int, seconds: float | None) -> list[Any]:
-        if not self._maxsize:
-            return here.member.take(read, limit, seconds) or self._nothing(here, seconds)
-        try:
-            return here.member.take(read, limit, seconds) or self._nothing(here, seconds)
-        finally:
-            self._tell()
+    def _telling(self, here: Ends, taking: Iterable[list[Any]]) -> Iterable[list[Any]]:
+        """The same, each told to whoever waits for room, which a signal handler may keep from being handed out."""
+        yield from here.again()
+        for values in taking:
+            try:
+                self._tell()
+            except BaseException:
+                here.kept.extend(values)
+                raise
+            yield values
 
-    def _nothing(self, here: _Here, seconds: float | None) -> list[Any]:
+    def _nothing(self, seconds: float | None) -> Exception:
         """The time was up; nothing without a limit of time means the end."""
-        if seconds is None or here.member.closed:
-            self._check_open()
-            raise eventbus.ClosedError(f"the queue {self.name!r} is gone: its bus was shut down or removed")
-        return []
+        if seconds is not None and not self._ends().member.closed:
+            return queue.Empty()
+        self._check_open()
+        return eventbus.ClosedError(f"the queue {self.name!r} is gone: its bus was shut down or removed")
 
     # --- sizes ---
 
@@ -284,12 +260,12 @@ class Queue(Generic[T]):
         if self._closed:
             raise ValueError(f"{self!r} is closed")
 
-    def _ends(self) -> _Here:
+    def _ends(self) -> Ends:
         """This process's; one that was forked makes its own."""
         self._check_open()
         here = self._here
         if here is None or here.pid != os.getpid():
-            made = _Here(self._bus, self._joinable)
+            made = Ends(self._bus, self._joinable)
             if self._here is not here:  # another thread was faster
                 made.member.leave(False)
                 return self._ends()
@@ -308,7 +284,7 @@ class Queue(Generic[T]):
             if left == 0:
                 return False
             self._check_open()
-            here.room.receive_many(_MOST_AT_ONCE, _LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
+            here.room.receive_many(MOST_AT_ONCE, _LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS))
         return True
 
     def _tell(self) -> None:
@@ -348,23 +324,39 @@ class JoinableQueue(Queue[T]):
         self._wait(self._all_done, None)
 
     def _all_done(self) -> bool:
-        (group,) = (one for one in self._bus.stats().groups if one.name == _GETTERS)
+        (group,) = (one for one in self._bus.stats().groups if one.name == GETTERS)
         return group.backlog + group.in_hand + group.returned == 0
 
-    def _take(self, here: _Here, read: Callable[[Event], Any], limit: int, seconds: float | None) -> list[Any]:
+    def _get(self, read: Callable[[Event], Any], limit: int, seconds: float | None) -> Iterable[list[Any]]:
+        here, deadline = self._ends(), _deadline(seconds)
+        yield from here.again()
+        items: list[Any] = []
+        try:
+            for mine in map(here.getting.acquire, (True,), (_left(deadline),)):  # owned in the step of its being taken
+                try:
+                    if mine:
+                        items = self._take(here, read, limit, _remaining(deadline))
+                finally:
+                    if mine:
+                        here.getting.release()
+            if items and self._maxsize:
+                self._tell()
+        except BaseException:
+            here.kept.extend(items)
+            raise
+        if items:
+            yield items
+
+    def _take(self, here: Ends, read: Callable[[Event], Any], limit: int, seconds: float | None) -> list[Any]:
         while here.coming:  # of a get that did not return
             if here.coming[-1] not in here.taken:
                 here.member.reject(here.coming[-1])
             here.coming.pop()
-        here.member.claim_at_most(min(len(here.taken) + limit, _MOST_AT_ONCE))
-        try:
-            here.coming.extend(here.member.receive_many(limit, seconds))
-            items = [read(event) for event in here.coming]
-            for _ in map(here.taken.extend, (tuple(here.coming),)):
-                return items or self._nothing(here, seconds)
-        finally:
-            if self._maxsize:
-                self._tell()
+        here.member.claim_at_most(min(len(here.taken) + limit, MOST_AT_ONCE))
+        here.coming.extend(here.member.receive_many(limit, seconds))
+        items = [read(event) for event in here.coming]
+        for _ in map(here.taken.extend, (tuple(here.coming),)):
+            return items
         return []
 
 

@@ -288,7 +288,7 @@ static pid_t fork_for_python(void)
 
 static pid_t fork_without_libc(void)
 {
-    return (pid_t)syscall(SYS_fork);
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 }
 
 static int send_and_leave(eb_bus *bus)
