@@ -146,10 +146,10 @@ void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned 
 int eb_view_ready(void);
 
 /* lent.c */
-bool eb_hand_lend(hand_object *hand, PyObject *events, bool one);
+bool eb_hand_lend(hand_object *hand, PyObject *events, bool one, PyObject *whose);
 void eb_hand_forget(hand_object *hand, Py_ssize_t count);
 void eb_hand_take_back(hand_object *hand, PyObject *events);
-bool eb_lent_ask(receiver_object *self);
+bool eb_lent_ask(receiver_object *self, PyObject **to);
 bool eb_lent_back(receiver_object *self, PyObject *events);
 PyObject *eb_receiver_release(PyObject *object, PyObject *given);
 PyObject *eb_receiver_ask(PyObject *object, PyObject *unused);

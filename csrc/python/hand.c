@@ -61,11 +61,11 @@ static bool is_asked(const hand_object *hand, uint32_t index)
     return index < hand->count && hand->rows[index].asked;
 }
 
-static PyObject *next_in_front(hand_object *hand)
+static PyObject *next_in_front(hand_object *hand, PyObject *whose)
 {
     PyObject *event = PyList_GetItem(hand->front, hand->taken);
     Py_XINCREF(event);
-    if (event != NULL && !eb_hand_lend(hand, event, true)) Py_CLEAR(event);
+    if (event != NULL && !eb_hand_lend(hand, event, true, whose)) Py_CLEAR(event);
     if (event == NULL) return NULL;
     hand->taken++;
     if (in_front(hand) == 0) Py_CLEAR(hand->front);
@@ -86,11 +86,11 @@ PyObject *eb_hand_unreadable(const hand_object *hand)
     return event_made(hand, next) == NULL ? PyList_GetItem(hand->made, next) : NULL;
 }
 
-static PyObject *next_made(hand_object *hand)
+static PyObject *next_made(hand_object *hand, PyObject *whose)
 {
     PyObject *event = event_made(hand, (Py_ssize_t)hand->batch->head.handed);
     Py_XINCREF(event);
-    if (event != NULL && !eb_hand_lend(hand, event, true)) Py_CLEAR(event);
+    if (event != NULL && !eb_hand_lend(hand, event, true, whose)) Py_CLEAR(event);
     if (event == NULL) return NULL;
     eb_hand_forget(hand, 1);
     eb_hand_out(hand->batch, 1);
@@ -98,21 +98,20 @@ static PyObject *next_made(hand_object *hand)
 }
 
 /* Who asks has done with what it looked at; false with an error. */
-static bool asks(hand_object *hand)
+static bool asks(hand_object *hand, PyObject **whose)
 {
-    return hand->of == NULL || eb_hand_is_inherited(hand) || eb_lent_ask(hand->of);
+    return hand->of == NULL || eb_hand_is_inherited(hand) || eb_lent_ask(hand->of, whose);
 }
 
 /* The place for it first: that may collect garbage, whose destructors may take events, so the next one is whichever is the
  * next after that. NULL without an error when there is none. */
-static PyObject *hand_next(PyObject *object)
+static PyObject *next_event(hand_object *hand, PyObject *whose)
 {
-    hand_object *hand = (hand_object *)object;
-    if (hand->busy || !asks(hand) || hand->busy || eb_hand_left(hand) == 0) return NULL;
+    if (hand->busy || eb_hand_left(hand) == 0) return NULL;
     if (hand->of != NULL && hand->of->asks && (!eb_asks_on(hand->of) || hand->busy || eb_hand_left(hand) == 0))
         return NULL;
-    if (hand->front != NULL) return next_in_front(hand);
-    if (hand->made != NULL) return next_made(hand);
+    if (hand->front != NULL) return next_in_front(hand, whose);
+    if (hand->made != NULL) return next_made(hand, whose);
     bool asked = is_asked(hand, hand->batch->head.handed);
     PyObject *event = eb_event_empty(hand, asked);
     if (event == NULL) return NULL;
@@ -124,7 +123,16 @@ static PyObject *hand_next(PyObject *object)
         return event;
     }
     Py_DECREF(event);
-    return PyErr_Occurred() ? NULL : hand_next(object);
+    return PyErr_Occurred() ? NULL : next_event(hand, whose);
+}
+
+static PyObject *hand_next(PyObject *object)
+{
+    hand_object *hand = (hand_object *)object;
+    PyObject *whose = NULL;
+    PyObject *event = !hand->busy && asks(hand, &whose) ? next_event(hand, whose) : NULL;
+    Py_XDECREF(whose);
+    return event;
 }
 
 /* --- several events --- */
@@ -210,14 +218,17 @@ static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
 bool eb_hand_take(hand_object *hand, Py_ssize_t limit, PyObject *into)
 {
     Py_ssize_t count;
-    if (!hand->busy && PyList_Size(into) == 0 && !asks(hand)) return false;
+    PyObject *whose = NULL;
+    bool may = hand->busy || PyList_Size(into) > 0 || asks(hand, &whose);
+    Py_XDECREF(whose);
+    if (!may) return false;
     while ((count = at_once(hand, limit)) > 0) {
         bool bare = is_bare(hand), whole = false;
         PyObject *events = places(hand, count, bare);
         bool same = events != NULL && is_bare(hand) == bare && at_once(hand, limit) == count;
         if (same) whole = fill_all(hand, events);
         Py_ssize_t end = PyList_Size(into);
-        bool lent = whole && !bare && eb_hand_lend(hand, events, false);
+        bool lent = whole && !bare && eb_hand_lend(hand, events, false, NULL);
         whole = whole && (bare || lent) && PyList_SetSlice(into, end, end, events) == 0;
         if (whole) move_on(hand, count);
         else if (lent) eb_hand_take_back(hand, events);

@@ -37,11 +37,12 @@ static bool list(receiver_object *self, PyObject *events, PyObject **whose)
     return count >= 0;
 }
 
-/* What these events look at, of which there is at least one, is lent to who asked. False with an error, or without one where
+/* What these events look at, of which there is at least one, is lent to who asked, if that is known. False with an error, or without one where
  * another thread has closed: then it is not, and they are not to be handed out. */
-static bool lend(receiver_object *self, PyObject *events)
+static bool lend(receiver_object *self, PyObject *events, PyObject *whose)
 {
-    PyObject *whose = NULL, *type, *error, *traceback;
+    PyObject *type, *error, *traceback;
+    Py_XINCREF(whose);
     Py_ssize_t before = PyList_Size(self->lent), count = PyList_Size(events);
     uint64_t sequence = number_in(PyList_GetItem(events, count - 1), SEQUENCE);
     bool lent = before >= 0 && sequence != 0 && list(self, events, &whose);
@@ -55,12 +56,12 @@ static bool lend(receiver_object *self, PyObject *events)
     return lent;
 }
 
-static bool lend_one(receiver_object *self, PyObject *event)
+static bool lend_one(receiver_object *self, PyObject *event, PyObject *whose)
 {
     PyObject *events = PyList_New(1);
     if (events == NULL) return false;
     Py_INCREF(event);
-    bool lent = PyList_SetItem(events, 0, event) == 0 && lend(self, events);
+    bool lent = PyList_SetItem(events, 0, event) == 0 && lend(self, events, whose);
     Py_DECREF(events);
     return lent;
 }
@@ -101,16 +102,15 @@ static bool end(receiver_object *self, PyObject *whose, uint64_t sequence, bool 
 }
 
 /* Before the next event is handed out, or waited for. False with an error: then nothing was asked for. What was put back is
- * yet to be handed out. */
-bool eb_lent_ask(receiver_object *self)
+ * yet to be handed out. `to` gets who asks, where that was found out. */
+bool eb_lent_ask(receiver_object *self, PyObject **to)
 {
     if (!self->views || self->manual) return true;
     if (PyList_Size(self->lent) == 0 && self->next == self->told) return true;
     PyObject *whose = PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
     if (whose == NULL) return false;
-    bool ended = end(self, whose, 0, true);
-    Py_DECREF(whose);
-    if (!ended) return false;
+    *to = whose;
+    if (!end(self, whose, 0, true)) return false;
     PyObject *front = eb_hand_of(self)->front;
     PyObject *first = front == NULL ? NULL : PyList_GetItem(front, eb_hand_of(self)->taken);
     uint64_t next = first == NULL ? self->next : number_in(first, SEQUENCE);
@@ -135,11 +135,11 @@ bool eb_lent_back(receiver_object *self, PyObject *events)
 
 /* What an event, or a list of them, looks at is lent. Meanwhile nobody gets any; false with an error, or where it was all
  * dropped by then. */
-bool eb_hand_lend(hand_object *hand, PyObject *events, bool one)
+bool eb_hand_lend(hand_object *hand, PyObject *events, bool one, PyObject *whose)
 {
     if (hand->of == NULL || !hand->of->views) return true;
     eb_hand_busy(hand);
-    bool lent = one ? lend_one(hand->of, events) : lend(hand->of, events), dropped = hand->dropped != 0;
+    bool lent = one ? lend_one(hand->of, events, whose) : lend(hand->of, events, whose), dropped = hand->dropped != 0;
     if (!lent && !PyErr_Occurred()) hand->dropped = 1;
     eb_hand_idle(hand);
     return lent && !dropped;
@@ -178,7 +178,10 @@ PyObject *eb_receiver_release(PyObject *object, PyObject *given)
 PyObject *eb_receiver_ask(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    if (!eb_is_whole((receiver_object *)object) || !eb_lent_ask((receiver_object *)object)) return NULL;
+    PyObject *whose = NULL;
+    bool asked = eb_is_whole((receiver_object *)object) && eb_lent_ask((receiver_object *)object, &whose);
+    Py_XDECREF(whose);
+    if (!asked) return NULL;
     Py_RETURN_NONE;
 }
 
