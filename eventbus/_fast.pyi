@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import Context
 from typing import Any, TypeVar
-from weakref import ReferenceType
 
 from eventbus.core.attachment import Attachment, Route
 from eventbus.core.reader import SubscriptionHandle
@@ -65,7 +64,7 @@ class Receiver:
     _asks: bool
     _in_a_row: int
     _views: bool
-    _lent: list[tuple[ReferenceType[memoryview], ReferenceType[object], int]]
+    _lent: list[Any]
     def _ask(self) -> None: ...
     def _release(self, sequence: int, /) -> None: ...
     def __aiter__(self) -> AsyncIterator[Event]: ...

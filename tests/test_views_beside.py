@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 import eventbus
-from eventbus import Bus, FullError, Subscription
-from harness import DEADLINE, Fork, Line
+from eventbus import Bus, Event, FullError, Subscription
+from harness import DEADLINE, Fork, Line, until
 from viewing import CAPACITY, LARGE, is_released, look, payload, put
 
 
@@ -121,6 +122,48 @@ def test_each_thread_has_its_own(roomy: Bus) -> None:
         assert is_released(got[0])
         assert mine == payload(39)
         assert got[1] == payload(40)
+
+
+@pytest.mark.parametrize("size", [500, 20_000])
+@pytest.mark.parametrize("style", ["receive", "iterate", "many"])
+def test_a_crowd_of_threads(roomy: Bus, fork: Fork, name: str, size: int, style: str) -> None:
+    """Wherever they take turns, each event goes to one of them, with the right bytes; none comes to an early end."""
+    got: list[list[int]] = [[] for _ in range(4)]
+
+    def check(mine: list[int], events: list[Event]) -> None:
+        for event in events:
+            number = int(bytes(event.data[:8]))
+            assert event.data == payload(number, size)
+            mine.append(number)
+
+    def listen(sub: Subscription, mine: list[int]) -> None:
+        if style == "iterate":
+            for event in sub:
+                check(mine, [event])
+        else:
+            while events := sub.receive_many(5) if style == "many" else [sub.receive()]:
+                if events == [None]:
+                    break
+                check(mine, events)  # type: ignore[arg-type]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with roomy.subscribe("a", view=True) as sub:
+            threads = [threading.Thread(target=listen, args=(sub, mine)) for mine in got]
+            for thread in threads:
+                thread.start()
+            other = fork(fill, name, 0, 1500, size)
+            other.hear()
+            other.result()
+            until(lambda: sum(map(len, got)) == 1500, "not all came")
+            assert all(thread.is_alive() for thread in threads)
+            roomy.shutdown()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(number for mine in got for number in mine) == list(range(1500))
 
 
 def test_of_a_thread_that_is_gone_nothing_stays(roomy: Bus) -> None:

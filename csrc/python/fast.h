@@ -134,7 +134,7 @@ struct receiver_object {
     char asks;   /* who asks for the next event says by that that those before are done */
     char views;  /* raw data are memoryviews, which end when more is asked for */
     int in_a_row;
-    PyObject *lent; /* a list of those: a weak reference to each, whose it is, and the sequence of its event */
+    PyObject *lent; /* a list: of each of those a weak reference, whose it is, and the sequence of its event */
     uint64_t next;  /* after what was handed out of the batches that have any, and */
     uint64_t told;  /* of which the core was told that more was asked for since */
 };
@@ -146,7 +146,10 @@ void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned 
 int eb_view_ready(void);
 
 /* lent.c */
-bool eb_hand_lend(hand_object *hand, PyObject *events, bool one, PyObject *whose);
+PyObject *eb_loan_of(receiver_object *self, PyObject *events, PyObject *whose);
+bool eb_lend(receiver_object *self, PyObject *loan, PyObject *last);
+bool eb_hand_asks(hand_object *hand, PyObject **whose);
+bool eb_hand_looks(const hand_object *hand);
 void eb_hand_forget(hand_object *hand, Py_ssize_t count);
 void eb_hand_take_back(hand_object *hand, PyObject *events);
 bool eb_lent_ask(receiver_object *self, PyObject **to);

@@ -8,8 +8,8 @@ static struct {
     PyObject *whose, *release; /* the names of methods */
 } bound;
 
-enum { DATA = 3, SEQUENCE = 4 };       /* of an event */
-enum { REFERENCE = 0, OWNER, NUMBER }; /* of an entry of the list */
+enum { DATA = 3, SEQUENCE = 4 };                    /* of an event */
+enum { REFERENCE = 0, OWNER, NUMBER, LOAN_LENGTH }; /* of what the list has of each, one after the other */
 
 /* Its sequence; 0 with an error. */
 static uint64_t number_in(PyObject *tuple, Py_ssize_t field)
@@ -18,52 +18,47 @@ static uint64_t number_in(PyObject *tuple, Py_ssize_t field)
     return number == NULL ? 0 : (uint64_t)PyLong_AsUnsignedLongLong(number);
 }
 
-/* An entry of the list for each of these events that looks at something; false with an error. */
-static bool list(receiver_object *self, PyObject *events, PyObject **whose)
+/* What the list has to have of an event; false with an error. */
+static bool add(receiver_object *self, PyObject *loan, PyObject *event, PyObject **whose)
 {
-    Py_ssize_t count = PyList_Size(events);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *event = PyList_GetItem(events, i), *data = event == NULL ? NULL : PyTuple_GetItem(event, DATA);
-        if (data == NULL) return false;
-        if (!PyMemoryView_Check(data)) continue;
-        if (*whose == NULL) *whose = PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
-        PyObject *reference = *whose == NULL ? NULL : PyWeakref_NewRef(data, NULL), *entry = NULL;
-        if (reference != NULL) entry = PyTuple_Pack(3, reference, *whose, PyTuple_GetItem(event, SEQUENCE));
-        bool listed = entry != NULL && PyList_Append(self->lent, entry) == 0;
-        Py_XDECREF(entry);
-        Py_XDECREF(reference);
-        if (!listed) return false;
-    }
-    return count >= 0;
+    PyObject *data = event == NULL ? NULL : PyTuple_GetItem(event, DATA);
+    if (data == NULL || !PyMemoryView_Check(data)) return data != NULL;
+    if (*whose == NULL) *whose = PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
+    PyObject *reference = *whose == NULL ? NULL : PyWeakref_NewRef(data, NULL);
+    bool added = reference != NULL && PyList_Append(loan, reference) == 0 && PyList_Append(loan, *whose) == 0 &&
+                 PyList_Append(loan, PyTuple_GetItem(event, SEQUENCE)) == 0;
+    Py_XDECREF(reference);
+    return added;
 }
 
-/* What these events look at, of which there is at least one, is lent to who asked, if that is known. False with an error, or without one where
- * another thread has closed: then it is not, and they are not to be handed out. */
-static bool lend(receiver_object *self, PyObject *events, PyObject *whose)
+/* What the list has to have of these events, or of one, which are to be lent to who asks, if that is known; NULL with an error.
+ * To make it may run anything: whoever does looks afterwards whether they still are the next. */
+PyObject *eb_loan_of(receiver_object *self, PyObject *events, PyObject *whose)
 {
-    PyObject *type, *error, *traceback;
+    PyObject *loan = PyList_New(0);
+    bool several = PyList_Check(events), whole = loan != NULL;
+    Py_ssize_t count = several ? PyList_Size(events) : 1;
     Py_XINCREF(whose);
-    Py_ssize_t before = PyList_Size(self->lent), count = PyList_Size(events);
-    uint64_t sequence = number_in(PyList_GetItem(events, count - 1), SEQUENCE);
-    bool lent = before >= 0 && sequence != 0 && list(self, events, &whose);
-    uint64_t next = sequence >= self->next ? sequence + 1 : self->next;
-    lent = lent && bound.lend(self->sub, next) == EB_OK;
-    if (lent) self->next = next;
-    PyErr_Fetch(&type, &error, &traceback);
-    if (!lent && before >= 0 && PyList_SetSlice(self->lent, before, PyList_Size(self->lent), NULL) != 0) PyErr_Clear();
+    for (Py_ssize_t i = 0; whole && i < count; i++)
+        whole = add(self, loan, several ? PyList_GetItem(events, i) : events, &whose);
     Py_XDECREF(whose);
-    PyErr_Restore(type, error, traceback);
-    return lent;
+    if (!whole) Py_CLEAR(loan);
+    return loan;
 }
 
-static bool lend_one(receiver_object *self, PyObject *event, PyObject *whose)
+/* Its events, of which `last` is the last, are lent; no code of others runs in it. False with an error, or without one where
+ * another thread has closed: then they are not, and are to be handed out to nobody. */
+bool eb_lend(receiver_object *self, PyObject *loan, PyObject *last)
 {
-    PyObject *events = PyList_New(1);
-    if (events == NULL) return false;
-    Py_INCREF(event);
-    bool lent = PyList_SetItem(events, 0, event) == 0 && lend(self, events, whose);
-    Py_DECREF(events);
-    return lent;
+    uint64_t sequence = number_in(last, SEQUENCE), next = sequence >= self->next ? sequence + 1 : self->next;
+    Py_ssize_t end = PyList_Size(self->lent), length = PyList_Size(loan);
+    if (sequence == 0 || PyList_SetSlice(self->lent, end, end, loan) != 0) return false;
+    if (bound.lend(self->sub, next) == EB_OK) {
+        self->next = next;
+        return true;
+    }
+    PyList_SetSlice(self->lent, end, end + length, NULL);
+    return false;
 }
 
 /* Of a memoryview that something else looks at, too, nothing comes: it stays. */
@@ -72,6 +67,19 @@ static void release(PyObject *view)
     PyObject *released = PyObject_CallMethodObjArgs(view, bound.release, NULL);
     if (released == NULL) PyErr_Clear();
     Py_XDECREF(released);
+}
+
+static bool is_of(PyObject *number, uint64_t sequence)
+{
+    return (uint64_t)PyLong_AsUnsignedLongLong(number) == sequence;
+}
+
+/* An entry; false with an error. */
+static bool copy(PyObject *to, PyObject *from, Py_ssize_t at)
+{
+    for (Py_ssize_t i = at; i < at + LOAN_LENGTH; i++)
+        if (PyList_Append(to, PyList_GetItem(from, i)) != 0) return false;
+    return true;
 }
 
 /* Those of `whose`, or of the event `sequence`, or all with neither, leave the list, and are released where asked for. What
@@ -83,11 +91,11 @@ static bool end(receiver_object *self, PyObject *whose, uint64_t sequence, bool 
              *ended = PyList_New(0); /* these may collect garbage, whose destructors may receive */
     PyObject *entries = self->lent;
     bool done = rest != NULL && ended != NULL;
-    for (Py_ssize_t i = 0; done && i < PyList_Size(entries); i++) {
-        PyObject *entry = PyList_GetItem(entries, i), *view = PyObject_CallNoArgs(PyTuple_GetItem(entry, REFERENCE));
-        bool its = whose != NULL ? PyTuple_GetItem(entry, OWNER) == whose
-                                 : sequence == 0 || number_in(entry, NUMBER) == sequence;
-        done = view != NULL && (view == Py_None || PyList_Append(its ? ended : rest, its ? view : entry) == 0);
+    for (Py_ssize_t i = 0; done && i < PyList_Size(entries); i += LOAN_LENGTH) {
+        PyObject *view = PyObject_CallNoArgs(PyList_GetItem(entries, i + REFERENCE));
+        bool its = whose != NULL ? PyList_GetItem(entries, i + OWNER) == whose
+                                 : sequence == 0 || is_of(PyList_GetItem(entries, i + NUMBER), sequence);
+        done = view != NULL && (view == Py_None || (its ? PyList_Append(ended, view) == 0 : copy(rest, entries, i)));
         Py_XDECREF(view);
     }
     if (done) {
@@ -133,16 +141,15 @@ bool eb_lent_back(receiver_object *self, PyObject *events)
 
 /* --- of a hand --- */
 
-/* What an event, or a list of them, looks at is lent. Meanwhile nobody gets any; false with an error, or where it was all
- * dropped by then. */
-bool eb_hand_lend(hand_object *hand, PyObject *events, bool one, PyObject *whose)
+/* Who asks has done with what it looked at; false with an error. */
+bool eb_hand_asks(hand_object *hand, PyObject **whose)
 {
-    if (hand->of == NULL || !hand->of->views) return true;
-    eb_hand_busy(hand);
-    bool lent = one ? lend_one(hand->of, events, whose) : lend(hand->of, events, whose), dropped = hand->dropped != 0;
-    if (!lent && !PyErr_Occurred()) hand->dropped = 1;
-    eb_hand_idle(hand);
-    return lent && !dropped;
+    return hand->of == NULL || eb_hand_is_inherited(hand) || eb_lent_ask(hand->of, whose);
+}
+
+bool eb_hand_looks(const hand_object *hand)
+{
+    return hand->of != NULL && hand->of->views;
 }
 
 /* The next so many are somebody else's: what they look at ends with that one, not with the batch. */
