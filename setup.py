@@ -16,7 +16,7 @@ setup(
             "eventbus._fast",
             sorted(map(str, Path("csrc/python").glob("*.c"))),
             include_dirs=["csrc"],
-            depends=["csrc/direct.h", "csrc/eventbus.h", "csrc/python/fast.h"],
+            depends=["csrc/direct.h", "csrc/lent.h", "csrc/eventbus.h", "csrc/python/fast.h"],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],
             extra_compile_args=FLAGS,
             extra_link_args=LINKS,

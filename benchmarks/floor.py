@@ -18,13 +18,17 @@ _BATCH_BYTES = 2**18
 """What a subscription reads at once of large events; more would not stay in a cache."""
 _WARM_UP_BYTES = 4 * 2**20
 
+_MOST_BYTES = 64 * 2**20
+_SEVERAL = 8
 _RING_BYTES = 16 * 2**20
 """As much as a ring of eventbus holds by default: more than the caches next to a core."""
 
 
 def run(peer: Peer, case: Case, events: int | None, seconds: float, spread: bool) -> Outcome:
     """Measure one of the floors; the arguments are those of `throughput.run`."""
-    return _copied(case, events, seconds) if peer is COPIES else _coded(case, events, seconds, spread)
+    if peer in (COPIES, COPY):
+        return _copied(peer, case, events, seconds)
+    return _coded(case, events, seconds, spread)
 
 
 def _coded(case: Case, events: int | None, seconds: float, spread: bool) -> Outcome:
@@ -75,33 +79,35 @@ def _decode(control: Control, load: Load, events: int) -> _Spent:
     return first, time.monotonic_ns(), cpu_seconds() - before
 
 
-def _copied(case: Case, events: int | None, seconds: float) -> Outcome:
+def _copied(peer: Peer, case: Case, events: int | None, seconds: float) -> Outcome:
     """Copy as many events, or as many as fill ``seconds``, in one fresh process.
 
     Returns:
-        An outcome as if each event had been delivered once, after its two copies.
+        An outcome as if each event had been delivered once, after its copies.
     """
+    out, warm_up = peer is COPIES, max(_MOST_BYTES // case.load.size, 1)
     with Crew() as crew:
-        crew.start(COPIES.name, _copies, case.load.size, 1000)
+        crew.start(peer.name, _copies, case.load.size, warm_up, out)
         (warmed,) = crew.results()
     with Crew() as crew:
-        due = events or max(int(1000 * seconds / warmed), 1000)
-        crew.start(COPIES.name, _copies, case.load.size, due)
+        due = events or max(int(warm_up * seconds / warmed), warm_up)
+        crew.start(peer.name, _copies, case.load.size, due, out)
         (spent,) = crew.results()
     return Outcome(due, spent, spent, due)
 
 
-def _copies(_control: Control, size: int, events: int) -> float:
-    ring, event = ctypes.create_string_buffer(_RING_BYTES), ctypes.create_string_buffer(size)
+def _copies(_control: Control, size: int, events: int, out: bool) -> float:
+    room = max(_RING_BYTES, _SEVERAL * size)
+    ring, event = ctypes.create_string_buffer(room), ctypes.create_string_buffer(size)
     memmove, base, here = ctypes.memmove, ctypes.addressof(ring), ctypes.addressof(event)
-    places = range(base, base + _RING_BYTES - size, size)
-    ctypes.memset(ring, 1, _RING_BYTES)
+    places = range(base, base + room - size, size)
+    ctypes.memset(ring, 1, room)
     start, left = time.thread_time_ns(), events
     while left > 0:
         # Round by round in and out again: each copy finds the other side where the ring's size has left it.
         for place in places[:left]:
             memmove(place, here, size)
-        for place in places[:left]:
+        for place in places[:left] if out else ():
             memmove(here, place, size)
         left -= len(places)
     return (time.thread_time_ns() - start) / 1e9
@@ -114,5 +120,7 @@ def _none(_topology: Topology) -> Medium:
 COPIES = Peer(
     "two memcpys", None, _none, lambda topology: None if topology.raw else "it copies bytes and knows no JSON"
 )
+COPY = Peer("one memcpy", None, _none, lambda topology: None if topology.raw else "it copies bytes and knows no JSON")
 CODEC = Peer("orjson, no bus", None, _none, lambda topology: "raw data needs no codec" if topology.raw else None)
 FLOORS = (COPIES, CODEC)
+ALL = (*FLOORS, COPY)

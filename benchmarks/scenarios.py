@@ -20,14 +20,14 @@ from benchmarks import workers as working
 from benchmarks.bridge import scenarios as bridges
 from benchmarks.crew import places
 from benchmarks.drop_in import scenarios as drop_ins
-from benchmarks.floor import CODEC, FLOORS
+from benchmarks.floor import CODEC, COPY, FLOORS
 from benchmarks.frameworks import measure as frameworks
 from benchmarks.frameworks.registry import frameworks as known_frameworks
 from benchmarks.load import SYSTEM, BytesLoad, JsonLoad, Load
 from benchmarks.loops import scenarios as loops
 from benchmarks.peer import Peer
+from benchmarks.peers import large, sharing
 from benchmarks.peers import peers as known_peers
-from benchmarks.peers import sharing
 from benchmarks.peers.pools import POOLS
 from benchmarks.report import Report, Row
 from benchmarks.session import Session
@@ -69,6 +69,15 @@ def sizes(session: Session) -> Report:
         loads += [(f"{size >> 10} KiB JSON", JsonLoad(size)), (f"{size >> 10} KiB bytes", BytesLoad(size))]
     cases = [Case(title, load, 1, (SYSTEM,)) for title, load in loads]
     return session.throughput("sizes", "1 → 1; JSON is filled up with one long string", cases, *FLOORS)
+
+
+def views(session: Session) -> Report:
+    """1 publisher, 1 subscriber, raw data of 64 KiB, 1 MiB and 8 MiB, looked at where they lie or copied."""
+    sizes = {"64 KiB": 2**16, "1 MiB": 2**20, "8 MiB": 2**23}
+    if session.settings.quick:
+        del sizes["8 MiB"]
+    cases = [Case(title, BytesLoad(size), 1, (SYSTEM,)) for title, size in sizes.items()]
+    return session.throughput("views", "1 → 1, raw data; the reader looks at their first bytes", cases, COPY)
 
 
 def scaling(session: Session) -> Report:
@@ -247,6 +256,8 @@ def entrants(name: str) -> list[Peer]:
         return bridges.entrants()
     if name in drop_ins.DROP_INS:
         return drop_ins.entrants(name)
+    if name == "views":
+        return large()
     return known_frameworks() if name in FRAMEWORKS else known_peers()
 
 
@@ -264,6 +275,7 @@ SCENARIOS: dict[str, Scenario] = {
     "selective": selective,
     "publishers": publishers,
     "sizes": sizes,
+    "views": views,
     "scaling": scaling,
     "pingpong": pingpong,
     "oneway": oneway,

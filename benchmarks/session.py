@@ -74,7 +74,7 @@ class Session:
         return [_throughput_row(case.title, peer, outcomes, refused) for case, peer, outcomes, refused in found]
 
     def _outcome(self, peer: Peer, case: Case, events: int | None) -> Outcome:
-        if peer in floor.FLOORS:
+        if peer in floor.ALL:
             return floor.run(peer, case, events, self.settings.seconds, self.settings.spread)
         warm_up = min(_WARM_UP_EVENTS, _WARM_UP_BYTES // case.load.size)
         return throughput.run(peer, case, warm_up, events, self.settings.seconds, self.settings.spread)

@@ -19,6 +19,7 @@
  */
 #define _GNU_SOURCE
 #include "bell.h"
+#include "views.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -309,9 +310,12 @@ static int attach_child(eb_bus *bus)
     return status;
 }
 
-static void before_fork(eb_kept *kept)
+static void before_fork(eb_kept *kept, bool python)
 {
     eb_bus *bus = eb_bus_of(kept);
+    for (eb_subscription *sub = bus->subscriptions; sub; sub = sub->next)
+        eb_views_part(sub);
+    if (!python) return;
     int status = attach_child(bus), error = errno;
     EB_TEST_POINT(child_attached);
     if (status != EB_OK) eb_file_close(&bus->child.file);

@@ -1,5 +1,5 @@
 /* The batch of a subscription: its buffer, and how records are copied into it. */
-#include "internal.h"
+#include "views.h"
 
 #include <stdlib.h>
 
@@ -23,7 +23,7 @@ void eb_batch_begin(eb_subscription *sub)
     eb_batch *batch = &sub->batch;
     batch->buffer[0] = '[';
     batch->head = (eb_batch_head){.json_length = 1, .number = batch->head.number};
-    sub->beside_used = 0;
+    sub->beside_used = sub->viewed = 0;
 }
 
 void eb_batch_end(eb_batch *batch, uint32_t count)
@@ -42,7 +42,7 @@ uint64_t eb_batch_bytes(const eb_subscription *sub)
 {
     const eb_batch_head *head = &sub->batch.head;
     uint64_t around = head->json_count > 0 ? 2ull * head->json_count : 2;
-    return head->json_length - around + sub->beside_used;
+    return head->json_length - around + sub->beside_used + sub->viewed;
 }
 
 /* What of a record goes into the array and what beside it. */
@@ -68,41 +68,66 @@ static eb_parts parts_of(const eb_record *record)
     return parts;
 }
 
-/* Copies the record as event number `index` of the batch; the caller counts it in. */
+#define VIEWED_BYTES 4096u /* raw data of fewer is copied sooner than looked at */
+
+/* Raw data that the reader wants to look at where it is, and its cursor protects. */
+static uint64_t to_view(const eb_subscription *sub, const eb_record *record, const eb_parts *parts, bool shared)
+{
+    uint64_t before = parts->names - parts->skip + record->extension_length + record->path_length;
+    bool looks = sub->views && !shared && record->path_length > 0;
+    return looks && parts->beside - before >= VIEWED_BYTES ? parts->beside - before : 0;
+}
+
+static bool fits(eb_subscription *sub, const eb_parts *parts, uint64_t beside)
+{
+    eb_batch *batch = &sub->batch;
+    if (batch->head.json_length + parts->text + 3 + sub->beside_used + beside <= batch->size) return true;
+    batch->needed = parts->text + beside + 16;
+    return false;
+}
+
+static void keep_text(eb_batch *batch, const eb_ring *ring, const eb_record *record, uint64_t position, uint64_t text,
+                      bool shared)
+{
+    eb_batch_head *head = &batch->head;
+    eb_ring_copy(ring, position, record->stored - text, batch->buffer + head->json_length, text, shared);
+    head->json_length += text;
+    batch->text_end[head->json_count++] = head->json_length;
+    batch->buffer[head->json_length++] = ',';
+    batch->buffer[head->json_length++] = '\n';
+}
+
+/* Copies the record as event number `index` of the batch, or all but the data that are looked at in the ring; the caller
+ * counts it in. */
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
 {
     eb_batch *batch = &sub->batch;
     const eb_ring *ring = &sub->bus->ring;
     eb_parts parts = parts_of(record);
-    eb_batch_head *head = &batch->head;
-    if (head->json_length + parts.text + 3 + sub->beside_used + parts.beside > batch->size) {
-        batch->needed = parts.text + parts.beside + 16;
-        return EB_LARGE;
-    }
+    uint64_t viewed = to_view(sub, record, &parts, shared);
+    if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
+    eb_view *view = viewed > 0 ? eb_views_add(sub, record, position, viewed) : NULL;
+    if (!view) viewed = 0;
+    if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
     batch->sequence[index] = record->sequence;
     batch->time[index] = record->time;
     batch->sender[index] = record->sender;
     batch->topic[index] = record->topic;
-    if (record->path_length == 0) {
-        eb_ring_copy(ring, position, record->stored - parts.text, batch->buffer + head->json_length, parts.text,
-                     shared);
-        head->json_length += parts.text;
-        batch->text_end[head->json_count++] = head->json_length;
-        batch->buffer[head->json_length++] = ',';
-        batch->buffer[head->json_length++] = '\n';
-    }
-    if (parts.beside > 0) {
-        sub->beside_used += parts.beside;
-        uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
-        batch->beside[head->beside_count++] =
-            (eb_beside){.index = index,
-                        .system_length = named > 0 ? record->system_length : 0,
-                        .kind_length = named > 0 ? record->kind_length : 0,
-                        .extension_length = record->extension_length,
-                        .path_length = record->path_length,
-                        .data_length = parts.beside - named - record->extension_length - record->path_length,
-                        .offset = offset};
-        eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside, shared);
-    }
+    if (record->path_length == 0) keep_text(batch, ring, record, position, parts.text, shared);
+    if (parts.beside == 0) return EB_OK;
+    sub->beside_used += parts.beside - viewed;
+    sub->viewed += viewed;
+    uint64_t offset = batch->size - sub->beside_used, named = parts.names - parts.skip;
+    batch->beside[batch->head.beside_count++] =
+        (eb_beside){.index = index,
+                    .system_length = named > 0 ? record->system_length : 0,
+                    .kind_length = named > 0 ? record->kind_length : 0,
+                    .extension_length = record->extension_length,
+                    .path_length = record->path_length,
+                    .data_length = parts.beside - named - record->extension_length - record->path_length,
+                    .offset = offset,
+                    .data = view ? eb_view_data(view) : NULL,
+                    .view = view};
+    eb_ring_copy(ring, position, parts.skip, batch->buffer + offset, parts.beside - viewed, shared);
     return EB_OK;
 }

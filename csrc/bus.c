@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "musl.h"
 #include "sending.h"
+#include "views.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -214,6 +215,7 @@ void eb_bus_let_go_of(eb_subscription *sub)
     eb_bus_release(sub->bus);
     pthread_mutex_destroy(&sub->turn);
     pthread_mutex_destroy(&sub->at_hand);
+    eb_views_let_go(sub->views);
     free(sub->batch.buffer);
     free(sub->names);
     free(sub);

@@ -11,6 +11,8 @@ from cffi import FFI
 CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
 LEAVES += [
+    "window.c",
+    "views.c",
     "figures.c",
     "apart.c",
     "group.c",
@@ -36,7 +38,7 @@ FLOWS = [
 ]
 FLOWS += ["late.c", "wake.c", "room.c", "share.c"]
 FLOWS += ["attachment.c", "schedule.c", "publish.c", "inspect.c", "make_group.c", "backlog.c", "linger.c", "keeper.c"]
-FLOWS += ["peek.c", "single.c", "held.c", "relay.c", "member.c", "doze.c", "subscription.c"]
+FLOWS += ["peek.c", "single.c", "held.c", "relay.c", "member.c", "doze.c", "lend.c", "subscription.c"]
 TESTING = os.environ.get("EVENTBUS_TEST_POINTS") == "1"
 SANITIZE = os.environ.get("EVENTBUS_SANITIZE", "")  # "address,undefined" in `make asan`
 COVERAGE = os.environ.get("EVENTBUS_COVERAGE") == "1"
@@ -62,7 +64,7 @@ def declarations(header: Path) -> str:
 
 def build() -> FFI:
     """The declarations and the sources, with the test points if EVENTBUS_TEST_POINTS=1."""
-    headers = ["eventbus.h", "direct.h"] + (["testing.h"] if TESTING else [])
+    headers = ["eventbus.h", "direct.h", "lent.h"] + (["testing.h"] if TESTING else [])
     sources = [*LEAVES, *FLOWS] + (["testing.c"] if TESTING else [])
     ffi = FFI()
     for header in headers:

@@ -58,10 +58,9 @@ enum {
     EB_BATCH_LIMIT = 256, /* events in one batch */
     EB_DELAYS = 58,       /* buckets of a histogram of delays: eb_delay_end says where each ends */
     EB_SUBSCRIBERS_LIMIT = 1024,
-    /* bytes of the patterns of a subscription or a group, joined by | */
-    EB_PATTERN_LIMIT = 1023,
-    EB_SLOT_BYTE = 1024, /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
-    EB_GROUPS = 32,      /* groups of one bus */
+    EB_PATTERN_LIMIT = 1023, /* bytes of the patterns of a subscription or a group, joined by | */
+    EB_SLOT_BYTE = 1024,     /* of the roster's file: whoever has slot n keeps byte EB_SLOT_BYTE + n locked */
+    EB_GROUPS = 32,          /* groups of one bus */
     EB_PAGE_CLAIMS = 64,
     EB_PAGES = 256,
     EB_CLAIMS = 16384,     /* events that the members of all groups have in hand or gave back, together */
@@ -72,6 +71,7 @@ enum {
 typedef struct eb_bus eb_bus;
 typedef struct eb_subscription eb_subscription;
 typedef struct eb_bell eb_bell;
+typedef struct eb_view eb_view;
 
 /* Where the events of one topic go. Python keeps it as bytes, which are handed over as they are; to check and convert a
  * pointer and a number would take half as long as all that a send does in C. */
@@ -106,8 +106,8 @@ typedef struct {
     char bytes[64];
 } eb_note;
 
-/* What stands beside the JSON array for event number `index`: system, kind, extension, path and raw data, from
- * `offset`. */
+/* What stands beside the JSON array for event number `index`: system, kind, extension, path and raw data, from `offset`; or
+ * the data elsewhere, with a view. */
 typedef struct {
     uint32_t index;
     uint32_t system_length;
@@ -116,6 +116,8 @@ typedef struct {
     uint32_t path_length;
     uint64_t data_length;
     uint64_t offset;
+    const char *data; /* NULL where it stands behind the path, like the view */
+    eb_view *view;
 } eb_beside;
 
 /* The state of one count of what waits: begins all zero; after EB_UNDECIDED go on with the same one. */
@@ -161,9 +163,8 @@ typedef struct {
     uint64_t time[256];
     uint32_t sender[256];
     uint32_t topic[256];
-    uint32_t deliveries[256]; /* counted where head.counted, else 1 */
-    uint32_t *handed_out
-        [256]; /* where a member's reader stores deliveries - 1 | 1 << 31 as it hands the event out, or NULL */
+    uint32_t deliveries[256];  /* counted where head.counted, else 1 */
+    uint32_t *handed_out[256]; /* where a member's reader stores deliveries - 1 | 1 << 31 as it hands it out; or NULL */
     uint64_t text_end[256];
     eb_beside beside[256];
 } eb_batch;
@@ -180,6 +181,7 @@ typedef struct {
     int manual;        /* whether the member finishes each event by itself */
     int one_by_one; /* whether its reader tells of each event that it hands out: else all of a batch is, as it is read */
     int exclusive;  /* whether it is to be the only member */
+    int views;      /* whether it looks at raw data in the ring, where its cursor protects it */
 } eb_terms;
 
 typedef struct {
@@ -193,9 +195,7 @@ typedef struct {
 typedef struct {
     uint64_t redelivered;
     uint64_t dead;
-    uint64_t
-        next; /* what comes before this sequence was claimed, or passed over; claims that are read later tell which of it
-                    * is still to be done */
+    uint64_t next; /* what comes before was claimed or passed over; claims read later tell what of it is to be done */
     uint32_t slot;
     uint32_t max_deliveries;
     char name[64];

@@ -64,6 +64,25 @@ int64_t eb_kept_for(const eb_bus *bus, uint32_t slot)
     return lag <= bus->ring.capacity ? (int64_t)lag : 0;
 }
 
+uint32_t eb_slot(const eb_subscription *sub)
+{
+    return sub->index;
+}
+
+uint64_t eb_lost(const eb_subscription *sub)
+{
+    return atomic_load(&sub->lost);
+}
+
+/* The cursor of who looks at nothing is no further back than where it reads next. */
+int64_t eb_viewed_by(const eb_bus *bus, uint32_t slot)
+{
+    if (slot >= eb_roster_used(&bus->roster) || !eb_slot_holds_gate(&bus->roster, slot)) return 0;
+    const eb_slot_t *one = &bus->roster.header->slots[slot];
+    uint64_t cursor = atomic_load(&one->cursor), viewed = atomic_load(&one->position) - cursor;
+    return viewed <= bus->ring.capacity ? (int64_t)viewed : 0;
+}
+
 int eb_stats_read(const eb_bus *bus, eb_stats *out)
 {
     const eb_ring_header *header = bus->ring.header;

@@ -124,6 +124,7 @@ enum { EB_UNKNOWN = 0, EB_HEARD = 1, EB_UNHEARD = 2 };
 typedef struct eb_names eb_names;
 typedef struct eb_apart eb_apart;
 typedef struct eb_vigil eb_vigil;
+typedef struct eb_views eb_views;
 
 /* What linger.c knows of the stream. */
 typedef struct {
@@ -168,9 +169,10 @@ struct eb_subscription {
     uint64_t decided_sequence; /* an inline event whose verdict is decided_verdict, when `names` is full */
     eb_pace pace;
     _Atomic uint64_t lost;
-    uint64_t skipped;     /* events that it passed and does not hear */
-    uint64_t measured;    /* when the last one was sent of the batch whose delays were measured last */
-    uint64_t beside_used; /* bytes at the buffer's end */
+    uint64_t skipped;             /* events that it passed and does not hear */
+    uint64_t measured;            /* when the last one was sent of the batch whose delays were measured last */
+    uint64_t beside_used, viewed; /* bytes at the buffer's end; of the batch's data that are not there */
+    eb_views *views;              /* NULL of one that looks at nothing in the ring */
     uint32_t index;
     eb_file file;             /* carries the lock on its slot's byte */
     uint64_t doorbell;        /* what its slot says */

@@ -60,8 +60,8 @@ static void before_fork(void)
     stray = is_stray();
     if (stray) return;
     eb_guard_enter();
-    for (eb_kept *one = first; one && python; one = one->next)
-        one->how->before_fork(one);
+    for (eb_kept *one = first; one; one = one->next)
+        one->how->before_fork(one, python > 0);
 }
 
 static void in_parent(void)

@@ -9,8 +9,8 @@
  * guard, the first three in the thread that forks. */
 typedef struct eb_kept eb_kept;
 typedef struct {
-    void (*before_fork)(eb_kept *kept); /* these two where Python forks */
-    void (*in_parent)(eb_kept *kept);
+    void (*before_fork)(eb_kept *kept, bool python);
+    void (*in_parent)(eb_kept *kept);             /* where Python forks */
     bool (*in_child)(eb_kept *kept, bool python); /* whether it is the child's from now on */
     void (*hold)(eb_kept *kept);                  /* its memory, for `at_exit`, which gives it up */
     void (*at_exit)(eb_kept *kept);

@@ -67,6 +67,7 @@ uint64_t eb_published(void);
 
 /* single.c */
 bool eb_single_lie_down(eb_subscription *sub, uint64_t seen, uint64_t bell);
+int eb_single_settle(eb_subscription *sub);
 int eb_single_receive(eb_subscription *sub, uint32_t limit, int64_t deadline);
 
 /* relay.c */

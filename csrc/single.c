@@ -1,5 +1,6 @@
 /* The flow of a subscriber alone: take records one by one into a batch, advance the cursor, sleep until there are more. */
 #include "sending.h"
+#include "views.h"
 
 /* Goes on at the oldest record kept and counts what was skipped. */
 static int go_on_after_lap(eb_subscription *sub)
@@ -81,7 +82,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     return EB_OK;
 }
 
-/* Gives what was read back to the publishers. */
+/* Gives what was read back to the publishers, but for what is still looked at. */
 static int advance(eb_subscription *sub, uint64_t committed)
 {
     uint64_t position = atomic_load_explicit(&sub->position, memory_order_relaxed);
@@ -92,16 +93,26 @@ static int advance(eb_subscription *sub, uint64_t committed)
     atomic_store_explicit(&slot->lost, atomic_load(&sub->lost), memory_order_relaxed);
     if ((int64_t)(position - sub->joined) < 0) return EB_OK;
     EB_TEST_POINT(receive_counted);
-    while (!eb_cursor_move(&slot->cursor, sub->cursor, position)) { /* [cursor] [space] */
+    uint64_t floor = eb_views_floor(sub, position);
+    for (;;) {
+        if (sub->views && floor == sub->cursor) return EB_OK;
+        if (floor != position && (int64_t)(floor - sub->cursor) < 0) /* nobody moves it over what is heard */
+            return eb_damaged("the subscriber slot was overwritten");
+        if (eb_cursor_move(&slot->cursor, sub->cursor, floor)) break; /* [cursor] [space] */
         int status = follow(sub);
         if (status != EB_OK) return status;
-        if ((int64_t)(sub->cursor - position) >= 0) return EB_OK;
+        if (floor == position && (int64_t)(sub->cursor - position) >= 0) return EB_OK;
     }
     EB_TEST_POINT(receive_advanced);
-    sub->freed += position - sub->cursor;
-    sub->cursor = position;
-    eb_freed(sub, position == committed);
+    sub->freed += floor - sub->cursor;
+    sub->cursor = floor;
+    eb_freed(sub, floor == committed);
     return EB_OK;
+}
+
+int eb_single_settle(eb_subscription *sub)
+{
+    return advance(sub, atomic_load(&sub->bus->ring.header->committed));
 }
 
 /* The number of events taken, or why there is none yet. What was read before a difficulty is handed out first. */
@@ -116,7 +127,7 @@ static int scan(eb_subscription *sub, uint32_t limit)
            (int64_t)(committed - atomic_load_explicit(&sub->position, memory_order_relaxed)) > 0)
         status = take(sub, committed, &count);
     eb_batch_end(&sub->batch, count);
-    if (atomic_load_explicit(&sub->position, memory_order_relaxed) != before) {
+    if (sub->views || atomic_load_explicit(&sub->position, memory_order_relaxed) != before) {
         int advanced = advance(sub, committed);
         if (advanced != EB_OK) return advanced;
     }

@@ -1,5 +1,6 @@
 /* A subscription as a whole: join, leave, and receive, alone or as a member of a group. */
 #include "sending.h"
+#include "views.h"
 
 #include <stdlib.h>
 
@@ -90,6 +91,7 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
     int status = usable(sub);
     if (status == EB_OK) status = eb_bus_check(bus);
     if (status == EB_OK) status = prepare(sub);
+    if (status == EB_OK && terms->views && sub->gated && !terms->group && !sub->views) sub->views = eb_views_new(sub);
     if (status == EB_OK) status = eb_bus_lock_roster(bus, deadline);
     if (status != EB_OK) return status;
     status = eb_bus_usable(bus); /* it may have been left while we waited */
@@ -141,13 +143,15 @@ static void close_apart(eb_subscription *sub)
     eb_apart_close(apart, true);
 }
 
-/* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. */
+/* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. Where there is
+ * no memory to copy what somebody still looks at, it protects that until the process ends. */
 static void leave(eb_subscription *sub)
 {
     stop_dozing(sub);
     eb_vigil_end(sub);
     give_back(sub, 0);
-    if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
+    if (!eb_views_end(sub)) sub->file.fd = -1;
+    else if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
     sub->present = false;
 }
 
@@ -185,16 +189,6 @@ void eb_interrupt(eb_subscription *sub)
     if (!sub->slot || usable(sub) != EB_OK) return;
     eb_rouse_self(sub);
     if (sub->group) eb_relay_wake(sub, true);
-}
-
-uint32_t eb_slot(const eb_subscription *sub)
-{
-    return sub->index;
-}
-
-uint64_t eb_lost(const eb_subscription *sub)
-{
-    return atomic_load(&sub->lost);
 }
 
 /* --- what whoever has the turn may do --- */

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Generator
 from operator import length_hint
 from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
 
 from eventbus import _fast
 from eventbus.core import native
@@ -34,6 +37,7 @@ class Awaiting(_fast.Receiver):
         """``receive_many`` in the running event loop."""
         check_limit(limit)
         deadline = native.deadline_after(timeout)
+        self._ask()
         if self._is_long_in_a_row(min(limit, BATCH_LIMIT)):
             await Turn()
         if not self._begins():
@@ -92,6 +96,16 @@ class Awaiting(_fast.Receiver):
         if event is None:
             raise StopAsyncIteration
         return event
+
+    def _whose(self) -> ReferenceType[object]:
+        """Who asks just now, and so has done with what it looked at: a task of an event loop, or a thread.
+
+        The same object for as long as that one lives, and never again.
+        """
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
+            return ref(asyncio.current_task(loop) or loop)
+        return ref(threading.current_thread())
 
     def _is_long_in_a_row(self, events: int) -> bool:
         """Whether others in the loop are to run before so many are taken: after BATCH_LIMIT that came at once."""

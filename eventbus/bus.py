@@ -82,6 +82,7 @@ class Bus(Attached):
         exclusive: bool = False,
         name: str | None = None,
         spin: float | None = None,
+        view: bool = False,
         _local: bool = False,
     ) -> Subscription:
         """Hears the events whose system and kind match; nothing sent after this returns is missed.
@@ -100,6 +101,9 @@ class Bus(Attached):
             exclusive: be the only member of the group, for as long as this one lives.
             name: up to 63 bytes, for people.
             spin: seconds to look for the next event before sleeping; 0 never, None adapts to the traffic.
+            view: raw data arrives as a read-only ``memoryview``, of large events one into the ring, where nothing is
+                copied. It is good until its reader, a thread or a task, asks for the next event, with ``ack="manual"``
+                until that one is finished, and then released; what an array was made of it keeps its bytes.
 
         Returns:
             The subscription, to be kept and closed: one that nobody refers to any more goes when Python collects it.
@@ -114,6 +118,8 @@ class Bus(Attached):
         hears = hearing(system, kind, self._guard)
         if overflow not in _OVERFLOWS:
             raise InvalidError(f"overflow must be 'block' or 'drop', not {overflow!r}", overflow=overflow)
+        if view and overflow == "drop":
+            raise InvalidError("view=True needs overflow='block': what is lapped cannot be looked at in the ring")
         first, seconds, label = checked_start(start), checked_spin(spin), checked_name(name, hears.system.text)
         hears.check_allowed()
         texts = (hears.system.text, hears.kind.text, label)
@@ -123,14 +129,15 @@ class Bus(Attached):
         if group is None:
             if exclusive:
                 raise InvalidError("exclusive is for a member of a group: name one with group=")
-            alone = Subscription(handle, label, hears, self)
-            join = partial(handle.join, *texts, start=first, spin=seconds, blocking=overflow == "block")
+            alone = Subscription(handle, label, hears, self, bool(view))
+            lossless = overflow == "block"
+            join = partial(handle.join, *texts, start=first, spin=seconds, blocking=lossless, views=bool(view))
             return self._joined(alone, handle, join)
         from eventbus.member import Member  # with what tells of dead letters, which few processes need
 
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
-        made = Member(handle, label, hears, self, group, fetch, manual, post=self._send_dead)
+        made = Member(handle, label, hears, self, group, fetch, manual, bool(view), post=self._send_dead)
         terms = {"exclusive": bool(exclusive), "manual": manual}
         return self._joined(made, handle, partial(join_group, handle, group, texts, first, seconds, **terms))
 

@@ -44,7 +44,8 @@ class Event(NamedTuple):
     Attributes:
         system, kind: the topic that it was sent to.
         path: what it is about.
-        data: what orjson decodes from what was sent, or the ``bytes`` that were sent.
+        data: what orjson decodes from what was sent, or the ``bytes`` that were sent; of a subscription with
+            ``view=True`` a read-only ``memoryview`` of these, which pickles and copies of the event have as bytes.
         sequence: its number on this bus, from 1, without a gap.
         time: nanoseconds since the epoch, when it was sent.
         sender: the sender's pid, for people.
@@ -67,6 +68,10 @@ class Event(NamedTuple):
     def __hash__(self) -> int:
         """That of its fields. From CPython 3.14 on a tuple keeps its own, which those that C makes here do not have."""
         return hash(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = self._replace(data=bytes(self.data)) if isinstance(self.data, memoryview) else self
+        return type(self), tuple(plain), getattr(self, "__dict__", None)
 
     @property
     def deadline(self) -> float | None:

@@ -17,7 +17,7 @@ _NEEDED = {"group": str, "system": str, "kind": str, "path": str, "sequence": in
 
 def letter_of(event: Event, group: str) -> dict[str, Any]:
     """What is told of an event that nobody could handle; raw data is in base64, and what looks like that says so."""
-    raw = isinstance(event.data, bytes)
+    raw = isinstance(event.data, (bytes, memoryview))
     letter = {
         "group": group,
         "deliveries": event.deliveries,

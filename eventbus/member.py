@@ -46,10 +46,11 @@ class Member(Subscription):
         group: str,
         prefetch: int,
         manual: bool,
+        views: bool,
         *,
         post: Callable[[str, dict[str, Any], bool], object],
     ) -> None:
-        super().__init__(handle, name, hears, bus)
+        super().__init__(handle, name, hears, bus, views)
         self._group = group
         self.claim_at_most(prefetch)
         self._manual = manual
@@ -87,6 +88,7 @@ class Member(Subscription):
         """
         check_limit(limit)
         deadline = native.deadline_after(timeout)
+        self._ask()
         while self._begins() and self._fill(deadline):
             for events in map(self._ready.take, (limit,), ([],)):
                 if events:
@@ -204,6 +206,7 @@ class Member(Subscription):
         """
         if event is not None:
             handle = self._handle
+            self._release(event.sequence)
             if handle is None or (status := handle.ack_event(event.sequence)) != 0:
                 self._unsettled(event, handle, native.CLOSED if handle is None else status)
             return
@@ -212,6 +215,7 @@ class Member(Subscription):
         with self._receiving:
             handle = self._live_handle()
             if handle is not None:
+                self._release(0)
                 self._acknowledge(handle)
 
     def reject(self, event: Event | None = None, delay: float = 0.0) -> None:
@@ -226,12 +230,14 @@ class Member(Subscription):
         later = round(checked_delay(delay) * 1e9)
         if event is not None:
             handle = self._handle
+            self._release(event.sequence)
             if handle is None or (status := handle.reject_event(event.sequence, later)) != 0:
                 self._unsettled(event, handle, native.CLOSED if handle is None else status)
             return
         with self._receiving:
             handle = self._live_handle()
             if handle is not None and (self._manual or self._ready.unfinished):
+                self._release(0)
                 self._give_back(handle, later, 0)
 
     def _unsettled(self, event: Event, handle: SubscriptionHandle | None, status: int) -> None:

@@ -38,6 +38,14 @@ _fast.bind_receive(
     Request,
     Headers,
 )
+_fast.bind_views(
+    native.address_of("eb_view_hold"),
+    native.address_of("eb_view_release"),
+    native.address_of("eb_view_export"),
+    native.address_of("eb_view_exported"),
+    native.address_of("eb_views_lend"),
+    native.address_of("eb_views_asked"),
+)
 
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in a name: what ends a text in C, and what UTF-8 has not
@@ -53,8 +61,15 @@ class Subscription(Awaiting):
     _in_group = False
 
     def __init__(
-        self, handle: SubscriptionHandle, name: str, hears: Callable[[str, str], bool], bus: Answering | None
+        self,
+        handle: SubscriptionHandle,
+        name: str,
+        hears: Callable[[str, str], bool],
+        bus: Answering | None,
+        views: bool = False,
     ) -> None:
+        self._lent = []
+        self._views = views
         self._begin(handle)
         self._subscription = handle
         self._name = name
@@ -160,6 +175,7 @@ class Subscription(Awaiting):
         """Gives the slot back; what was not received is dropped. A receiver in another thread returns at once."""
         self._ended = True
         self._join = None
+        self._release(0)
         self._subscription.leave()
         self._handle = None
         self._ready.drop()

@@ -46,7 +46,7 @@ ROWS = (
     {"core.figures"},
     {"event", "policy", "core.attachment", "core.holders", "core.terms"},
     {"core.bell"},
-    {"core.reader", "core.schedule", "request", "letters", "hearing"},
+    {"core.reader", "core.schedule", "core.keeping", "request", "letters", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
     {"core.leftovers", "core.looking"},

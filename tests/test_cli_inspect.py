@@ -265,6 +265,7 @@ def test_stat_shows_subscribers_and_topics(name: str, capsys: pytest.CaptureFixt
             "lost": 0,
             "group": None,
             "kept": shown["used"],
+            "viewed": 0,
             "sleeping": False,
             "events": 0,
             "bytes": 0,

@@ -25,6 +25,22 @@ _SHARING = ("eventbus", "zmq PUSH/PULL", "mp.Queue", "faster-fifo", "redis strea
 """Peers whose module also has ``share``: a medium that hands each event to one of its subscribers."""
 
 
+_LARGE = {
+    "eventbus, view": "bus:connect_views",
+    "eventbus": "bus:connect_large",
+    "iceoryx2, loans": "iceoryx:connect_loans",
+    "shared_memory by hand": "by_hand",
+    "SEQPACKET": "seqpacket",
+    "unix stream": "stream",
+}
+"""Those for large raw data, which some look at where they lie."""
+
+
+def large() -> list[Peer]:
+    """Return every peer for large raw data."""
+    return [peer_of(name, module) for name, module in _LARGE.items()]
+
+
 def peers() -> list[Peer]:
     """Return every known peer, the absent ones with the reason."""
     return [peer_of(name, module) for name, module in _MODULES.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from benchmarks.peer import Medium, Publisher, Subscriber, Topology
 from eventbus import open as open_bus
 from eventbus import unlink
+
+_CAPACITY = 16 * 2**20
+_SEVERAL = 8
 
 _numbers = count(1)
 
@@ -77,6 +81,17 @@ class GroupMedium(BusMedium):
         return subscriber(self._name, self.topology.systems[0], self._capacity, **terms)
 
 
+class LargeMedium(BusMedium):
+    """A ring that has room for several of the events, however large they are."""
+
+    def __init__(self, topology: Topology, **terms: Any) -> None:
+        super().__init__(topology, max(_CAPACITY, _SEVERAL * topology.size))
+        self._terms = terms
+
+    def subscriber(self, index: int, /) -> BusSubscriber:
+        return BusSubscriber(self._name, self.topology.systems[index], self._capacity, **self._terms)
+
+
 def new_name() -> str:
     """Return the name of a bus that nobody else has."""
     return f"benchmark-{os.getpid()}-{next(_numbers)}"
@@ -90,4 +105,6 @@ def remove(name: str) -> None:
 
 
 connect = BusMedium
+connect_large = LargeMedium
+connect_views = partial(LargeMedium, view=True)
 share = GroupMedium

@@ -42,9 +42,10 @@ class IceoryxPublisher(Publisher):
 
 
 class IceoryxSubscriber(Subscriber):
-    def __init__(self, topology: Topology, system: str, services: Services) -> None:
+    def __init__(self, topology: Topology, system: str, services: Services, views: bool) -> None:
         self._topology = topology
         self._services = services
+        self._views = views or not (topology.raw or topology.size <= _COPIED)
         self._subscriber, self._listener = services.receiving(system)
 
     def received(self) -> Iterator[Any]:
@@ -52,13 +53,13 @@ class IceoryxSubscriber(Subscriber):
 
     def _bodies(self) -> Iterator[Any]:
         receive, wait = self._subscriber.receive, self._listener.blocking_wait
-        body_of = _copy_of if self._topology.raw or self._topology.size <= _COPIED else _view_of
+        body_of = _view_of if self._views else _copy_of
         while True:
             sample = receive()
             if sample is None:
                 wait()
                 continue
-            # Decoded before the next one is asked for, so a view is not outlived.
+            # Decoded, or looked at, before the next one is asked for, so a view is not outlived.
             yield body_of(sample)
             sample.delete()
 
@@ -101,6 +102,8 @@ class Services:
 
 
 class IceoryxMedium(Medium):
+    views = False
+
     def open(self, leftovers: ExitStack) -> None:
         self._prefix = f"benchmark-{os.getpid()}-{next(_prefixes)}_"
         leftovers.callback(_remove, self._prefix)
@@ -109,10 +112,16 @@ class IceoryxMedium(Medium):
         return IceoryxPublisher(self.topology, self._services())
 
     def subscriber(self, index: int, /) -> IceoryxSubscriber:
-        return IceoryxSubscriber(self.topology, self.topology.systems[index], self._services())
+        return IceoryxSubscriber(self.topology, self.topology.systems[index], self._services(), self.views)
 
     def _services(self) -> Services:
         return Services(self.topology, self.files, self._prefix)
+
+
+class LoanMedium(IceoryxMedium):
+    """Raw data are looked at where they lie."""
+
+    views = True
 
 
 def _copy_of(sample: Any) -> bytes:
@@ -131,3 +140,4 @@ def _remove(prefix: str) -> None:
 
 iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
 connect = IceoryxMedium
+connect_loans = LoanMedium

@@ -5,6 +5,8 @@
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
  *   event.c     one event of a batch, or one request, made of what was read
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
+ *   view.c      View: raw data where it lies in the ring
+ *   lent.c      what was handed out of these, until more is asked for
  *   texts.c     whether texts may be decoded together
  *   headers.c   where an event came from, and its headers
  *   unpack.c    what the core has read at once, into a Hand
@@ -36,6 +38,7 @@
 
 #include "eventbus.h"
 #include "direct.h"
+#include "lent.h"
 
 /* object.c: frees an object of a type that PyType_FromSpec made. */
 void eb_fast_free(PyObject *object);
@@ -89,6 +92,7 @@ typedef struct {
     uint32_t number;     /* of the batch */
     char busy;           /* a batch is being taken, or events of it: whatever asks meanwhile gets nothing */
     char dropped;        /* meanwhile somebody dropped it */
+    char copies;         /* raw data are bytes, whatever its owner wants */
     hand_row rows[EB_BATCH_LIMIT];
 } hand_object;
 
@@ -128,8 +132,32 @@ struct receiver_object {
     char ended;
     char manual; /* it says for itself which events are done */
     char asks;   /* who asks for the next event says by that that those before are done */
+    char views;  /* raw data are memoryviews, which end when more is asked for */
     int in_a_row;
+    PyObject *lent; /* a list: of each of those a weak reference, whose it is, and the sequence of its event */
+    uint64_t next;  /* after what was handed out of the batches that have any, and */
+    uint64_t told;  /* of which the core was told that more was asked for since */
 };
+
+/* view.c */
+PyObject *eb_view_of(const eb_beside *beside);
+void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned long long export,
+                  unsigned long long exported);
+int eb_view_ready(void);
+
+/* lent.c */
+PyObject *eb_loan_of(receiver_object *self, PyObject *events, PyObject *whose);
+bool eb_lend(receiver_object *self, PyObject *loan, PyObject *last);
+bool eb_hand_asks(hand_object *hand, PyObject **whose);
+bool eb_hand_looks(const hand_object *hand);
+void eb_hand_forget(hand_object *hand, Py_ssize_t count);
+void eb_hand_take_back(hand_object *hand, PyObject *events);
+bool eb_lent_ask(receiver_object *self, PyObject **to);
+bool eb_lent_back(receiver_object *self, PyObject *events);
+PyObject *eb_receiver_release(PyObject *object, PyObject *given);
+PyObject *eb_receiver_ask(PyObject *object, PyObject *unused);
+void eb_lent_bind(unsigned long long lend, unsigned long long asked);
+int eb_lent_ready(void);
 
 /* texts.c: the text of event number `text` of those that have one begins there; behind it are a comma and a line break. */
 uint64_t eb_text_start(const eb_batch *batch, uint32_t text);
@@ -270,5 +298,6 @@ int eb_parcel_ready(void);
 
 int eb_replies_ready(PyObject *module);
 PyObject *eb_bind_receive(PyObject *module, PyObject *given);
+PyObject *eb_bind_views(PyObject *module, PyObject *given);
 PyObject *eb_bind_send(PyObject *module, PyObject *given);
 PyObject *eb_bind_replies(PyObject *module, PyObject *given);

@@ -23,6 +23,11 @@ static int take_batch(receiver_object *self, PyObject *handle, hand_object *hand
     if (taken) hand->number = hand->batch->head.number;
     hand->dropped = hand->dropped || !taken;
     eb_hand_idle(hand);
+    if (!taken && self->ended &&
+        PyErr_ExceptionMatches(PyExc_BufferError)) { /* its views went as another thread closed */
+        PyErr_Clear();
+        return EB_CLOSED;
+    }
     return status;
 }
 

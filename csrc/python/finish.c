@@ -32,8 +32,10 @@ hand_object *eb_hand_of(const receiver_object *self)
 /* Whether `_begin` has given it all it needs; false with an error. */
 bool eb_is_whole(const receiver_object *self)
 {
-    if (self->ready != NULL && self->names != NULL && self->turn != NULL) return true;
-    PyErr_SetString(PyExc_AttributeError, "a Receiver needs _begin(handle), _names and _receiving");
+    bool listed = !self->views || self->lent != NULL;
+    if (self->ready != NULL && self->names != NULL && self->turn != NULL && listed) return true;
+    PyErr_SetString(PyExc_AttributeError,
+                    "a Receiver needs _begin(handle), _names and _receiving, one with _views _lent");
     return false;
 }
 

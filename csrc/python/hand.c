@@ -61,16 +61,6 @@ static bool is_asked(const hand_object *hand, uint32_t index)
     return index < hand->count && hand->rows[index].asked;
 }
 
-static PyObject *next_in_front(hand_object *hand)
-{
-    PyObject *event = PyList_GetItem(hand->front, hand->taken);
-    Py_XINCREF(event);
-    if (event == NULL) return NULL;
-    hand->taken++;
-    if (in_front(hand) == 0) Py_CLEAR(hand->front);
-    return event;
-}
-
 /* Number `index` of those that are made already, borrowed, if it is an event. */
 static PyObject *event_made(const hand_object *hand, Py_ssize_t index)
 {
@@ -78,51 +68,88 @@ static PyObject *event_made(const hand_object *hand, Py_ssize_t index)
     return event != NULL && eb_is_event(event) ? event : NULL;
 }
 
-PyObject *eb_hand_unreadable(const hand_object *hand)
+static bool is_bare(const hand_object *hand)
 {
-    if (hand->front != NULL || hand->made == NULL || eb_hand_left(hand) == 0) return NULL;
-    Py_ssize_t next = (Py_ssize_t)hand->batch->head.handed;
-    return event_made(hand, next) == NULL ? PyList_GetItem(hand->made, next) : NULL;
+    return hand->front == NULL && hand->made == NULL;
 }
 
-static PyObject *next_made(hand_object *hand)
+/* So many of the next are handed out. */
+static void move_on(hand_object *hand, Py_ssize_t count)
 {
-    PyObject *event = event_made(hand, (Py_ssize_t)hand->batch->head.handed);
-    Py_XINCREF(event);
-    if (event != NULL) eb_hand_out(hand->batch, 1);
-    return event;
+    if (hand->front == NULL) {
+        eb_hand_forget(hand, count);
+        eb_hand_out(hand->batch, (uint32_t)count);
+        return;
+    }
+    hand->taken += count;
+    if (in_front(hand) == 0) Py_CLEAR(hand->front);
+}
+
+/* The next one, if it is made already, borrowed. */
+static PyObject *peek(const hand_object *hand)
+{
+    if (hand->front != NULL) return PyList_GetItem(hand->front, hand->taken);
+    return hand->made == NULL ? NULL : event_made(hand, (Py_ssize_t)hand->batch->head.handed);
+}
+
+PyObject *eb_hand_unreadable(const hand_object *hand)
+{
+    bool next = hand->front == NULL && hand->made != NULL && eb_hand_left(hand) > 0 && peek(hand) == NULL;
+    return next ? PyList_GetItem(hand->made, (Py_ssize_t)hand->batch->head.handed) : NULL;
+}
+
+static PyObject *next_event(hand_object *hand, PyObject *whose);
+
+/* Of those that are made already. What lending it takes comes first, as with a place for it. */
+static PyObject *next_made(hand_object *hand, PyObject *whose)
+{
+    PyObject *event = peek(hand), *loan = NULL;
+    if (event == NULL) return NULL;
+    Py_INCREF(event);
+    if (eb_hand_looks(hand)) loan = eb_loan_of(hand->of, event, whose);
+    bool same = !PyErr_Occurred() && !hand->busy && eb_hand_left(hand) > 0 && peek(hand) == event;
+    bool lent = same && (loan == NULL || (hand->of != NULL && eb_lend(hand->of, loan, event)));
+    Py_XDECREF(loan);
+    if (lent) {
+        move_on(hand, 1);
+        return event;
+    }
+    Py_DECREF(event);
+    if (same && !PyErr_Occurred()) eb_hand_drop(hand); /* another thread has closed */
+    return PyErr_Occurred() ? NULL : next_event(hand, whose);
 }
 
 /* The place for it first: that may collect garbage, whose destructors may take events, so the next one is whichever is the
  * next after that. NULL without an error when there is none. */
-static PyObject *hand_next(PyObject *object)
+static PyObject *next_event(hand_object *hand, PyObject *whose)
 {
-    hand_object *hand = (hand_object *)object;
     if (hand->busy || eb_hand_left(hand) == 0) return NULL;
     if (hand->of != NULL && hand->of->asks && (!eb_asks_on(hand->of) || hand->busy || eb_hand_left(hand) == 0))
         return NULL;
-    if (hand->front != NULL) return next_in_front(hand);
-    if (hand->made != NULL) return next_made(hand);
+    if (!is_bare(hand)) return next_made(hand, whose);
     bool asked = is_asked(hand, hand->batch->head.handed);
     PyObject *event = eb_event_empty(hand, asked);
     if (event == NULL) return NULL;
-    bool one_by_one = !hand->busy && hand->front == NULL && hand->made == NULL;
     uint32_t index = hand->batch->head.handed;
-    bool same = one_by_one && index < hand->count && is_asked(hand, index) == asked;
+    bool same = !hand->busy && is_bare(hand) && index < hand->count && is_asked(hand, index) == asked;
     if (same && eb_event_fill(hand, index, event)) {
         eb_hand_out(hand->batch, 1);
         return event;
     }
     Py_DECREF(event);
-    return PyErr_Occurred() ? NULL : hand_next(object);
+    return PyErr_Occurred() ? NULL : next_event(hand, whose);
+}
+
+static PyObject *hand_next(PyObject *object)
+{
+    hand_object *hand = (hand_object *)object;
+    PyObject *whose = NULL;
+    PyObject *event = !hand->busy && eb_hand_asks(hand, &whose) ? next_event(hand, whose) : NULL;
+    Py_XDECREF(whose);
+    return event;
 }
 
 /* --- several events --- */
-
-static bool is_bare(const hand_object *hand)
-{
-    return hand->front == NULL && hand->made == NULL;
-}
 
 /* A list with places for so many; bare ones are empty events, which nobody sees before they are filled. */
 static PyObject *places(const hand_object *hand, Py_ssize_t count, bool bare)
@@ -171,17 +198,6 @@ PyObject *eb_hand_all(hand_object *hand)
     return events;
 }
 
-/* So many of the next are handed out. */
-static void move_on(hand_object *hand, Py_ssize_t count)
-{
-    if (hand->front == NULL) {
-        eb_hand_out(hand->batch, (uint32_t)count);
-        return;
-    }
-    hand->taken += count;
-    if (in_front(hand) == 0) Py_CLEAR(hand->front);
-}
-
 /* How many can be taken at once, of those in front or of the batch; none past what cannot be read. */
 static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
 {
@@ -194,21 +210,40 @@ static Py_ssize_t at_once(const hand_object *hand, Py_ssize_t limit)
     return count;
 }
 
+/* The next events are lent, if they still are the next; else false, as with an error. */
+static bool lend_all(hand_object *hand, PyObject *events, Py_ssize_t limit)
+{
+    Py_ssize_t count = PyList_Size(events);
+    PyObject *loan = eb_loan_of(hand->of, events, NULL);
+    bool same = loan != NULL && at_once(hand, limit) == count && peek(hand) == PyList_GetItem(events, 0);
+    bool lent = same && hand->of != NULL && eb_lend(hand->of, loan, PyList_GetItem(events, count - 1));
+    Py_XDECREF(loan);
+    if (same && !lent && !PyErr_Occurred()) eb_hand_drop(hand); /* another thread has closed */
+    return lent;
+}
+
 /* As with one: the places first, for that may collect garbage. Then whatever is the next goes to them and on to the
  * caller's list, or nothing is handed out. */
 bool eb_hand_take(hand_object *hand, Py_ssize_t limit, PyObject *into)
 {
     Py_ssize_t count;
+    PyObject *whose = NULL;
+    bool may = hand->busy || PyList_Size(into) > 0 || eb_hand_asks(hand, &whose);
+    Py_XDECREF(whose);
+    if (!may) return false;
     while ((count = at_once(hand, limit)) > 0) {
         bool bare = is_bare(hand), whole = false;
         PyObject *events = places(hand, count, bare);
         bool same = events != NULL && is_bare(hand) == bare && at_once(hand, limit) == count;
         if (same) whole = fill_all(hand, events);
         Py_ssize_t end = PyList_Size(into);
-        if (whole) whole = PyList_SetSlice(into, end, end, events) == 0;
-        if (whole) move_on(hand, count);
+        bool lends = whole && !bare && eb_hand_looks(hand);
+        if (lends) whole = lend_all(hand, events, limit);
+        bool taken = whole && PyList_SetSlice(into, end, end, events) == 0;
+        if (taken) move_on(hand, count);
+        else if (whole && lends) eb_hand_take_back(hand, events);
         Py_XDECREF(events);
-        if (whole) break;
+        if (taken) break;
         if (PyErr_Occurred()) return false;
     }
     return true;
@@ -228,9 +263,10 @@ static PyObject *hand_take(PyObject *object, PyObject *given)
 static PyObject *hand_put_back(PyObject *object, PyObject *events)
 {
     hand_object *hand = (hand_object *)object;
+    Py_ssize_t count = PyList_Size(events);
+    if (count < 0 || (hand->of != NULL && !eb_lent_back(hand->of, events))) return NULL;
     PyObject *front = hand->front;
-    Py_ssize_t taken = hand->taken, count = PyList_Size(events);
-    if (count < 0) return NULL;
+    Py_ssize_t taken = hand->taken;
     if (front == NULL && count > 0) {
         Py_INCREF(events);
         hand->front = events;
@@ -254,12 +290,6 @@ static PyObject *hand_drop(PyObject *object, PyObject *unused)
 }
 
 /* --- the type --- */
-
-static PyObject *hand_iter(PyObject *object)
-{
-    Py_INCREF(object);
-    return object;
-}
 
 static PyObject *hand_length_hint(PyObject *object, PyObject *unused)
 {
@@ -332,7 +362,7 @@ static PyType_Slot hand_slots[] = {
     {Py_tp_traverse, (void *)hand_traverse},
     {Py_tp_clear, (void *)hand_clear},
     {Py_tp_dealloc, (void *)hand_dealloc},
-    {Py_tp_iter, (void *)hand_iter},
+    {Py_tp_iter, (void *)PyObject_SelfIter},
     {Py_tp_iternext, (void *)hand_next},
     {Py_tp_methods, hand_methods},
     {Py_tp_getset, hand_properties},

@@ -26,6 +26,7 @@ static PyObject *is_owner(PyObject *module, PyObject *unused)
 static PyMethodDef functions[] = {
     {"is_owner", is_owner, METH_NOARGS, "Whether this interpreter is the one of the process that imported it first."},
     {"check_signals", check_signals, METH_NOARGS, "Runs the handlers of signals that came meanwhile."},
+    {"bind_views", eb_bind_views, METH_VARARGS, NULL},
     {"bind_send", eb_bind_send, METH_VARARGS, NULL},
     {"bind_receive", eb_bind_receive, METH_VARARGS, NULL},
     {"bind_replies", eb_bind_replies, METH_VARARGS, NULL},
@@ -45,9 +46,10 @@ PyMODINIT_FUNC PyInit__fast(void)
     owner = current();
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && eb_scope_ready(module) && eb_event_ready() && eb_parcel_ready() && eb_hand_ready(module) &&
-        eb_unpack_ready() && eb_sender_ready(module) && eb_finish_ready() && eb_fill_ready() && eb_events_ready() &&
-        eb_receiver_ready(module) && eb_tickets_ready() && eb_distant_ready() && eb_replies_ready(module) &&
-        eb_waiter_ready(module) && eb_more_ready() && eb_taking_ready() && eb_doorbell_ready(module))
+        eb_view_ready() && eb_lent_ready() && eb_unpack_ready() && eb_sender_ready(module) && eb_finish_ready() &&
+        eb_fill_ready() && eb_events_ready() && eb_receiver_ready(module) && eb_tickets_ready() && eb_distant_ready() &&
+        eb_replies_ready(module) && eb_waiter_ready(module) && eb_more_ready() && eb_taking_ready() &&
+        eb_doorbell_ready(module))
         return module;
     Py_XDECREF(module);
     return NULL;

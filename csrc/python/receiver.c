@@ -34,7 +34,9 @@ static PyObject *receiver_unpack(PyObject *object, PyObject *handle)
     }
     eb_hand_drop(hand);
     eb_hand_busy(hand);
+    hand->copies = 1;
     PyObject *events = eb_unpack(self, handle, hand) ? eb_hand_all(hand) : NULL;
+    hand->copies = 0;
     hand->dropped = 1;
     eb_hand_idle(hand);
     return events;
@@ -69,6 +71,7 @@ static int receiver_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->turn);
     Py_VISIT(self->doorbell);
     Py_VISIT(self->letters);
+    Py_VISIT(self->lent);
     return 0;
 }
 
@@ -82,6 +85,7 @@ static int receiver_clear(PyObject *object)
     Py_CLEAR(self->turn);
     Py_CLEAR(self->doorbell);
     Py_CLEAR(self->letters);
+    Py_CLEAR(self->lent);
     return 0;
 }
 
@@ -100,6 +104,8 @@ static PyMethodDef receiver_methods[] = {
     {"_taking", eb_receiver_taking, METH_VARARGS, NULL},
     {"_acknowledge", receiver_acknowledge, METH_O, NULL},
     {"_bury", eb_receiver_bury, METH_VARARGS, NULL},
+    {"_ask", eb_receiver_ask, METH_NOARGS, NULL},
+    {"_release", eb_receiver_release, METH_O, NULL},
     {"_give_back", eb_receiver_give_back, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -115,6 +121,8 @@ static PyMemberDef receiver_members[] = {
     {"_ended", T_BOOL, offsetof(receiver_object, ended), 0, NULL},
     {"_manual", T_BOOL, offsetof(receiver_object, manual), 0, NULL},
     {"_asks", T_BOOL, offsetof(receiver_object, asks), 0, NULL},
+    {"_views", T_BOOL, offsetof(receiver_object, views), 0, NULL},
+    {"_lent", T_OBJECT_EX, offsetof(receiver_object, lent), 0, NULL},
     {"_in_a_row", T_INT, offsetof(receiver_object, in_a_row), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -131,6 +139,8 @@ Attributes:\n\
     _limit: how many events it takes at once.\n\
     _ended: whether the end has come.\n\
     _asks: whether to ask for the next event says that those before are done.\n\
+    _views: whether raw data are memoryviews; then also\n\
+    _lent: a list of those that are handed out.\n\
     _in_a_row: events that were had without waiting since others in the loop could run.");
 
 static PyType_Slot receiver_slots[] = {
@@ -168,6 +178,16 @@ PyObject *eb_bind_receive(PyObject *module, PyObject *given)
     eb_hand_bind((const uint64_t *)(uintptr_t)generation);
     eb_event_bind((PyTypeObject *)event, (PyTypeObject *)request);
     eb_unpack_bind(loads);
+    Py_RETURN_NONE;
+}
+
+PyObject *eb_bind_views(PyObject *module, PyObject *given)
+{
+    (void)module;
+    unsigned long long hold, release, export, exported, lend, asked;
+    if (!PyArg_ParseTuple(given, "KKKKKK:bind_views", &hold, &release, &export, &exported, &lend, &asked)) return NULL;
+    eb_view_bind(hold, release, export, exported);
+    eb_lent_bind(lend, asked);
     Py_RETURN_NONE;
 }
 

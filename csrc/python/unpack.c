@@ -174,6 +174,18 @@ static PyObject *kind_of(const hand_row *row, bool plain)
     return plain && row->asked ? PyTuple_GetItem(row->names, 2) : row->kind;
 }
 
+/* Raw data: bytes, or a memoryview of these, or of what lies in the ring. */
+static PyObject *raw_of(const hand_object *hand, const eb_beside *beside, const char *bytes)
+{
+    bool views = hand->of != NULL && hand->of->views && !hand->copies;
+    if (views && beside->view != NULL) return eb_view_of(beside);
+    PyObject *copy =
+        PyBytes_FromStringAndSize(beside->view != NULL ? beside->data : bytes, (Py_ssize_t)beside->data_length);
+    PyObject *seen = views && copy != NULL ? PyMemoryView_FromObject(copy) : NULL;
+    if (views) Py_XDECREF(copy);
+    return views ? seen : copy;
+}
+
 /* Event number `index`; `beside` is what stands beside the array for it, or NULL, and `text` the number of its text, if
  * it has one. */
 static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_beside *beside, uint32_t text, bool plain)
@@ -191,8 +203,7 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
         named ? text_of(hand, bytes, beside->system_length) : known(row->system),
         named ? text_of(hand, kind, beside->kind_length) : known(kind_of(row, plain)),
         raw ? text_of(hand, path, beside->path_length) : path_of(hand, text),
-        raw ? PyBytes_FromStringAndSize(path + beside->path_length, (Py_ssize_t)beside->data_length)
-            : data_of(hand, text),
+        raw ? raw_of(hand, beside, path + beside->path_length) : data_of(hand, text),
         PyLong_FromUnsignedLongLong(row->sequence),
         PyLong_FromUnsignedLongLong(more.time ? more.time : row->time),
         PyLong_FromUnsignedLong(more.time ? more.sender : row->sender),

@@ -62,7 +62,7 @@ def holding(stats: BusStats) -> Holding | None:
 
 
 def _is_busy(one: SubscriberStats | GroupStats) -> bool:
-    return one.backlog > 0 or (isinstance(one, GroupStats) and in_hand(one) > 0)
+    return one.backlog > 0 or (in_hand(one) if isinstance(one, GroupStats) else one.viewed) > 0
 
 
 def in_hand(group: GroupStats) -> int:
@@ -72,6 +72,9 @@ def in_hand(group: GroupStats) -> int:
 
 def _with_what(one: SubscriberStats | GroupStats) -> tuple[str, str]:
     if isinstance(one, SubscriberStats):
+        if one.viewed and not one.backlog:
+            who = f"subscriber {one.name!r} of process {one.pid} still looks at {one.viewed} bytes of the ring"
+            return who, "let it ask for the next event, or let it subscribe without view=True"
         who = f"subscriber {one.name!r} of process {one.pid} has {one.backlog} events to receive"
         return who, "let it receive or close it, or let it subscribe with overflow='drop'"
     if one.backlog:

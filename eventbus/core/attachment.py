@@ -300,10 +300,6 @@ class Attachment:
         """Whether somebody has the publish lock."""
         return bool(lib.eb_is_publishing(self.pointer))
 
-    def kept(self, one: Occupant | Group) -> int:
-        """Bytes of the ring that are kept for it."""
-        return int(lib.eb_kept_for(self.pointer, one.slot))
-
     def slowest(self) -> Occupant | Group | None:
         """The subscription or group that holds the gate back."""
         slot = int(lib.eb_slowest(self.pointer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
 from eventbus.core.holders import holders, holds
+from eventbus.core.keeping import viewed
 from eventbus.core.schedule import scheduled
 from eventbus.errors import FullError
 
@@ -14,16 +15,18 @@ def full(name: str, handle: Attachment, seconds: float | None) -> FullError:
     stayed = f"the bus {name!r} stayed full for {seconds} s"
     backlog = 0 if slowest is None else handle.waiting(slowest)
     in_hand = [claim for claim in slowest.claims if not claim.parked] if isinstance(slowest, Group) else []
-    if slowest is None or (backlog == 0 and not in_hand):
+    seen = 0 if slowest is None else viewed(handle, slowest)
+    if slowest is None or (backlog == 0 and not in_hand and seen == 0):
         gone = "what filled it was taken since, or what became free is kept for those who waited first"
         return FullError(f"the bus {name!r} was full for {seconds} s; {gone}: try again", timeout=seconds)
     if isinstance(slowest, Occupant):
         return FullError(
-            f"{stayed}: subscriber {slowest.name!r} of process {slowest.pid} has {backlog} events to receive; "
-            f"{_remedy(handle, slowest)}",
+            f"{stayed}: subscriber {slowest.name!r} of process {slowest.pid} {_to_do(backlog, seen)}; "
+            f"{_remedy(handle, slowest, seen)}",
             name=slowest.name,
             pid=slowest.pid,
             backlog=backlog,
+            **({"viewed": seen} if seen else {}),
             timeout=seconds,
         )
     members = [one for one in handle.occupants() if one.group == slowest.number]
@@ -68,11 +71,21 @@ def _in_hand(handle: Attachment, group: Group, claim: Claim, parked: int, later:
     return f"{who} has had event {claim.sequence} in hand for {claim.held:.0f} s{room}"
 
 
-def _remedy(handle: Attachment, slowest: Occupant) -> str:
+def _to_do(backlog: int, seen: int) -> str:
+    """What a subscriber has yet to receive, and what it looks at in the ring."""
+    looks = f"still looks at {seen} bytes of the ring"
+    if seen == 0:
+        return f"has {backlog} events to receive"
+    return f"{looks}, with {backlog} events to receive" if backlog else looks
+
+
+def _remedy(handle: Attachment, slowest: Occupant, seen: int) -> str:
     """What to do about a subscriber that does not receive; its process may have left somebody else with its locks."""
     fd, slot = handle.roster_fd, slowest.slot
     pids = [] if holds(slowest.pid, fd, slot) else holders(fd, slot)
     if not pids or slowest.pid in pids:
+        if seen:
+            return "let it ask for the next event, or subscribe without view=True"
         return "let it receive or close it, or subscribe with overflow='drop'"
     names = " and ".join(map(str, pids))
     return f"that process has ended, but {names}, forked from it without libc's fork, keeps its descriptors: end that"

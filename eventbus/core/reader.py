@@ -52,6 +52,7 @@ class SubscriptionHandle:
         group: str | None = None,
         exclusive: bool = False,
         manual: bool = False,
+        views: bool = False,
     ) -> int:
         """The cursor is fixed when this returns.
 
@@ -68,7 +69,8 @@ class SubscriptionHandle:
         spin_ns = ADAPTIVE if spin is None else int(spin * 1e9)
         of = ffi.NULL if group is None else ffi.new("char[]", group.encode())
         terms = ffi.new(
-            "eb_terms *", (*texts, start, spin_ns, blocking, self._local, of, manual, group is not None, exclusive)
+            "eb_terms *",
+            (*texts, start, spin_ns, blocking, self._local, of, manual, group is not None, exclusive, views),
         )
         deadline = native.lock_deadline()
         status = until_done(lambda: int(lib.eb_subscribe(self.pointer, terms, deadline)))

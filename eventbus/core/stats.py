@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from eventbus.core.attachment import Attachment, Claim, Group, Occupant
 from eventbus.core.figures import NOTHING, Received
+from eventbus.core.keeping import kept, viewed
 from eventbus.core.schedule import scheduled
 
 
 @dataclass(frozen=True)
 class SubscriberStats:
     """One live subscription: ``backlog`` counts the events that it hears and has yet to receive; ``kept`` are the bytes
-    of the ring from its place on, which are let go when they are needed and there is nothing in them that it hears.
+    of the ring from its place on, which are let go when they are needed and there is nothing in them that it hears;
+    ``viewed`` are those of them that it has received with ``view=True`` and not done with.
 
     A member of a group has no backlog of its own: ``group`` says where to look. ``received`` is what came to it so far.
     """
@@ -28,6 +30,7 @@ class SubscriberStats:
     group: str | None = None
     kept: int = 0
     received: Received = NOTHING
+    viewed: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,8 @@ def read_stats(name: str, handle: Attachment, attached: int | None = None) -> Bu
         max_subscribers=seen.max_subscribers,
         closed=seen.closed,
         persist=seen.persist,
-        subscribers=tuple(_subscriber_stats(one, handle.waiting(one), handle.kept(one), names) for one in occupants),
-        groups=tuple(_group_stats(group, handle.waiting(group), handle.kept(group), occupants) for group in groups),
+        subscribers=tuple(_subscriber_stats(one, handle, names) for one in occupants),
+        groups=tuple(_group_stats(group, handle.waiting(group), kept(handle, group), occupants) for group in groups),
         scheduled=tuple(ScheduledStats(*one) for one in sorted(scheduled(handle), key=lambda one: one.due)),
         topics={handle.topic_names(topic): handle.topic_count(topic) for topic in range(seen.topics)},
         untabled=seen.inline_sent,
@@ -136,19 +139,20 @@ def read_stats(name: str, handle: Attachment, attached: int | None = None) -> Bu
     )
 
 
-def _subscriber_stats(one: Occupant, backlog: int, kept: int, groups: dict[int, str]) -> SubscriberStats:
+def _subscriber_stats(one: Occupant, handle: Attachment, groups: dict[int, str]) -> SubscriberStats:
     return SubscriberStats(
         name=one.name,
         pid=one.pid,
-        backlog=backlog,
+        backlog=handle.waiting(one),
         lost=one.lost,
         system=one.system,
         kind=one.kind,
         overflow="drop" if not one.blocking and one.group is None else "block",
         sleeping=one.sleeping,
         group=None if one.group is None else groups.get(one.group),
-        kept=kept,
+        kept=kept(handle, one),
         received=one.received,
+        viewed=viewed(handle, one),
     )
 
 

@@ -121,6 +121,7 @@ class _Draw:
             style=dice.choice(("one", "many", "iterate", "channel", "await", "await many")),
             threads=dice.choice((1, 1, 1, 1, 3)),
             pause=dice.choice((0.0, 0.0, 0.001, 0.004 if overflow == "block" else 0.02)),
+            view=dice.choice((None, 0, 3, 40)) if overflow == "block" else None,
         )
 
     def group(self, number: int) -> Group:
@@ -142,6 +143,7 @@ class _Draw:
             style=dice.choice(("next", "next", "ack", "many", "await", "await many")),
             reject=dice.choice((0.0, 0.0, 0.02, 0.2)),
             pause=dice.choice((0.0, 0.001, 0.01)),
+            view=dice.choice((None, None, 0, 20)),
         )
 
     def jugglers(self, groups: tuple[Group, ...]) -> list[Actor]:

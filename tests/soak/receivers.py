@@ -14,6 +14,7 @@ from soak.actors import PUBLISH, Part, identity, left
 from soak.ledger import Entry, Kind, Why, entry
 from soak.message import ANSWER_SYSTEM, DEAD_SYSTEM, answer_topic, number_of, wrong, wrong_letter
 from soak.roles import SESSIONS, Group, Member, Subscriber
+from soak.viewers import Album
 
 LOOK = 0.25  # seconds that a receive waits at most
 
@@ -94,6 +95,7 @@ def join(part: Part, bus: Bus, actor: Subscriber, who: int) -> Subscription | No
             overflow=actor.overflow,
             start=start,  # type: ignore[arg-type]
             name=str(who),
+            view=actor.view is not None,
         )
     except SubscribersFullError:
         part.ledger.write(entry(Kind.DISTURBED, who, flag=Why.NO_SLOT))
@@ -120,6 +122,7 @@ class Listening:
         self._who = who
         self._count = 0
         self._leaving = False
+        self._album = Album(part, who, actor.view is not None, actor.view or 0, lambda: self._leaving)
 
     def run(self) -> None:
         """Until the end of the bus, or until it has had enough."""
@@ -134,10 +137,12 @@ class Listening:
             self._part.ledger.fault(f"{self._who} came to its end, but its bus was not shut down")
         self._part.ledger.write(entry(Kind.LOST, self._who, self._sub.lost), entry(Kind.ENDED, self._who, flag=drained))
         self._sub.close()
+        self._album.close()
 
     def _work(self) -> None:
         try:
-            for events in self._batches():
+            for batch in self._batches():
+                events = self._album.looked(batch)
                 self._part.ledger.write(*[noted(self._part, self._who, event) for event in events])
                 self._count += len(events)
                 if self._actor.pause and self._part.dice.random() < 0.05:
@@ -229,7 +234,9 @@ class Membership:
         self._count = 0
         part.make_group(bus, group)
         part.ledger.write(entry(Kind.JOINING, who, c=identity(bus), other=group.number))
-        self.sub = bus.subscribe(group.system, group.kind, group=group.name, prefetch=actor.prefetch)
+        views = actor.view is not None
+        self._album = Album(part, who, views, actor.view or 0)
+        self.sub = bus.subscribe(group.system, group.kind, group=group.name, prefetch=actor.prefetch, view=views)
         part.ledger.write(entry(Kind.JOINED, who, c=identity(bus), other=group.number))
 
     def run(self) -> None:
@@ -257,7 +264,7 @@ class Membership:
         """Asks for the next, which acknowledges what was in hand; whether there was any."""
         self._note(Kind.ASKING)
         try:
-            events = self._ask(timeout)
+            events = self._album.looked(self._ask(timeout))
         except UnavailableError as error:
             if type(error) is not UnavailableError:
                 raise
@@ -288,6 +295,7 @@ class Membership:
 
     def end(self, drained: bool) -> None:
         """It has been closed, which acknowledged what was in hand; nothing was if it was left by an error."""
+        self._album.close()
         self._note(Kind.ACKED)
         self._part.ledger.write(entry(Kind.ENDED, self._who, flag=drained))
 

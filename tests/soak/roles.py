@@ -57,6 +57,7 @@ class Subscriber(Actor):
         style: "one", "many", "iterate", "channel"; "await" and "await many" in event loops.
         threads: how many threads share the subscription.
         pause: seconds after an event, for one event in twenty.
+        view: looks at raw data where they lie, and keeps parts of so many events.
     """
 
     system: str = "**"
@@ -67,6 +68,7 @@ class Subscriber(Actor):
     style: str = "one"
     threads: int = 1
     pause: float = 0.0
+    view: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Member(Actor):
         style: "next" acknowledges by asking on, "ack" by ``ack``, "many" takes several at once; "await" and
             "await many" wait in event loops.
         reject: the part of the events that it gives back.
+        view: as of a subscriber.
     """
 
     group: int = 0
@@ -101,6 +104,7 @@ class Member(Actor):
     style: str = "next"
     reject: float = 0.0
     pause: float = 0.0
+    view: int | None = None
 
 
 @dataclass(frozen=True)

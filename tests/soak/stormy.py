@@ -21,8 +21,9 @@ from soak.actors import DRAIN, LIFETIME, PUBLISH, Part, Sending, blame, identity
 from soak.ledger import Kind, Why, entry
 from soak.message import DENIED, message
 from soak.receivers import LOOK, noted
-from soak.roles import SESSIONS, Group, Publisher, Stormy
+from soak.roles import SESSIONS, Actor, Group, Publisher, Stormy
 from soak.storm import Boom, Storm
+from soak.viewers import Album
 
 SENDS = SESSIONS - 1  # the last of its numbers is that of the publisher
 ENOUGH = 400  # steps, after which it may leave the bus and come back
@@ -49,6 +50,7 @@ class _Weathering:
     def __init__(self, part: Part, actor: Stormy, storm: Storm) -> None:
         self._part, self._actor, self._storm = part, actor, storm
         self._dice = part.dice
+        self._views = looks(actor)
         self._group = next((one for one in part.plan.groups if one.number == actor.group), None)
         sender = Publisher(actor.number, seed=actor.seed, batch=self._dice.choice((1, 4)), patient=False)
         self._sending = Sending(part, sender, self, SENDS)
@@ -95,7 +97,7 @@ class _Weathering:
         while True:
             write(entry(Kind.JOINING, who, self._sent(), 0, self._which))
             try:
-                sub = self._storm.exposed(lambda: self._bus.subscribe("**"))
+                sub = self._storm.exposed(lambda: self._bus.subscribe("**", view=self._views))
             except Boom:
                 continue
             write(entry(Kind.JOINED, who, self._sent(), 0, self._which))
@@ -109,7 +111,9 @@ class _Weathering:
         write(entry(Kind.GROUPED, group.number, self._sent(), c=which))
         write(entry(Kind.JOINING, who, c=which, other=group.number))
         fetch = self._dice.choice((1, 1, 8))
-        sub = self._storm.again(lambda: bus.subscribe(group.system, group.kind, group=group.name, prefetch=fetch))
+        sub = self._storm.again(
+            lambda: bus.subscribe(group.system, group.kind, group=group.name, prefetch=fetch, view=self._views)
+        )
         write(entry(Kind.JOINED, who, c=which, other=group.number))
         return sub
 
@@ -152,6 +156,11 @@ class _Weathering:
                 raise
 
 
+def looks(actor: Actor) -> bool:
+    """Whether it looks at raw data where they lie."""
+    return actor.number % 2 == 0
+
+
 class _Attendance:
     """One subscription or membership in a storm, from its beginning to its end."""
 
@@ -161,6 +170,7 @@ class _Attendance:
         self._hand: list[int] = []  # what a member got last
         assert isinstance(part.actor, Stormy)
         self._reject = part.actor.reject
+        self._album = Album(part, who, looks(part.actor), 5)
 
     def run(self, act: Callable[[], None]) -> None:
         """Until the end of the bus, or until it has had enough; ``act`` is what it does beside."""
@@ -179,7 +189,7 @@ class _Attendance:
         """Asks for more; False when the time was up."""
         self._note(Kind.ASKING)
         try:
-            events = self._take(self._part.dice.choice((0, 0.002, 0.02)) if publishing else LOOK)
+            events = self._album.looked(self._take(self._part.dice.choice((0, 0.002, 0.02)) if publishing else LOOK))
         except Boom:
             self._part.ledger.write(entry(Kind.INTERRUPTED, self._who))
             return True
@@ -208,6 +218,7 @@ class _Attendance:
             lost = self._storm.again(lambda: self._sub.lost)
             self._part.ledger.write(entry(Kind.LOST, self._who, lost), entry(Kind.ENDED, self._who, flag=drained))
         self._storm.again(self._sub.close)
+        self._album.close()
         if self._member:
             self._part.ledger.write(entry(Kind.ENDED, self._who, flag=drained))
 
