@@ -80,7 +80,8 @@ def hear_by_django(_: Line, bus: Bus, stream: Streaming) -> None:
     from django.http import StreamingHttpResponse
     from django.test import RequestFactory
 
-    settings.configure()
+    if not settings.configured:  # by a test before this one
+        settings.configure()
     events = view(1, StreamingHttpResponse=StreamingHttpResponse, stream=stream)
     with closing(events(RequestFactory().get("/events"))) as answer:
         assert answer["Content-Type"] == "text/event-stream"
