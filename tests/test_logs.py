@@ -20,20 +20,7 @@ from eventbus import Bus, InvalidError
 from eventbus.observe.logs import BusHandler, BusListener
 from eventbus.testing.recorder import Recorder
 from harness import DEADLINE, Fork, Line, until
-
-
-class Kept(logging.Handler):
-    """Keeps the records."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    def texts(self) -> list[str]:
-        return [record.getMessage() for record in self.records]
+from keeping import Kept
 
 
 @contextlib.contextmanager

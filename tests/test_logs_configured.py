@@ -14,6 +14,7 @@ import pytest
 from eventbus import Bus, InvalidError
 from eventbus.observe.logs import BusListener
 from harness import DEADLINE
+from keeping import Kept
 
 SETTINGS = """
 import os
@@ -56,17 +57,6 @@ try:
 except ZeroDivisionError:
     logging.getLogger("django.request").exception("failed")
 """
-
-
-class Kept(logging.Handler):
-    """Keeps the records."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
 
 
 @pytest.mark.release

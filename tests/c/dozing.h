@@ -126,13 +126,7 @@ static inline eb_subscription *join_group(eb_bus *bus, bool manual)
 {
     eb_group_terms group = {.name = "g", .system = "a.*", .kind = "**", .start = EB_LATEST};
     CHECK("a group is made once", eb_group_create(bus, &group, EB_POLL) == 0);
-    eb_terms terms = {.system = "a.*", .kind = "**", .name = "", .spin_ns = 0, .group = "g", .manual = manual};
-    int status = EB_SYSTEM;
-    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
-    CHECK("a member can join", sub && status == EB_OK);
-    for (uint32_t topic = 0; topic < 8; topic++)
-        eb_decide(sub, topic, 1);
-    return sub;
+    return join_by(bus, &(eb_terms){.system = "a.*", .kind = "**", .name = "", .group = "g", .manual = manual});
 }
 
 static inline eb_u32 *group_semaphore(const scene *it)

@@ -77,15 +77,20 @@ static inline void scene_end(scene *it)
 
 /* --- subscribe --- */
 
-static inline eb_subscription *join_as(eb_bus *bus, int64_t start, bool gated, const char *name)
+/* It hears the first topics. */
+static inline eb_subscription *join_by(eb_bus *bus, const eb_terms *terms)
 {
-    eb_terms terms = {.system = "a.*", .kind = "**", .name = name, .start = start, .spin_ns = 0, .gated = gated};
     int status = EB_SYSTEM;
-    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
+    eb_subscription *sub = subscribe(bus, terms, EB_POLL, &status);
     CHECK("a subscription can be made", sub && status == EB_OK);
     for (uint32_t topic = 0; topic < 8; topic++)
         eb_decide(sub, topic, 1);
     return sub;
+}
+
+static inline eb_subscription *join_as(eb_bus *bus, int64_t start, bool gated, const char *name)
+{
+    return join_by(bus, &(eb_terms){.system = "a.*", .kind = "**", .name = name, .start = start, .gated = gated});
 }
 
 static inline eb_subscription *join(eb_bus *bus, int64_t start, bool gated)

@@ -39,14 +39,8 @@ static inline bool is_data(const char *data, uint64_t seed)
 
 static inline eb_subscription *join_views(eb_bus *bus, int64_t start)
 {
-    eb_terms terms = {
-        .system = "a.*", .kind = "**", .name = "viewer", .start = start, .spin_ns = 0, .gated = 1, .views = 1};
-    int status = EB_SYSTEM;
-    eb_subscription *sub = subscribe(bus, &terms, EB_POLL, &status);
-    CHECK("a subscription can be made", sub && status == EB_OK);
-    for (uint32_t topic = 0; topic < 8; topic++)
-        eb_decide(sub, topic, 1);
-    return sub;
+    return join_by(
+        bus, &(eb_terms){.system = "a.*", .kind = "**", .name = "viewer", .start = start, .gated = 1, .views = 1});
 }
 
 static inline uint64_t cursor(eb_bus *bus, const eb_subscription *sub)
