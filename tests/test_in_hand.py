@@ -19,8 +19,9 @@ from jobs import again, has, holders, join, manual, send
 MEMBERS, PREFETCH, JOBS = 64, 256, 20_000
 
 
-def finish_at_random(line: Line, name: str, log: Path, seed: int) -> None:
-    """Fills its hands, then finishes at random; writes down what it got, and each event before and after it is done."""
+def finish_at_random(line: Line, name: str, log: Path, seed: int, doomed: bool) -> None:
+    """Fills its hands, then finishes at random; writes down what it got, and each event before and after it is done.
+    Who is to be killed keeps one event in hand, so that its death always leaves one, however late it comes."""
     drawn = random.Random(seed)
     book = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     with eventbus.open(name) as bus, manual(bus, PREFETCH) as member:
@@ -31,7 +32,8 @@ def finish_at_random(line: Line, name: str, log: Path, seed: int) -> None:
         line.say("full")
         line.hear()
         line.say("works")
-        while hand:
+        kept = [hand.pop()] if doomed else []
+        while hand or kept:
             drawn.shuffle(hand)
             done, hand = hand[: 1 + len(hand) // 3], hand[1 + len(hand) // 3 :]
             for event in done:
@@ -59,7 +61,7 @@ def test_64_members_finish_at_random_and_die(fork: Fork, name: str, tmp_path: Pa
     logs = [tmp_path / str(number) for number in range(MEMBERS)]
     with eventbus.open(name, max_subscribers=MEMBERS + 4, send_timeout=DEADLINE) as bus:
         bus.group("g", "jobs.**", max_deliveries=1000)
-        members = [fork(finish_at_random, name, log, seed) for seed, log in enumerate(logs)]
+        members = [fork(finish_at_random, name, log, seed, seed % 2 == 0) for seed, log in enumerate(logs)]
         for member in members:
             assert member.hear() == "joined"
         for first in range(0, JOBS, 500):
@@ -96,7 +98,7 @@ def check_books(logs: list[Path]) -> None:
         begun |= mine["begun"] - mine["done"]
     assert set(done) | begun == set(range(JOBS))
     assert max(done.values()) == 1
-    assert any(deliveries > 1 for _, deliveries in got)
+    assert sum(deliveries > 1 for _, deliveries in got) >= MEMBERS // 2
 
 
 def pass_by(bus: Bus, rings: int) -> None:
