@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import orjson
 
+from eventbus._fast import Fields
 from eventbus.errors import InvalidError
 
 PATH_LIMIT = 4096
@@ -38,8 +40,13 @@ class Headers(dict[str, str]):
 NO_HEADERS: Mapping[str, str] = Headers()
 
 
-class Event(NamedTuple):
+Self = TypeVar("Self", bound="Event")
+
+
+class Event(Fields):
     """One event as a subscriber gets it. Immutable.
+
+    It is the sequence of its fields, in their order: it unpacks, compares, pickles and is hashed as their tuple.
 
     Attributes:
         system, kind: the topic that it was sent to.
@@ -54,20 +61,53 @@ class Event(NamedTuple):
         origin: "" for what was sent on this bus, else the name of the bus that a bridge brought it from.
     """
 
-    system: str
-    kind: str
-    path: str
-    data: Any
-    sequence: int
-    time: int
-    sender: int
-    deliveries: int = 1
-    headers: Mapping[str, str] = NO_HEADERS
-    origin: str = ""
+    __slots__ = ()
+    __match_args__ = ("system", "kind", "path", "data", "sequence", "time", "sender", "deliveries", "headers", "origin")
+    _fields = __match_args__
 
-    def __hash__(self) -> int:
-        """That of its fields. From CPython 3.14 on a tuple keeps its own, which those that C makes here do not have."""
-        return hash(tuple(self))
+    def __new__(
+        cls: type[Self],
+        system: str,
+        kind: str,
+        path: str,
+        data: Any,
+        sequence: int,
+        time: int,
+        sender: int,
+        deliveries: int = 1,
+        headers: Mapping[str, str] = NO_HEADERS,
+        origin: str = "",
+    ) -> Self:
+        return super().__new__(cls, system, kind, path, data, sequence, time, sender, deliveries, headers, origin)
+
+    @classmethod
+    def _make(cls: type[Self], fields: Iterable[Any]) -> Self:
+        return cls(*fields)
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def _replace(self: Self, **changes: Any) -> Self:
+        return type(self)(**{**self._asdict(), **changes})
+
+    __replace__ = _replace
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
+
+    def __add__(self, other: Sequence[Any]) -> tuple[Any, ...]:
+        return (*self, *other) if isinstance(other, (tuple, Event)) else NotImplemented
+
+    def __radd__(self, other: Sequence[Any]) -> tuple[Any, ...]:
+        return (*other, *self) if isinstance(other, tuple) else NotImplemented
+
+    def count(self, value: Any) -> int:
+        """How many of its fields equal this."""
+        return tuple(self).count(value)
+
+    def index(self, value: Any, start: int = 0, stop: int = sys.maxsize) -> int:
+        """Which of its fields is the first that equals this; ValueError if none does."""
+        return tuple(self).index(value, start, stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
         plain = self._replace(data=bytes(self.data)) if isinstance(self.data, memoryview) else self
@@ -89,6 +129,9 @@ class Event(NamedTuple):
     async def areply(self, data: Any = None) -> bool:
         """``reply`` in an event loop."""
         return self.reply(data)
+
+
+Sequence.register(Event)
 
 
 class Brought(NamedTuple):

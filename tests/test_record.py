@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     return code, errors.splitlines()
 
 
-def checksum(total: int, events: Iterable[tuple[Any, ...]]) -> int:
+def checksum(total: int, events: Iterable[Sequence[Any]]) -> int:
     """Of system, kind, path and data; of those before them it was ``total``."""
     for event in events:
         total = zlib.crc32(repr(event[:4]).encode(), total)

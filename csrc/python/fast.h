@@ -3,6 +3,7 @@
  *
  *   object.c    how objects end
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
+ *   fields.c    Fields: what an event is made of
  *   event.c     one event of a batch, or one request, made of what was read
  *   hand.c      Hand: the events of the batch in hand, each made when it is asked for; read, handed out, done
  *   view.c      View: raw data where it lies in the ring
@@ -58,11 +59,26 @@ bool eb_headers_bind(PyTypeObject *headers);
 eb_extension eb_no_extension(void);                                 /* borrowed */
 eb_extension eb_extension_read(const char *bytes, uint32_t length); /* new; both NULL with an error */
 
+/* fields.c */
+
+enum { EB_EVENT_FIELDS = 10, EB_EVENT_PATH = 2 };
+
+/* In the order of their tuple: but for numbers, which are so wide in the ring. All references are there, but in what
+ * nobody sees yet. */
+typedef struct {
+    PyObject base;
+    PyObject *system, *kind, *path, *data;
+    uint64_t sequence, time;
+    uint32_t sender, deliveries;
+    PyObject *headers, *origin;
+} fields_object;
+
+int eb_fields_ready(PyObject *module);
+bool eb_fields_set(PyObject *object, PyObject *(*values)[EB_EVENT_FIELDS]);
+
 /* hand.c */
 
 typedef struct receiver_object receiver_object;
-
-enum { EB_EVENT_FIELDS = 10, EB_EVENT_PATH = 2 };
 
 /* What is in hand of a subscription: events that were put back, then those of the batch, of which the core's head says how
  * many were handed out and how many of these are done. A row is one event of the batch but for its path and data. */
@@ -83,9 +99,7 @@ typedef struct {
     Py_ssize_t taken;    /* of it */
     PyObject *values;    /* path, data, path, data ... of the batch, or NULL */
     PyObject *made;      /* or a list of its events, all made already; what cannot be read is something else */
-    PyObject *sender;    /* of the event before, as an int, which is `pid` */
     PyObject *bus;       /* by which requests are answered, or NULL before there was one */
-    uint32_t pid;
     eb_batch *batch;
     uint64_t generation; /* of the process whose it is */
     uint32_t count;      /* events of the batch */
@@ -114,6 +128,7 @@ bool eb_event_fill(hand_object *hand, uint32_t index, PyObject *event); /* an em
 bool eb_event_address(PyObject *request, PyObject *sent);
 bool eb_is_addressed(PyObject *sent); /* whether a path is that of a request */
 bool eb_is_event(PyObject *object);
+bool eb_are_events(PyObject *list);
 bool eb_is_request(PyObject *object);
 void eb_event_bind(PyTypeObject *event, PyTypeObject *request);
 int eb_event_ready(void);

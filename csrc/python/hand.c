@@ -264,7 +264,7 @@ static PyObject *hand_put_back(PyObject *object, PyObject *events)
 {
     hand_object *hand = (hand_object *)object;
     Py_ssize_t count = PyList_Size(events);
-    if (count < 0 || (hand->of != NULL && !eb_lent_back(hand->of, events))) return NULL;
+    if (count < 0 || !eb_are_events(events) || (hand->of != NULL && !eb_lent_back(hand->of, events))) return NULL;
     PyObject *front = hand->front;
     Py_ssize_t taken = hand->taken;
     if (front == NULL && count > 0) {
@@ -335,7 +335,6 @@ static void hand_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     eb_hand_drop(hand);
     Py_CLEAR(hand->bus);
-    Py_XDECREF(hand->sender);
     Py_XDECREF(hand->owner);
     eb_fast_free(object);
 }

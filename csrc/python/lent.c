@@ -8,26 +8,26 @@ static struct {
     PyObject *whose, *release; /* the names of methods */
 } bound;
 
-enum { DATA = 3, SEQUENCE = 4 };                    /* of an event */
 enum { REFERENCE = 0, OWNER, NUMBER, LOAN_LENGTH }; /* of what the list has of each, one after the other */
 
 /* Its sequence; 0 with an error. */
-static uint64_t number_in(PyObject *tuple, Py_ssize_t field)
+static uint64_t number_of(PyObject *event)
 {
-    PyObject *number = PyTuple_GetItem(tuple, field);
-    return number == NULL ? 0 : (uint64_t)PyLong_AsUnsignedLongLong(number);
+    return event == NULL ? 0 : ((fields_object *)event)->sequence;
 }
 
 /* What the list has to have of an event; false with an error. */
 static bool add(receiver_object *self, PyObject *loan, PyObject *event, PyObject **whose)
 {
-    PyObject *data = event == NULL ? NULL : PyTuple_GetItem(event, DATA);
-    if (data == NULL || !PyMemoryView_Check(data)) return data != NULL;
+    fields_object *fields = (fields_object *)event;
+    if (event == NULL || !PyMemoryView_Check(fields->data)) return event != NULL;
     if (*whose == NULL) *whose = PyObject_CallMethodObjArgs((PyObject *)self, bound.whose, NULL);
-    PyObject *reference = *whose == NULL ? NULL : PyWeakref_NewRef(data, NULL);
-    bool added = reference != NULL && PyList_Append(loan, reference) == 0 && PyList_Append(loan, *whose) == 0 &&
-                 PyList_Append(loan, PyTuple_GetItem(event, SEQUENCE)) == 0;
+    PyObject *reference = *whose == NULL ? NULL : PyWeakref_NewRef(fields->data, NULL);
+    PyObject *sequence = reference == NULL ? NULL : PyLong_FromUnsignedLongLong(fields->sequence);
+    bool added = sequence != NULL && PyList_Append(loan, reference) == 0 && PyList_Append(loan, *whose) == 0 &&
+                 PyList_Append(loan, sequence) == 0;
     Py_XDECREF(reference);
+    Py_XDECREF(sequence);
     return added;
 }
 
@@ -50,7 +50,7 @@ PyObject *eb_loan_of(receiver_object *self, PyObject *events, PyObject *whose)
  * another thread has closed: then they are not, and are to be handed out to nobody. */
 bool eb_lend(receiver_object *self, PyObject *loan, PyObject *last)
 {
-    uint64_t sequence = number_in(last, SEQUENCE), next = sequence >= self->next ? sequence + 1 : self->next;
+    uint64_t sequence = number_of(last), next = sequence >= self->next ? sequence + 1 : self->next;
     Py_ssize_t end = PyList_Size(self->lent), length = PyList_Size(loan);
     if (sequence == 0 || PyList_SetSlice(self->lent, end, end, loan) != 0) return false;
     if (bound.lend(self->sub, next) == EB_OK) {
@@ -121,7 +121,7 @@ bool eb_lent_ask(receiver_object *self, PyObject **to)
     if (!end(self, whose, 0, true)) return false;
     PyObject *front = eb_hand_of(self)->front;
     PyObject *first = front == NULL ? NULL : PyList_GetItem(front, eb_hand_of(self)->taken);
-    uint64_t next = first == NULL ? self->next : number_in(first, SEQUENCE);
+    uint64_t next = first == NULL ? self->next : number_of(first);
     if (PyErr_Occurred()) return false;
     bound.asked(self->sub, next);
     self->told = next;
@@ -133,7 +133,7 @@ bool eb_lent_back(receiver_object *self, PyObject *events)
 {
     if (!self->views) return true;
     for (Py_ssize_t i = 0; i < PyList_Size(events); i++) {
-        uint64_t sequence = number_in(PyList_GetItem(events, i), SEQUENCE);
+        uint64_t sequence = number_of(PyList_GetItem(events, i));
         if (sequence == 0 || !end(self, NULL, sequence, false)) return false;
     }
     return true;

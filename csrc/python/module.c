@@ -45,11 +45,11 @@ PyMODINIT_FUNC PyInit__fast(void)
 {
     owner = current();
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && eb_scope_ready(module) && eb_event_ready() && eb_parcel_ready() && eb_hand_ready(module) &&
-        eb_view_ready() && eb_lent_ready() && eb_unpack_ready() && eb_sender_ready(module) && eb_finish_ready() &&
-        eb_fill_ready() && eb_events_ready() && eb_receiver_ready(module) && eb_tickets_ready() && eb_distant_ready() &&
-        eb_replies_ready(module) && eb_waiter_ready(module) && eb_more_ready() && eb_taking_ready() &&
-        eb_doorbell_ready(module))
+    if (module != NULL && eb_scope_ready(module) && eb_fields_ready(module) && eb_event_ready() && eb_parcel_ready() &&
+        eb_hand_ready(module) && eb_view_ready() && eb_lent_ready() && eb_unpack_ready() && eb_sender_ready(module) &&
+        eb_finish_ready() && eb_fill_ready() && eb_events_ready() && eb_receiver_ready(module) && eb_tickets_ready() &&
+        eb_distant_ready() && eb_replies_ready(module) && eb_waiter_ready(module) && eb_more_ready() &&
+        eb_taking_ready() && eb_doorbell_ready(module))
         return module;
     Py_XDECREF(module);
     return NULL;

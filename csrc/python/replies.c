@@ -41,7 +41,7 @@ static bool give_all(replies_object *self)
 {
     PyObject *answer;
     while ((answer = PyIter_Next(self->subscription->ready)) != NULL) {
-        bool given = give(self, PyTuple_GetItem(answer, EB_EVENT_PATH), answer);
+        bool given = give(self, ((fields_object *)answer)->path, answer);
         Py_DECREF(answer);
         if (!given) return false;
     }

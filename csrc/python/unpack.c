@@ -146,26 +146,41 @@ static PyObject *data_of(const hand_object *hand, uint32_t text)
     return data;
 }
 
-/* A tuple of an event's fields: an event, a request, or a plain one. Steals their references, also where one could not be
- * made: then NULL, and nothing is made beside that error, as what the collector runs may lose it. */
+static PyObject *tuple_of(PyObject *(*fields)[EB_EVENT_FIELDS])
+{
+    PyObject *tuple = PyTuple_New(EB_EVENT_FIELDS);
+    for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++) {
+        if (tuple != NULL) PyTuple_SetItem(tuple, i, (*fields)[i]);
+        else Py_DECREF((*fields)[i]);
+    }
+    return tuple;
+}
+
+static PyObject *event_of(const hand_object *hand, PyObject *(*fields)[EB_EVENT_FIELDS], bool asked)
+{
+    PyObject *event = eb_event_empty(hand, asked);
+    if (event == NULL) {
+        for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++)
+            Py_DECREF((*fields)[i]);
+        return NULL;
+    }
+    bool whole = eb_fields_set(event, fields);
+    if (whole && asked) whole = eb_event_address(event, ((fields_object *)event)->path);
+    if (!whole) Py_CLEAR(event);
+    return event;
+}
+
+/* An event, a request, or a plain tuple of its fields. Steals their references, also where one could not be made: then NULL,
+ * and nothing is made beside that error, as what the collector runs may lose it. */
 static PyObject *fields_of(const hand_object *hand, PyObject *(*fields)[EB_EVENT_FIELDS], bool asked, bool plain)
 {
     bool whole = true;
     for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++)
         whole = whole && (*fields)[i] != NULL;
-    PyObject *tuple = !whole ? NULL : plain ? PyTuple_New(EB_EVENT_FIELDS) : eb_event_empty(hand, asked);
-    for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++) {
-        PyObject *field = (*fields)[i];
-        bool address = !plain && asked && i == EB_EVENT_PATH;
-        if (tuple != NULL && field != NULL && !address) {
-            PyTuple_SetItem(tuple, i, field);
-            continue;
-        }
-        bool put = tuple != NULL && field != NULL && eb_event_address(tuple, field);
-        Py_XDECREF(field);
-        if (!put) Py_CLEAR(tuple);
-    }
-    return tuple;
+    if (whole) return plain ? tuple_of(fields) : event_of(hand, fields, asked);
+    for (Py_ssize_t i = 0; i < EB_EVENT_FIELDS; i++)
+        Py_XDECREF((*fields)[i]);
+    return NULL;
 }
 
 /* A plain tuple has the kind of a request as it was sent. */

@@ -94,7 +94,8 @@ def _look(part: Part, last: tuple[int, int]) -> tuple[int, int]:
                 for _ in range(part.dice.randrange(20)):
                     event = sub.receive(0.001)
                     if event is not None and not event.system.startswith("eventbus."):
-                        problem = wrong(part.plan.traffic, *event[:4], event.headers)
+                        system, kind, path, data, *_ = event
+                        problem = wrong(part.plan.traffic, system, kind, path, data, event.headers)
                         if problem:
                             part.ledger.fault(f"a visitor got sequence {event.sequence}: {problem}")
         except SubscribersFullError:
