@@ -306,16 +306,6 @@ bool eb_hearing_of(const eb_roster *roster, uint32_t slot, eb_hearing *hearing);
 bool eb_hears_topic(const eb_bus *bus, eb_hearing *hearing, uint32_t topic);
 bool eb_hears_record(const eb_bus *bus, eb_hearing *hearing, const eb_record *record, uint64_t position);
 
-/* queue.c */
-uint64_t eb_queue_before(eb_bus *bus, uint64_t share);
-void eb_queue_up(eb_bus *bus, uint64_t need);
-bool eb_queue_leave(eb_bus *bus);
-
-/* share.c */
-#define EB_OUTSIDERS_SHARE(capacity) ((capacity) - (capacity) / 8) /* of who takes nothing from the ring */
-#define EB_DRAINERS_SHARE(capacity) ((capacity) - (capacity) / 16)
-uint64_t eb_share(const eb_bus *bus);
-
 /* bystanders.c */
 bool eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);
 
@@ -393,6 +383,7 @@ void eb_bus_let_go_of(eb_subscription *sub);
 int eb_bus_take_mutex(eb_bus *bus, int64_t deadline);
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_roster(eb_bus *bus);
+int eb_bus_try_publish(eb_bus *bus);
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_publish(eb_bus *bus);
 int eb_bus_reap(eb_bus *bus, int64_t deadline);
