@@ -9,9 +9,13 @@ static struct {
     void (*owed)(const void *route);
     PyObject *dumps;
     PyObject *options;
-    PyObject *routes, *asked, *answered; /* the names of attributes */
-    PyObject *send_slow, *answer_slow;   /* and of methods */
+    PyObject *send_slow, *answer_slow; /* the names of methods */
 } bound;
+
+typedef struct {
+    PyObject base;
+    PyObject *routes, *asked, *answered; /* dicts, as its doc says */
+} sender_object;
 
 typedef struct {
     PyObject *system;
@@ -67,10 +71,11 @@ static void clear(PyObject *expected)
 
 /* A new reference to the bytes that C knows the topic by, which stand under two keys; NULL without an error when the topic is
  * new to this bus. */
-static PyObject *route_of(PyObject *sender, PyObject *attribute, PyObject *first, PyObject *second)
+static PyObject *route_of(PyObject *routes, PyObject *first, PyObject *second)
 {
-    PyObject *routes = PyObject_GetAttr(sender, attribute), *route = NULL;
+    PyObject *route = NULL;
     if (routes == NULL) return NULL;
+    Py_INCREF(routes);
     PyObject *kinds = PyDict_GetItemWithError(routes, first);
     if (kinds != NULL) {
         Py_INCREF(kinds); /* a comparison of names may run Python, which may close the bus */
@@ -85,7 +90,7 @@ static PyObject *route_of(PyObject *sender, PyObject *attribute, PyObject *first
 
 PyObject *eb_route_of(PyObject *sender, PyObject *system, PyObject *kind)
 {
-    return route_of(sender, bound.routes, system, kind);
+    return route_of(((sender_object *)sender)->routes, system, kind);
 }
 
 bool eb_is_raw(PyObject *data)
@@ -189,7 +194,7 @@ static bool send_now(PyObject *sender, const arguments *what)
 {
     int status = 1;
     if (what->headers == Py_None && is_plain(what->timeout) && eb_is_path(what->path)) {
-        PyObject *route = route_of(sender, bound.routes, what->system, what->kind);
+        PyObject *route = eb_route_of(sender, what->system, what->kind);
         status = send_on(route, what->path, what->data);
         Py_XDECREF(route);
     }
@@ -223,7 +228,7 @@ static PyObject *sender_ask_now(PyObject *sender, PyObject *const *given, Py_ssi
     }
     int status = 1;
     if (eb_is_path(given[3])) {
-        PyObject *route = route_of(sender, bound.asked, given[0], given[1]);
+        PyObject *route = route_of(((sender_object *)sender)->asked, given[0], given[1]);
         PyObject *path = route == NULL ? NULL : PyUnicode_FromFormat("%U %U", given[2], given[3]);
         if (path != NULL) status = send_on(route, path, given[4]);
         Py_XDECREF(path);
@@ -237,7 +242,7 @@ static PyObject *sender_ask_now(PyObject *sender, PyObject *const *given, Py_ssi
 static bool answer_now(PyObject *sender, PyObject *identity, PyObject *kind, PyObject *data)
 {
     PyObject *inbox = PyUnicode_Substring(identity, 0, EB_INBOX_LENGTH);
-    PyObject *route = inbox == NULL ? NULL : route_of(sender, bound.answered, inbox, kind);
+    PyObject *route = inbox == NULL ? NULL : route_of(((sender_object *)sender)->answered, inbox, kind);
     int status = send_on(route, identity, data);
     Py_XDECREF(route);
     Py_XDECREF(inbox);
@@ -306,15 +311,53 @@ Attributes:\n\
     _asked: those of requests, by system and kind that are asked.\n\
     _answered: those of answers, by inbox and kind.");
 
+static int sender_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    sender_object *self = (sender_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->routes);
+    Py_VISIT(self->asked);
+    Py_VISIT(self->answered);
+    return 0;
+}
+
+static int sender_clear(PyObject *object)
+{
+    sender_object *self = (sender_object *)object;
+    Py_CLEAR(self->routes);
+    Py_CLEAR(self->asked);
+    Py_CLEAR(self->answered);
+    return 0;
+}
+
+static void sender_dealloc(PyObject *object)
+{
+    PyObject_GC_UnTrack(object);
+    sender_clear(object);
+    eb_fast_free(object);
+}
+
+static PyMemberDef sender_members[] = {
+    {"_routes", T_OBJECT_EX, offsetof(sender_object, routes), 0, NULL},
+    {"_asked", T_OBJECT_EX, offsetof(sender_object, asked), 0, NULL},
+    {"_answered", T_OBJECT_EX, offsetof(sender_object, answered), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot sender_slots[] = {
     {Py_tp_doc, (void *)sender_doc},
+    {Py_tp_traverse, (void *)sender_traverse},
+    {Py_tp_clear, (void *)sender_clear},
+    {Py_tp_dealloc, (void *)sender_dealloc},
     {Py_tp_methods, sender_methods},
+    {Py_tp_members, sender_members},
     {0, NULL},
 };
 
 static PyType_Spec sender_spec = {
     .name = "eventbus._fast.Sender",
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .basicsize = sizeof(sender_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = sender_slots,
 };
 
@@ -341,13 +384,9 @@ PyObject *eb_bind_send(PyObject *module, PyObject *given)
 
 int eb_sender_ready(PyObject *module)
 {
-    bound.routes = PyUnicode_InternFromString("_routes");
-    bound.asked = PyUnicode_InternFromString("_asked");
-    bound.answered = PyUnicode_InternFromString("_answered");
     bound.send_slow = PyUnicode_InternFromString("_send_slow");
     bound.answer_slow = PyUnicode_InternFromString("_answer_slow");
     PyObject *type = PyType_FromSpec(&sender_spec);
-    bool named = bound.routes != NULL && bound.asked != NULL && bound.answered != NULL && bound.send_slow != NULL;
-    if (!named || bound.answer_slow == NULL || type == NULL) return 0;
+    if (bound.send_slow == NULL || bound.answer_slow == NULL || type == NULL) return 0;
     return PyModule_AddObject(module, "Sender", type) == 0;
 }
