@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,9 +13,12 @@ import orjson
 
 from benchmarks.crew import Control, Crew
 from benchmarks.load import KIND, PATH, SYSTEM, JsonLoad
-from benchmarks.stopwatch import each, held_memory, timed
+from benchmarks.stopwatch import each, held_memory, in_turns, timed
 
 BATCH = 256
+RAW = 2**16
+RAW_EVENTS = 20
+"""One of so many events is one of raw data."""
 _RING_EVENTS = 200_000
 """More than a ring of the default size holds: its pages are all mapped before anything is timed."""
 
@@ -74,6 +78,19 @@ def _send_and_receive(bus: Any, events: int) -> Iterator[tuple[str, float]]:
         yield "receive, backlog, iterated", _drained(lambda: _count(islice(subscription, events)), events)
         _fill(bus, data, events)
         yield f"receive_many({BATCH}), backlog", _drained(lambda: _taken(subscription, events), events)
+        whole, batch = events // BATCH, [(SYSTEM, KIND, PATH, data)] * BATCH
+        yield f"send_many({BATCH}), backlog", each(lambda: bus.send_many(batch), whole) / BATCH
+    raw = bytes(RAW)
+    kinds = {raw_step(type(held)): held for held in (raw, bytearray(raw), memoryview(raw))}
+    steps: dict[str, Callable[[], object]] = {
+        step: partial(send, SYSTEM, KIND, PATH, held) for step, held in kinds.items()
+    }
+    yield from in_turns(steps, events // RAW_EVENTS).items()
+
+
+def raw_step(kind: type) -> str:
+    """The step that sends raw data of a type."""
+    return f"send of {RAW >> 10} KiB, {kind.__name__}"
 
 
 def _fill(bus: Any, data: Any, events: int) -> None:

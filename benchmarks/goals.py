@@ -6,14 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from benchmarks.bridge.scenarios import NEAR, RELAY
+from benchmarks.codec import BATCH, raw_step
+from benchmarks.floor import CODEC, COPY
 from benchmarks.frameworks.registry import SETTINGS
 from benchmarks.growth import SUBJECT
+from benchmarks.leftover import RECEIVER, SENDER
 from benchmarks.loops.registry import BLOCKING, NATS, NOBODY, OTHERS, PINGPONG
 from benchmarks.report import Figure, Report, Row
+from benchmarks.startup import COMMAND, IMPORT, NEW, THERE
 
 SCENARIOS = (
-    *("fanout", "selective", "publishers", "sizes", "pingpong", "oneway"),
-    *("workers", "redelivery", "jobs", "jobs-paced", "idle", "codec"),
+    *("fanout", "selective", "publishers", "sizes", "views", "pingpong", "oneway"),
+    *("workers", "redelivery", "jobs", "jobs-paced", "idle", "codec", "startup", "leftover"),
     *("async", "async-oneway", "async-send", "async-idle", "requests", "requests-64"),
     "bridge",
 )
@@ -30,6 +34,8 @@ _FRAMEWORKS = tuple(name for name, setting in SETTINGS.items() if setting.over_r
 _TICK_A_RUN = 1_000
 """CPU µs/s: /proc, which counts in ticks of 10 ms, tells of none in the ten seconds of that benchmark."""
 
+VIEW = f"{SUBJECT}, view"
+_MANY = f"send_many({BATCH}), backlog"
 _LATE = tuple(name for name in _FRAMEWORKS if SETTINGS[name].late)
 
 
@@ -59,7 +65,8 @@ class Goal:
         """The benchmark, its case and the figure, for people."""
         if self.report == "codec":
             return f"{self.subject}, CPU"
-        subject = self.subject.removeprefix(SUBJECT)
+        own = self.subject.startswith(SUBJECT) and self.report != "startup"
+        subject = self.subject.removeprefix(SUBJECT) if own else f": {self.subject}"
         return f"{' '.join(dict.fromkeys((self.report, self.case)))}{subject}, {self.figure}"
 
     @property
@@ -94,7 +101,19 @@ class Verdict:
 
 def _fanout(count: int, cpu: float) -> list[Goal]:
     case = f"1 → {count}"
-    return [Goal("fanout", case, _RATE, _PUBSUB, 3, True), Goal("fanout", case, _CPU, _PUBSUB, cpu, False)]
+    return [
+        Goal("fanout", case, _RATE, _PUBSUB, 3, True),
+        Goal("fanout", case, _CPU, _PUBSUB, cpu, False),
+        Goal("fanout", case, _CPU, (CODEC.name,), 1.5, False),
+    ]
+
+
+def _views(size: str) -> list[Goal]:
+    return [
+        Goal("views", size, _RATE, ("iceoryx2, loans",), 1, True, VIEW),
+        Goal("views", size, _RATE, (COPY.name,), 0.8, True, VIEW),
+        Goal("views", size, _CPU, (SUBJECT,), 0.6, False, VIEW),
+    ]
 
 
 GOALS = [
@@ -103,6 +122,7 @@ GOALS = [
     Goal("sizes", "1 KiB JSON", _RATE, _PUSH, 2, True),
     Goal("sizes", "64 KiB JSON", _RATE, ("iceoryx2",), 1.3, True),
     Goal("sizes", "64 KiB bytes", _RATE, ("two memcpys",), 0.5, True),
+    *(goal for size in ("64 KiB", "1 MiB", "8 MiB") for goal in _views(size)),
     Goal("selective", "1 → 1 of 8", _RATE, _PUSH + _PUBSUB, 2.5, True),
     Goal("selective", "1 → 1 of 8", _CPU, _PUSH + _PUBSUB, 0.4, False),
     Goal("publishers", "4 → 1", _RATE, _PUSH, 2, True),
@@ -113,6 +133,7 @@ GOALS = [
     Goal("oneway", "10,000/s", _P50, _PACKET, 0.5, False),
     Goal("workers", "prefetch 1", _RATE, _PUSH, 1, True),
     Goal("workers", "prefetch 64", _RATE, _PUSH, 2, True),
+    Goal("workers", "prefetch 64", _CPU, _PUSH, 0.6, False),
     Goal("redelivery", "idle", _P99, (), 50_000, False),
     Goal("redelivery", "busy", _P99, (), 50_000, False),
     Goal("jobs", "empty", "jobs/s", _LATE, 200, True),
@@ -124,6 +145,15 @@ GOALS = [
     Goal("idle", "idle", "CPU µs/s", (), 0, False),
     Goal("codec", "one process", "ns", ("orjson.dumps",), 2.5, False, "send, backlog"),
     Goal("codec", "one process", "ns", ("orjson.loads of 256",), 1.5, False, "receive, backlog, iterated"),
+    Goal("codec", "one process", "ns", ("send, backlog",), 1, False, _MANY),
+    Goal("codec", "one process", "ns", (raw_step(bytes),), 1, False, raw_step(bytearray)),
+    Goal("codec", "one process", "ns", (raw_step(bytes),), 1, False, raw_step(memoryview)),
+    Goal("startup", "one process", "ms", (), 25, False, IMPORT),
+    Goal("startup", "one process", "ms", (), 1, False, NEW),
+    Goal("startup", "one process", "ms", (), 1, False, THERE),
+    Goal("startup", "one process", "ms", (), 100, False, COMMAND),
+    Goal("leftover", "100 MB", "MB", (), 1, False, SENDER),
+    Goal("leftover", "100 MB", "MB", (), 1, False, RECEIVER),
     Goal("async", "burst", _RATE, (BLOCKING,), 0.8, True),
     Goal("async", "burst", _RATE, OTHERS, 5, True),
     Goal("async-oneway", "1,000/s", _P50, (BLOCKING,), 1.6, False),

@@ -16,6 +16,8 @@ from benchmarks import cores as model
 from benchmarks import growth, latency
 from benchmarks import idle as idling
 from benchmarks import layers as layer_steps
+from benchmarks import leftover as leftovers
+from benchmarks import startup as startup_steps
 from benchmarks import workers as working
 from benchmarks.bridge import scenarios as bridges
 from benchmarks.crew import places
@@ -210,6 +212,24 @@ def codec(session: Session) -> Report:
     return session.alone("codec", note, lambda: _in("one process", codec_steps.run(events, with_bus)))
 
 
+def startup(session: Session) -> Report:
+    """How long a process takes to import the library, to open a bus, and to run a command."""
+    note = "milliseconds of wall time, each in a process of its own"
+    if subject(session.peers) is None:
+        return Report("startup", note, [], "step")
+    return session.alone("startup", note, lambda: _in("one process", startup_steps.run()), "ms")
+
+
+def leftover(session: Session) -> Report:
+    """What one event of 100 MB leaves behind in the memory of its sender and of its receiver."""
+    size = 10**7 if session.settings.quick else 10**8
+    note = f"megabytes more than before, once an event of {size // 10**6} MB is dropped"
+    if subject(session.peers) is None:
+        return Report("leftover", note, [], "in")
+    report = session.alone("leftover", note, lambda: _in(f"{size // 10**6} MB", leftovers.run(size)), "MB")
+    return replace(report, second="in")
+
+
 def layers(session: Session) -> Report:
     """Where the time of a send and of a delivery goes, inside the library."""
     events = max(session.settings.events or (5_000 if session.settings.quick else 40_000), layer_steps.BATCH)
@@ -286,6 +306,8 @@ SCENARIOS: dict[str, Scenario] = {
     "jobs-killed": jobs_killed,
     "idle": idle,
     "codec": codec,
+    "startup": startup,
+    "leftover": leftover,
     "layers": layers,
     "cores": cores,
     "growth": growing,

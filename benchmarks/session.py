@@ -93,13 +93,15 @@ class Session:
         rows = [Row(case, peer.name, figures_of(samples), peer.missing) for _, peer, samples, _ in found]
         return Report(name, note, rows)
 
-    def alone(self, name: str, note: str, measure: Callable[[], dict[tuple[str, str], float]]) -> Report:
-        """Measure what concerns no peer: quantities of nanoseconds by case and step."""
+    def alone(
+        self, name: str, note: str, measure: Callable[[], dict[tuple[str, str], float]], unit: str = "ns"
+    ) -> Report:
+        """Measure what concerns no peer: quantities of ``unit`` by case and step."""
         samples = []
         for repetition in range(self.settings.repetitions):
             self.progress(f"{name}, repetition {repetition + 1}", repetition, self.settings.repetitions)
             samples.append(measure())
-        return Report(name, note, [Row(*step, {"ns": figure}) for step, figure in figures_of(samples).items()], "step")
+        return Report(name, note, [Row(*step, {unit: figure}) for step, figure in figures_of(samples).items()], "step")
 
     def _alternate(
         self,

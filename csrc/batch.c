@@ -18,6 +18,16 @@ int eb_reserve(eb_subscription *sub, uint64_t size)
     return EB_OK;
 }
 
+/* What a large event took is given back once nothing more came: until then another one is likely. */
+void eb_batch_trim(eb_subscription *sub)
+{
+    if (sub->batch.size <= EB_BUFFER_KEPT) return;
+    char *buffer = realloc(sub->batch.buffer, EB_BUFFER_BYTES);
+    if (!buffer) return;
+    sub->batch.buffer = buffer;
+    sub->batch.size = EB_BUFFER_BYTES;
+}
+
 void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;

@@ -347,6 +347,9 @@ void eb_event_post(eb_event_count *count);
 void eb_event_post_one(eb_event_count *count);
 
 /* batch.c */
+#define EB_BUFFER_BYTES (64u * 1024u)
+#define EB_BUFFER_KEPT (1024u * 1024u) /* while there is nothing to read */
+void eb_batch_trim(eb_subscription *sub);
 void eb_batch_begin(eb_subscription *sub);
 void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);

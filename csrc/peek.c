@@ -1,8 +1,6 @@
 /* What a ring still holds, for whoever only looks at the bus: no slot, no cursor that others see, nothing is written. */
 #include "internal.h"
 
-#define BUFFER_BYTES (64u * 1024u)
-
 /* At first, and where publishers who came meanwhile have overwritten what was next: what that cost is lost. [lap] */
 static void go_to_oldest(eb_subscription *sub)
 {
@@ -42,7 +40,7 @@ int eb_peek(eb_subscription *sub, int limit)
 {
     const eb_ring *ring = &sub->bus->ring;
     uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit, count = 0;
-    int status = eb_reserve(sub, BUFFER_BYTES);
+    int status = eb_reserve(sub, EB_BUFFER_BYTES);
     if (status != EB_OK) return status;
     uint64_t committed = atomic_load(&ring->header->committed); /* [commit] */
     if (sub->sequence == 0 || eb_ring_lapped(ring, atomic_load(&sub->position))) go_to_oldest(sub);

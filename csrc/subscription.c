@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 
-#define BUFFER_BYTES (64u * 1024u)
 #define BUSY_NS (20 * EB_MILLISECOND)
 #define MEASURED_NS                                                                                                    \
     20000ull /* between batches whose delays are measured: a look at the clock costs as much as an event */
@@ -49,8 +48,8 @@ static int join(eb_subscription *sub, const eb_terms *terms)
 /* Once: joining goes on where a signal interrupted it. */
 static int prepare(eb_subscription *sub)
 {
-    if (!sub->batch.buffer) sub->batch.buffer = malloc(BUFFER_BYTES);
-    sub->batch.size = BUFFER_BYTES;
+    if (!sub->batch.buffer) sub->batch.buffer = malloc(EB_BUFFER_BYTES);
+    sub->batch.size = EB_BUFFER_BYTES;
     if (!sub->batch.buffer) return EB_SYSTEM;
     return sub->file.fd >= 0 ? EB_OK : eb_bus_adopt(sub->bus, sub);
 }
@@ -239,6 +238,7 @@ static int receive(eb_subscription *sub, uint32_t most, int64_t deadline)
     if (dozed && deadline != EB_BRIEF) eb_rouse_loop(sub); /* others wait in a loop still, and have to lie down anew */
     eb_see_kept(sub->bus, sub);
     tell(sub, status > 0 ? (uint32_t)status : 0, dozed);
+    if (status == EB_NOTHING || status == EB_INTERRUPTED) eb_batch_trim(sub);
     if (status <= 0 && status != EB_EXHAUSTED) return status;
     head->status = status;
     head->number++;

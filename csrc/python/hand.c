@@ -73,16 +73,17 @@ static bool is_bare(const hand_object *hand)
     return hand->front == NULL && hand->made == NULL;
 }
 
-/* So many of the next are handed out. */
+/* So many of the next are handed out: whoever has them has their data alone. */
 static void move_on(hand_object *hand, Py_ssize_t count)
 {
-    if (hand->front == NULL) {
-        eb_hand_forget(hand, count);
-        eb_hand_out(hand->batch, (uint32_t)count);
+    if (hand->front != NULL) {
+        hand->taken += count;
+        if (in_front(hand) == 0) Py_CLEAR(hand->front);
         return;
     }
-    hand->taken += count;
-    if (in_front(hand) == 0) Py_CLEAR(hand->front);
+    eb_hand_forget(hand, count);
+    eb_hand_out(hand->batch, (uint32_t)count);
+    if (hand->batch->head.handed == hand->count) eb_hand_drop(hand);
 }
 
 /* The next one, if it is made already, borrowed. */
@@ -132,12 +133,10 @@ static PyObject *next_event(hand_object *hand, PyObject *whose)
     if (event == NULL) return NULL;
     uint32_t index = hand->batch->head.handed;
     bool same = !hand->busy && is_bare(hand) && index < hand->count && is_asked(hand, index) == asked;
-    if (same && eb_event_fill(hand, index, event)) {
-        eb_hand_out(hand->batch, 1);
-        return event;
-    }
-    Py_DECREF(event);
-    return PyErr_Occurred() ? NULL : next_event(hand, whose);
+    bool filled = same && eb_event_fill(hand, index, event);
+    if (filled) move_on(hand, 1);
+    else Py_DECREF(event);
+    return filled ? event : PyErr_Occurred() ? NULL : next_event(hand, whose);
 }
 
 static PyObject *hand_next(PyObject *object)
