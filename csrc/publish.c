@@ -122,9 +122,9 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     return EB_OK;
 }
 
-/* Without a wait, and so short that others can wait for it: what the cached gate has room for, where no turn is another's. All
- * else, and what is wrong, is for the way that may wait; EB_INTERRUPTED, and nothing was sent. EB_OWED: whoever sleeps is yet
- * to be woken. */
+/* Without a wait, and so short that others can wait for it: what the cached gate has room for, where nobody has a turn: who
+ * has one gives it up in the way that may wait. That one also has all else, and what is wrong; EB_INTERRUPTED, and nothing was
+ * sent. EB_OWED: whoever sleeps is yet to be woken. */
 static int publish_at_once(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body)
 {
     eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
@@ -133,7 +133,8 @@ static int publish_at_once(eb_bus *bus, const eb_outgoing *event, const char *he
     bool is_short = event->body_length <= AT_ONCE_BYTES && is_topic(event->topic) && measure(bus, &what) == EB_OK;
     if (!is_short || look(bus, time) != EB_OK || eb_bus_try_publish(bus) != EB_OK) return EB_INTERRUPTED;
     uint64_t gate = atomic_load_explicit(&header->gate, memory_order_relaxed);
-    bool room = kept_for_others(bus, share) == 0 && eb_room_fits(bus, gate, what.bytes + 8, share);
+    bool turns = atomic_load(&header->queued) > 0 || eb_timetable_overdue(&bus->ring) > 0;
+    bool room = !turns && eb_room_fits(bus, gate, what.bytes + 8, share);
     int status = room ? publish_locked(bus, &what, time, share) : EB_INTERRUPTED;
     eb_bus_unlock_publish(bus);
     if (status != EB_OK) return EB_INTERRUPTED;

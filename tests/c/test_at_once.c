@@ -96,6 +96,19 @@ static void what_would_wait_is_left_alone(void)
     scene_end(&it);
 }
 
+static void whose_turn_it_is_gives_it_up_where_others_see_it(void)
+{
+    scene it = scene_later();
+    eb_bus_lock_publish(it.peer, EB_POLL);
+    eb_queue_up(it.peer, RECORD); /* as of a send that a signal ended while it waited for room */
+    eb_bus_unlock_publish(it.peer);
+    expect_left_alone(&it, "its turn is for the way that may wait", at_once(it.peer, 0, 1), 0);
+    EQUAL("which sends", put(it.peer, 0, 1), EB_OK);
+    EQUAL("and keeps no room from others", atomic_load(&it.bus->ring.header->queued), 0);
+    EQUAL("then all can be sent at once again", at_once(it.peer, 0, 2), EB_OK);
+    scene_end(&it);
+}
+
 static void what_is_long_or_wrong_is_left_alone(void)
 {
     scene it = scene_of(1 << 20, 4, 0, 1);
@@ -148,6 +161,7 @@ int main(void)
     RUN(whoever_sleeps_is_owed_a_wake);
     RUN(what_is_due_is_owed_too);
     RUN(what_would_wait_is_left_alone);
+    RUN(whose_turn_it_is_gives_it_up_where_others_see_it);
     RUN(what_is_long_or_wrong_is_left_alone);
     RUN(its_publisher_may_die_anywhere);
     return checked();
