@@ -231,11 +231,10 @@ static const char *names_of(const void *route)
 
 typedef int (*publishes)(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body);
 
-static int send_json(const void *route, const char *json, publishes how)
+static int send_json(const void *route, const char *json, size_t length, publishes how)
 {
     eb_route to;
     memcpy(&to, route, sizeof to);
-    size_t length = strlen(json);
     if (length > EB_LONGEST || !path_is_short(json, length)) return EB_TOO_LARGE;
     eb_outgoing event = {.topic = to.topic,
                          .system_length = to.system_length,
@@ -265,7 +264,7 @@ static int send_raw(const void *route, const char *path, size_t path_length, con
 
 int eb_send(const void *route, const char *json)
 {
-    return send_json(route, json, publish_one);
+    return send_json(route, json, strlen(json), publish_one);
 }
 
 int eb_send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length)
@@ -275,7 +274,8 @@ int eb_send_raw(const void *route, const char *path, size_t path_length, const c
 
 int eb_send_at_once(const void *route, const char *json)
 {
-    return send_json(route, json, publish_at_once);
+    size_t length = strnlen(json, AT_ONCE_BYTES + 1);
+    return length > AT_ONCE_BYTES ? EB_INTERRUPTED : send_json(route, json, length, publish_at_once);
 }
 
 int eb_send_raw_at_once(const void *route, const char *path, size_t path_length, const char *data, size_t length)

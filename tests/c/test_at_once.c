@@ -109,6 +109,29 @@ static void whose_turn_it_is_gives_it_up_where_others_see_it(void)
     scene_end(&it);
 }
 
+/* Behind it is nothing that could be read. */
+static char *text_without_end(size_t length)
+{
+    char *begin =
+        mmap(NULL, length + (size_t)getpagesize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK("there is memory", begin != MAP_FAILED);
+    CHECK("its end is one", mprotect(begin + length, (size_t)getpagesize(), PROT_NONE) == 0);
+    memset(begin, '1', length);
+    return begin;
+}
+
+static void nobody_waits_for_the_end_of_a_long_text(void)
+{
+    scene it = scene_of(1 << 20, 4, 0, 1);
+    make_topics(it.peer, 1);
+    size_t length = 4 * (size_t)getpagesize();
+    char *text = text_without_end(length);
+    memcpy(text, "[\"/\",", 5);
+    expect_left_alone(&it, "it is long", eb_send_at_once(&(eb_route){.bus = it.peer}, text), 0);
+    munmap(text, length + (size_t)getpagesize());
+    scene_end(&it);
+}
+
 static void what_is_long_or_wrong_is_left_alone(void)
 {
     scene it = scene_of(1 << 20, 4, 0, 1);
@@ -162,6 +185,7 @@ int main(void)
     RUN(what_is_due_is_owed_too);
     RUN(what_would_wait_is_left_alone);
     RUN(whose_turn_it_is_gives_it_up_where_others_see_it);
+    RUN(nobody_waits_for_the_end_of_a_long_text);
     RUN(what_is_long_or_wrong_is_left_alone);
     RUN(its_publisher_may_die_anywhere);
     return checked();
