@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import eventbus
-from eventbus import Event
+from eventbus import Bus, Event
 from eventbus.request import Request
 
 VALUES = ("a", "b", "/c", {"d": [1]}, 7, 8, 9, 2, {"e": "f"}, "elsewhere")
@@ -203,3 +203,50 @@ def test_nothing_but_events_is_put_back(name: str) -> None:
         assert event is not None
         subscription._ready.put_back([event])
         assert subscription.receive(10) is event
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between two steps of Python only")
+@pytest.mark.parametrize("requests", [False, True])
+def test_one_that_is_not_made_yet(bus: Bus, requests: bool) -> None:
+    """Whoever finds it among all objects, in a destructor, gets an error that says so, as of any missing attribute."""
+    ways: list[Callable[[Any], object]] = [repr, tuple, lambda event: event[0], lambda event: event == ()]
+    found: list[Exception] = []
+
+    class Looking:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            everything = gc.get_objects()
+            lists = [one for one in everything if type(one) is list]
+            for event in (one for one in everything + gc.get_referents(*lists) if issubclass(type(one), Event)):
+                for way in ways:
+                    try:
+                        way(event)
+                    except Exception as error:
+                        found.append(error)
+
+    before = gc.get_threshold()
+    with bus.subscribe("**") as subscription:
+        for threshold in range(1, 12):
+            for number in range(3):
+                if requests:
+                    _asked_in_vain(bus)
+                else:
+                    bus.send("a", "b", "/c", number)
+            gc.disable()
+            gc.collect()
+            Looking()
+            gc.set_threshold(threshold)
+            gc.enable()
+            try:
+                assert len(subscription.receive_many(3, 0)) == 3
+            finally:
+                gc.set_threshold(*before)
+    assert found
+    assert {type(error) for error in found} == {AttributeError}
+
+
+def _asked_in_vain(bus: Bus) -> None:
+    with pytest.raises(eventbus.UnavailableError):
+        bus.request("a", "b", "/c", timeout=0)

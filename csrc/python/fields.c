@@ -13,19 +13,26 @@ static PyObject *borrowed(PyObject *object)
     return object;
 }
 
+/* What the collector runs in between, and asks it for all objects, may see one that is not made yet. */
+static PyObject *made(PyObject *object)
+{
+    if (object == NULL) PyErr_SetString(PyExc_AttributeError, "this event is not made yet");
+    return borrowed(object);
+}
+
 static PyObject *field(const fields_object *self, Py_ssize_t index)
 {
     switch (index) {
-    case 0: return borrowed(self->system);
-    case 1: return borrowed(self->kind);
-    case EB_EVENT_PATH: return borrowed(self->path);
-    case 3: return borrowed(self->data);
+    case 0: return made(self->system);
+    case 1: return made(self->kind);
+    case EB_EVENT_PATH: return made(self->path);
+    case 3: return made(self->data);
     case 4: return PyLong_FromUnsignedLongLong(self->sequence);
     case 5: return PyLong_FromUnsignedLongLong(self->time);
     case 6: return PyLong_FromUnsignedLong(self->sender);
     case 7: return PyLong_FromUnsignedLong(self->deliveries);
-    case 8: return borrowed(self->headers);
-    default: return borrowed(self->origin);
+    case 8: return made(self->headers);
+    default: return made(self->origin);
     }
 }
 
