@@ -64,6 +64,7 @@ class Event(Fields):
     __slots__ = ()
     __match_args__ = ("system", "kind", "path", "data", "sequence", "time", "sender", "deliveries", "headers", "origin")
     _fields = __match_args__
+    _field_defaults: Mapping[str, Any] = {"deliveries": 1, "headers": NO_HEADERS, "origin": ""}
 
     def __new__(
         cls: type[Self],
@@ -82,13 +83,16 @@ class Event(Fields):
 
     @classmethod
     def _make(cls: type[Self], fields: Iterable[Any]) -> Self:
-        return cls(*fields)
+        return Fields.__new__(cls, *fields)
 
     def _asdict(self) -> dict[str, Any]:
         return dict(zip(self._fields, self, strict=True))
 
     def _replace(self: Self, **changes: Any) -> Self:
-        return type(self)(**{**self._asdict(), **changes})
+        changed = self._make(map(changes.pop, self._fields, self))
+        if changes:
+            raise TypeError(f"an event has no such fields: {', '.join(changes)}")
+        return changed
 
     __replace__ = _replace
 

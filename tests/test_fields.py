@@ -23,6 +23,7 @@ NAMES = ("system", "kind", "path", "data", "sequence", "time", "sender", "delive
 NAMED: Any = namedtuple
 TUPLE = NAMED("TUPLE", NAMES)
 EVENT = Event(*VALUES)
+TUPLE_DEFAULTS = {"deliveries": 1, "headers": {}, "origin": ""}
 
 
 @pytest.fixture
@@ -129,6 +130,28 @@ def test_what_namedtuples_have() -> None:
         EVENT._replace(nonsense=1)
     with pytest.raises(TypeError, match="sender"):
         Event("a", "b", "/c", None, 1, 2)  # type: ignore[call-arg]
+
+
+class Noted(Event):
+    """A type of event that is made of something else."""
+
+    note: str
+
+    def __new__(cls, event: Event, note: str) -> Noted:
+        self = cls._make(event)
+        self.note = note
+        return self
+
+
+def test_types_of_events_with_a_constructor_of_their_own() -> None:
+    """Others are made of fields without it, as of any tuple with names."""
+    noted = Noted(EVENT, "mine")
+    for other in (Noted._make(VALUES), noted._replace(path="/x")):
+        assert type(other) is Noted
+        assert other[3:] == VALUES[3:]
+    with pytest.raises(TypeError, match="ten fields"):
+        Noted._make(VALUES[:9])
+    assert Event._field_defaults == TUPLE_DEFAULTS
 
 
 @pytest.mark.parametrize("field", NAMES)
