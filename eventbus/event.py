@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, SupportsIndex, TypeVar
 
 import orjson
 
@@ -113,9 +114,12 @@ class Event(Fields):
         """Which of its fields is the first that equals this; ValueError if none does."""
         return tuple(self).index(value, start, stop)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        plain = self._replace(data=bytes(self.data)) if isinstance(self.data, memoryview) else self
-        return type(self), tuple(plain), getattr(self, "__dict__", None)
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        data = bytes(self.data) if isinstance(self.data, memoryview) else self.data
+        return (*self[:3], data, *self[4:])
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...] | str:
+        return super().__reduce_ex__(max(2, operator.index(protocol)))  # the first one that asks for arguments
 
     @property
     def deadline(self) -> float | None:

@@ -154,6 +154,35 @@ def test_types_of_events_with_a_constructor_of_their_own() -> None:
     assert Event._field_defaults == TUPLE_DEFAULTS
 
 
+class Slotted(Event):
+    """What else it has is in slots."""
+
+    __slots__ = ("left_out", "note")
+    note: list[Any]
+
+
+class Both(Slotted):
+    """And in a dict."""
+
+    other: str
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("kind", [Slotted, Both])
+def test_what_types_of_events_add_is_pickled_too(kind: type[Slotted], protocol: int) -> None:
+    """And copied, be it in slots."""
+    event = kind(*VALUES)
+    event.note = ["mine"]
+    if isinstance(event, Both):
+        event.other = "too"
+    for same in (pickle.loads(pickle.dumps(event, protocol)), copy.copy(event), copy.deepcopy(event)):
+        assert type(same) is kind
+        assert (same, same.note) == (event, ["mine"])
+        assert getattr(same, "__dict__", None) == getattr(event, "__dict__", None)
+        assert not hasattr(same, "left_out")
+    assert copy.deepcopy(event).note is not event.note
+
+
 @pytest.mark.parametrize("field", NAMES)
 def test_nothing_can_be_changed(field: str, received: Event) -> None:
     """No field of it, and nothing can be added."""
