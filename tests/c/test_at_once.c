@@ -53,6 +53,25 @@ static void whoever_sleeps_is_owed_a_wake(void)
     scene_end(&it);
 }
 
+static void whoever_sleeps_is_found_in_any_slot(void)
+{
+    enum { SLOTS = 130 };
+    scene it = scene_of(1 << 20, SLOTS, 0, 1);
+    make_topics(it.peer, 2);
+    eb_subscription *subs[SLOTS];
+    for (int i = 0; i < SLOTS; i++)
+        subs[i] = join(it.bus, EB_LATEST, false);
+    for (int i = 0; i < SLOTS; i++) {
+        eb_waiter_raise(&it.bus->roster, eb_slot(subs[i]));
+        EQUAL("it is owed", at_once(it.peer, 0, 1), EB_OWED);
+        eb_send_owed(&(eb_route){.bus = it.peer});
+        EQUAL("and was woken", at_once(it.peer, 0, 2), EB_OK);
+    }
+    for (int i = 0; i < SLOTS; i++)
+        leave(subs[i]);
+    scene_end(&it);
+}
+
 static void what_is_due_is_owed_too(void)
 {
     scene it = scene_later();
@@ -182,6 +201,7 @@ int main(void)
 {
     RUN(what_is_sent_is_heard);
     RUN(whoever_sleeps_is_owed_a_wake);
+    RUN(whoever_sleeps_is_found_in_any_slot);
     RUN(what_is_due_is_owed_too);
     RUN(what_would_wait_is_left_alone);
     RUN(whose_turn_it_is_gives_it_up_where_others_see_it);
