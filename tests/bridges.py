@@ -102,7 +102,7 @@ class Bridge:
 @contextlib.asynccontextmanager
 async def connected(server: NatsServer) -> AsyncIterator[Link]:
     """A connection of the test's own."""
-    async with linked(configured_nats(server), "test", SECONDS, INBOX) as link:
+    async with linked(configured_nats(server), "test", DEADLINE, INBOX) as link:
         yield link
 
 

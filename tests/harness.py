@@ -234,6 +234,14 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE)
         time.sleep(0.001)
 
 
+def patiently(attempt: Callable[[float], object], seconds: float) -> None:
+    """Makes the attempt with ever more seconds until it was in time: on a host that stands still, any number may
+    be over before the next step. Fails when none is enough."""
+    while not attempt(seconds):
+        seconds *= 4
+        assert seconds < DEADLINE, "it was never in time"
+
+
 def points() -> dict[str, int]:
     """The test points of the core, by name."""
     return {ffi.string(lib.eb_test_point_name(i)).decode(): i for i in range(lib.eb_test_point_count())}

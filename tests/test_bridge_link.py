@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from bridges import INBOX, SECONDS, Bridge, configured, configured_nats, connected, exports
+from bridges import INBOX, SECONDS, Bridge, configured, connected, exports
 from eventbus import Bus
 from eventbus.bridge.config import NatsConfig
 from eventbus.bridge.link import Link, LinkError, linked
+from harness import DEADLINE
 from loops import run
 from nats_server import NatsServer
 
@@ -75,7 +76,7 @@ def test_several_servers(nats: NatsServer) -> None:
     async def scenario() -> None:
         config = NatsConfig(("nats://127.0.0.1:1", nats.url, "nats://127.0.0.1:2"))
         for _ in range(5):
-            async with linked(config, "test", SECONDS, INBOX) as link:
+            async with linked(config, "test", DEADLINE, INBOX) as link:
                 assert link.version >= (2, 9, 10)
 
     run(scenario())
@@ -100,8 +101,9 @@ def test_a_server_that_stands_still(nats: NatsServer) -> None:
     """No answer is an error in time, and what it would still have to take is dropped at once, however much that is."""
 
     async def scenario() -> None:
-        async with linked(configured_nats(nats), "test", 0.3, INBOX) as link:
+        async with connected(nats) as link:
             nats.stop()
+            link._seconds = 0.3
             with pytest.raises(LinkError, match=r"within 0\.3 s"):
                 await ask(link)
             await link.write([b"PUB x %d\r\n%b\r\n" % (1 << 20, bytes(1 << 20))] * 30)

@@ -53,22 +53,22 @@ def figures_of(output: str) -> dict[str, int]:
 
 def test_a_short_soak() -> None:
     """Some rounds of random publishers, subscribers, groups, deaths and stops end without a violation."""
-    process = soak("--rounds", "3", "--shortest", "0.3", "--longest", "0.8")
+    process = soak("--rounds", "3", "--shortest", "0.3", "--longest", "0.8", "--least", "100")
     output, _ = process.communicate(timeout=10 * DEADLINE)
     print(output)
     assert process.returncode == 0
     figures = figures_of(output)
-    assert figures["rounds"] == 3
+    assert figures["rounds"] >= 3
     assert figures["violations"] == 0
-    assert figures["events sent"] > 100
-    assert figures["deliveries"] > 100
+    assert figures["events sent"] >= 100
+    assert figures["deliveries"] >= 100
     assert segments(process.pid) == []
 
 
 def test_a_short_rush() -> None:
     """Six processes that open, close, fork, are interrupted and killed on one name: no damage, and nothing is left."""
     plan = ("--seed", "43")  # one in which somebody dies every 50 ms
-    process = soak("--minutes", "0.05", "--seconds", "1.5", *plan, program="soak.rush")
+    process = soak("--minutes", "0.05", "--seconds", "1.5", "--least", "1", *plan, program="soak.rush")
     output, _ = process.communicate(timeout=10 * DEADLINE)
     print(output)
     assert process.returncode == 0
@@ -100,11 +100,12 @@ def test_the_soak_tells_a_violation(tmp_path: Path) -> None:
     """On a bus that loses every other event the soak fails, and names the seed, the round and the ledgers."""
     (tmp_path / "sitecustomize.py").write_text(LOSES)
     command = [sys.executable, "-m", "soak", "--seed", "5", "--rounds", "2", "--shortest", "0.5", "--longest", "0.6"]
+    command += ["--least", "1000"]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS}", "TMPDIR": str(tmp_path)}
     environment.pop("EVENTBUS_BUILD", None)
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10 * DEADLINE, check=False)
     assert told.returncode == 1, told.stdout
-    violated = re.search(r"VIOLATED: seed 5 round (\d)", told.stdout)
+    violated = re.search(r"VIOLATED: seed 5 round (\d+)", told.stdout)
     assert violated is not None
     assert re.search(r"did not get \d+ events", told.stdout)
     directory = Path(told.stdout.split("\n")[0].split()[-1])

@@ -162,8 +162,9 @@ def test_a_storm_leaves_nothing(name: str, call: Call, interrupted: Callable[[Ca
         call(bus, name)
         before, there, listening = descriptors(), segments(name), who_listens(bus)
         hits = sum(interrupted(lambda: call(bus, name)) for _ in range(ROUNDS))
+        while not hits:  # one may be over before any signal comes
+            hits += interrupted(lambda: [call(bus, name) for _ in range(100)])
         gc.collect()
-        assert hits > 0
         assert who_listens(bus) == listening
         assert bus.stats().attached == 1
         assert descriptors() == before
@@ -231,7 +232,7 @@ def test_the_door_is_open_while_the_exception_is_handled(
             if interrupted(kept[0].close if what == "close" else lambda: kept.append(eventbus.open(name))):
                 hits += 1
                 other.say(True)
-                assert other.hear(5) == "opened"
+                assert other.hear() == "opened"
             while kept:
                 kept.pop().close()
         other.say(False)
@@ -268,11 +269,12 @@ def test_a_storm_in_many_threads(bus: Bus, interrupted: Callable[[Callable[[], o
     for thread in threads:
         thread.start()
     hits = sum(interrupted(lambda: subscribe(bus, "")) for _ in range(ROUNDS // 4))
+    while not hits:
+        hits += interrupted(lambda: subscribe(bus, ""))
     stop.set()
     for thread in threads:
         thread.join()
     gc.collect()
-    assert hits > 0
     assert failures == []
     assert bus.stats().subscribers == ()
 

@@ -15,7 +15,7 @@ import pytest
 
 from eventbus import Bus, Event, Subscription, Worker
 from eventbus.workers import handling, process
-from harness import DEADLINE, Fork, Line, arm, take, until
+from harness import DEADLINE, Fork, Line, arm, patiently, take, until
 from jobs import holders, send
 from pools import Gates, begun, gated, run_worker, running
 
@@ -91,7 +91,7 @@ def run_without_grace(line: Line, worker: Worker, log: Path) -> None:
 @pytest.mark.parametrize("hang", [stand_still, hear_nothing])
 def test_what_cannot_be_cancelled(fork: Fork, bus: Bus, done: Subscription, log: Path, hang: Callable[[], Any]) -> None:
     """Whoever holds up the loop, or is deaf to its end, has its process killed; what was under way comes again."""
-    worker = Worker(bus, concurrency=2, retry_delay=0)
+    worker = Worker(bus, concurrency=2, retry_delay=0, max_deliveries=1000)
 
     @worker.on("jobs", timeout=0.1)
     async def work(event: Event) -> None:
@@ -103,10 +103,13 @@ def test_what_cannot_be_cancelled(fork: Fork, bus: Bus, done: Subscription, log:
     parent.hear()
     until(lambda: bus.stats().groups, "the group")
     send(bus, 2)
-    came = sorted(take(done).data for _ in range(2))
+    came: dict[int, int] = {}
+    while len(came) < 2:
+        number, deliveries = take(done).data
+        came.setdefault(number, deliveries)
     parent.kill(signal.SIGTERM)
     parent.result()
-    assert came in ([[0, 2], [1, 2]], [[0, 2], [1, 1]])  # the second may not have begun
+    assert came[0] > 1  # again and again where the host stands still for so long; the second may not have begun
     assert "work hung for more than 0.2 s on event" in log.read_text()
 
 
@@ -363,15 +366,21 @@ def test_the_end_of_the_bus(fork: Fork, bus: Bus, done: Subscription, log: Path)
 
 def test_the_end_of_the_group(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:
     """Once it is removed, what is under way is finished, or cancelled when its time is over; then the worker ends."""
-    worker = Worker(bus, concurrency=2, shutdown_timeout=0.3)
-    gates = gated(bus, worker)
-    parent = fork(run_worker, worker, {}, log)
-    parent.hear()
-    until(lambda: bus.stats().groups, "the group")
-    send(bus, 3)
-    assert begun(done, 2) == {0: 1, 1: 1}
-    bus.remove_group("workers.work")
-    gates.open(1)
-    parent.result()
-    assert [(event.kind, event.data) for event in done.receive_many(9, 0)] == [("ended", 1)]
+
+    def remove_it(limit: float) -> bool:
+        worker = Worker(bus, concurrency=2, shutdown_timeout=limit)
+        gates = gated(bus, worker)
+        parent = fork(run_worker, worker, {}, log)
+        parent.hear()
+        until(lambda: bus.stats().groups, "the group")
+        send(bus, 3)
+        assert begun(done, 2) == {0: 1, 1: 1}
+        bus.remove_group("workers.work")
+        gates.open(1)
+        parent.result()
+        finished = [(event.kind, event.data) for event in done.receive_many(9, 0)]
+        assert finished in ([("ended", 1)], [])
+        return bool(finished)
+
+    patiently(remove_it, 0.3)
     assert "ERROR" not in log.read_text()

@@ -17,7 +17,7 @@ import pytest
 from eventbus import Bus, Event, Subscription, Worker
 from eventbus.workers import kin
 from eventbus.workers.warden import Warden
-from harness import Fork, Line, take, until
+from harness import DEADLINE, Fork, Line, take, until
 from pools import run_worker
 
 BREEDS = "for i in $(seq 500); do sleep 60 & done; wait"
@@ -43,15 +43,16 @@ def members(session: int) -> set[int]:
     return found
 
 
-def test_descendants_that_have_children_meanwhile() -> None:
+def test_descendants_that_have_children_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that starts processes all the time, and its children that do so, are ended with all of them."""
+    monkeypatch.setattr(kin, "PATIENCE", DEADLINE)
     with session_of(f"sh -c '{BREEDS}' & {BREEDS}") as shell:
         until(lambda: len(members(shell.pid)) > 20, "descendants")
         fd = os.pidfd_open(shell.pid)
         kin.kill(shell.pid, fd)
         os.close(fd)
         assert shell.wait() == -signal.SIGKILL
-        until(lambda: not members(shell.pid), "the descendants to end", 5)
+        until(lambda: not members(shell.pid), "the descendants to end")
 
 
 def kill_without_descriptors(line: Line, pid: int) -> None:

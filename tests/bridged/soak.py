@@ -34,6 +34,7 @@ LARGE, SMALL = 1 << 24, 1 << 18
 """Rings: one that holds a whole round, and one that is full or goes round amid it."""
 
 LONGEST = 1.5  # seconds that anybody is dead, held back or stands still
+LEAST = 50  # events of each bus, however slow the host is
 FIGURES = ("events sent", "deliveries", "faults", "lost and told", "out of order", "doubled")
 
 
@@ -56,12 +57,14 @@ class Play:
             host.start(way.url)
 
     def run(self, seconds: float) -> None:
-        """Events and faults for so long; then all is mended, and the last event of each bus arrives everywhere."""
+        """Events and faults for so long, and until there were enough; then all is mended, and the last event of each
+        bus arrives everywhere."""
         hosts = [*self._ways]
         self.stage.ready(*hosts)
         end = time.monotonic() + seconds
         strike = 0.0
-        while (now := time.monotonic()) < end:
+        sent = self.stage.ledger.sent
+        while (now := time.monotonic()) < end or min(sent[host.origin] for host in hosts) < LEAST:
             for host in hosts:
                 for _ in range(self.random.randint(0, self.rate)):
                     self.stage.sent(host)

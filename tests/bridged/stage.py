@@ -28,7 +28,7 @@ BUILD = str(Path(_eventbus.__file__).parent.parent)
 """Of the core, which is the same for all."""
 
 BATCH = 64
-TOLD = 5.0  # seconds within which a bridge has told what it counted
+TOLD = 20.0  # seconds within which a bridge has told what it counted
 ACK_TIMEOUT = 0.5
 
 

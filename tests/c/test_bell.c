@@ -336,7 +336,7 @@ static void who_is_robbed_of_its_slot_does_not_doze(void)
 
 int main(void)
 {
-    alarm(20);
+    alarm(60);
     RUN(a_bell_is_rung_at_its_file);
     RUN(the_ringer_becomes_the_bell);
     RUN(another_socket_is_the_bell_where_the_ringer_is_gone);

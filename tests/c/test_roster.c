@@ -251,10 +251,15 @@ static void who_is_woken_at_its_deadline_looks_once_more(void)
 {
     scene it = scene_small();
     eb_event_count *unlocked = &it.bus->ring.header->unlocked;
-    late_owner late = {.owner = it.peer, .deadline = eb_now() + EB_MILLISECOND};
+    late_owner late = {.owner = it.peer};
+    int status;
     EQUAL("another has it", eb_bus_lock_publish(it.peer, EB_POLL), EB_OK);
     plan_at(EB_POINT_lock_woken, 1, unlock_when_it_is_over, &late);
-    EQUAL("given back at the last moment, it is taken", eb_bus_lock_publish(it.bus, late.deadline), EB_OK);
+    do { /* where a host stood still, the time was up before it slept: then once more */
+        late.deadline = eb_now() + EB_MILLISECOND;
+        status = eb_bus_lock_publish(it.bus, late.deadline);
+    } while (!happened());
+    EQUAL("given back at the last moment, it is taken", status, EB_OK);
     EQUAL("and others that sleep will be woken in turn", atomic_load(&unlocked->waiters), 1);
     eb_bus_unlock_publish(it.bus);
     scene_end(&it);

@@ -252,7 +252,7 @@ static void a_thread_that_rests_takes_nothing_from_others(void)
 
 int main(void)
 {
-    alarm(20);
+    alarm(60);
     RUN(one_of_those_who_doze_is_rung);
     RUN(a_dead_one_is_passed_by);
     RUN(whoever_gives_up_passes_on_what_it_was_told);

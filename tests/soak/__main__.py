@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 from soak.core import choose_core
@@ -102,10 +103,9 @@ class Soak:
         for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell had SIGINT ignored
             signal.signal(ending, signal.default_int_handler)
         begin = time.monotonic()
-        numbers = [options.round] if options.round else range(1, options.rounds + 1 if options.rounds else 1 << 30)
         try:
-            for number in numbers:
-                if time.monotonic() - begin > options.minutes * 60 and not options.rounds and not options.round:
+            for number in [options.round] if options.round else count(1):
+                if self._is_over(number, time.monotonic() - begin):
                     break
                 self.play(number)
         except KeyboardInterrupt:
@@ -114,6 +114,12 @@ class Soak:
             self.clear()
         self.report(time.monotonic() - begin)
         return 1 if self.failed else 0
+
+    def _is_over(self, number: int, seconds: float) -> bool:
+        """Whether so many rounds, or minutes, were asked for, and enough has come of them."""
+        asked = self.options
+        over = number > asked.rounds if asked.rounds else seconds > asked.minutes * 60
+        return over and not asked.round and min(self.total["events sent"], self.total["deliveries"]) >= asked.least
 
     def play(self, number: int) -> None:
         """One round, in a process of its own that leads a group of its own."""
@@ -268,6 +274,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long to go on")
     parser.add_argument("--rounds", type=int, default=0, help="so many rounds instead, however long they take")
+    parser.add_argument("--least", type=int, default=0, help="more rounds until so many events were sent and delivered")
     parser.add_argument("--round", type=int, default=0, help="this round only")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--shortest", type=float, default=1.5, help="seconds of the shortest round")

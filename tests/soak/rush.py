@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from soak.core import choose_core
@@ -37,6 +38,7 @@ COUNTED = {
     Kind.SENT: "events sent",
     Kind.HELPED: "forked in C",
 }
+OFTEN = ("events received", "interruptions", "deaths")
 
 
 def draw(seed: int, number: int, seconds: float) -> Bout:
@@ -221,11 +223,12 @@ class Rush:
         adopt_orphans()
         for ending in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ending, signal.default_int_handler)
-        begin, number = time.monotonic(), self.options.bout or 1
+        begin = time.monotonic()
         try:
-            while number == (self.options.bout or number) and time.monotonic() - begin < self.options.minutes * 60:
+            for number in [self.options.bout] if self.options.bout else count(1):
+                if number > 1 and self._is_over(time.monotonic() - begin):
+                    break
                 self._play(number)
-                number += 1
         except KeyboardInterrupt:
             print("interrupted: the bout under way does not count")
         finally:
@@ -234,6 +237,11 @@ class Rush:
                 left.unlink(missing_ok=True)
         self._report(time.monotonic() - begin)
         return 1 if self.failed else 0
+
+    def _is_over(self, seconds: float) -> bool:
+        """Whether the time is up, and everything has happened that is to."""
+        happened = min(self.total[what] for what in (*COUNTED.values(), *OFTEN))
+        return seconds > self.options.minutes * 60 and not self.options.bout and happened >= self.options.least
 
     def _play(self, number: int) -> None:
         bout = draw(self.options.seed, number, self.options.seconds)
@@ -254,8 +262,8 @@ class Rush:
 
     def _report(self, seconds: float) -> None:
         print(f"\nrush: seed {self.options.seed}, {seconds / 60:.1f} minutes, Python {sys.version.split()[0]}")
-        for what, count in sorted(self.total.items()):
-            print(f"  {what:34} {count:>14,}")
+        for what, times in sorted(self.total.items()):
+            print(f"  {what:34} {times:>14,}")
         print(f"  {'violations':34} {len(self.failed):>14,}" + (f"  in bouts {self.failed}" if self.failed else ""))
         if not self.failed:
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -267,6 +275,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long to go on")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a bout, on average")
     parser.add_argument("--bout", type=int, default=0, help="this one only")
+    parser.add_argument("--least", type=int, default=0, help="more bouts until everything has happened so often")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     return Rush(parser.parse_args()).run()
 
