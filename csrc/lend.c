@@ -21,6 +21,7 @@ int eb_views_asked(eb_subscription *sub, uint64_t next)
     if (next > views->asked) views->asked = next;
     bool any = views->first && views->first->sequence < views->asked;
     pthread_mutex_unlock(&views->lock);
+    EB_TEST_POINT(view_asked);
     if (any) settle(sub);
     return EB_OK;
 }
@@ -30,6 +31,7 @@ void eb_view_exported(eb_view *view)
 {
     eb_views *views = view->of;
     if (atomic_fetch_sub(&view->exports, 1) != 1 || views->generation != eb_generation()) return;
+    EB_TEST_POINT(export_ended);
     eb_subscription *sub = eb_views_exported(view);
     if (!sub) return;
     settle(sub);

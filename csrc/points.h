@@ -74,10 +74,19 @@
     POINT(slot_settled)                                                                                                \
     POINT(slot_placed)                                                                                                 \
     POINT(topic_decided)                                                                                               \
+    POINT(window_mapped)                                                                                               \
+    POINT(view_added)                                                                                                  \
     POINT(receive_read)                                                                                                \
     POINT(receive_copied)                                                                                              \
     POINT(receive_counted)                                                                                             \
     POINT(receive_advanced)                                                                                            \
+    POINT(view_lent)                                                                                                   \
+    POINT(view_asked)                                                                                                  \
+    POINT(copy_filled)                                                                                                 \
+    POINT(copy_placed)                                                                                                 \
+    POINT(export_ended)                                                                                                \
+    POINT(window_unmapped)                                                                                             \
+    POINT(views_ended)                                                                                                 \
     POINT(doorbell_stored)                                                                                             \
     POINT(waiter_raised)                                                                                               \
     POINT(waiter_woken)                                                                                                \

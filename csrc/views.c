@@ -140,6 +140,7 @@ eb_view *eb_views_add(eb_subscription *sub, const eb_record *record, uint64_t po
         view->bytes = length;
         view->offset = position % sub->bus->ring.capacity + EB_HEADER_BYTES + record->stored - length;
     }
+    EB_TEST_POINT(view_added);
     pthread_mutex_unlock(&views->lock);
     return view;
 }
@@ -198,6 +199,7 @@ int eb_views_lend(eb_subscription *sub, uint64_t next)
     bool there = views->sub != NULL;
     if (there) views->lent = next;
     pthread_mutex_unlock(&views->lock);
+    EB_TEST_POINT(view_lent);
     return there ? EB_OK : EB_CLOSED;
 }
 
@@ -221,5 +223,6 @@ bool eb_views_end(eb_subscription *sub)
     views->asked = UINT64_MAX;
     retire(views);
     pthread_mutex_unlock(&views->lock);
+    EB_TEST_POINT(views_ended);
     return over;
 }

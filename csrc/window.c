@@ -21,7 +21,9 @@ struct eb_window {
 static bool map_again(const eb_ring *ring, char *to)
 {
     void *mapped = mremap(ring->data, 0, ring->capacity, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-    return mapped != MAP_FAILED && mprotect(to, ring->capacity, PROT_READ) == 0;
+    if (mapped == MAP_FAILED) return false;
+    EB_TEST_POINT(window_mapped);
+    return mprotect(to, ring->capacity, PROT_READ) == 0;
 }
 
 /* NULL where there is no memory, or no such mapping: as under valgrind. */
@@ -50,6 +52,7 @@ void eb_window_release(eb_window *window)
 {
     if (atomic_fetch_sub(&window->holders, 1) != 1) return;
     munmap(window->data, 2 * window->capacity);
+    EB_TEST_POINT(window_unmapped);
     free(window);
 }
 
@@ -67,8 +70,10 @@ bool eb_window_copy(eb_window *window, uint64_t offset, uint64_t bytes)
     char *copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy == MAP_FAILED) return false;
     memcpy(copy, window->data + begin, length);
+    EB_TEST_POINT(copy_filled);
     bool moved = mprotect(copy, length, PROT_READ) == 0 &&
                  mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, window->data + begin) != MAP_FAILED;
     if (!moved) munmap(copy, length);
+    EB_TEST_POINT(copy_placed);
     return moved;
 }

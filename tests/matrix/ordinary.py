@@ -11,8 +11,9 @@ from eventbus._eventbus import lib
 
 import eventbus
 from eventbus import FullError
-from harness import Fork, Line, points, sealed
+from harness import Fork, Line, points, sealed, take
 from matrix.moments import record
+from matrix.onlookers import PICTURES, RINGS, Album, show
 from matrix.scene import CAPACITY, LAP, READY, ROOM, SHORT, SLOTS, SURVIVOR, Role, join, stay
 
 
@@ -61,9 +62,22 @@ def wait_in_loops(bus: eventbus.Bus, sub: eventbus.Subscription) -> None:
     assert not select.select([sub.fileno()], [], [], 0)[0]
 
 
+def look(bus: eventbus.Bus) -> None:
+    """Looks at raw data where they lie, keeps some until they are copied, lets go, leaves with some."""
+    album = Album()
+    with bus.subscribe("**", view=True) as sub:
+        for number in range(PICTURES):
+            show(bus, SURVIVOR, number)
+            album.keep(take(sub))
+        album.close()
+        show(bus, SURVIVOR, 0)
+        album.keep(take(sub))
+    album.check()
+
+
 def subscribe(_: Line, name: str) -> set[str]:
-    """Subscribes in every way, receives, waits in vain, counts its backlog, answers, leaves."""
-    bus = open_bus(name)
+    """Subscribes in every way, receives, looks, waits in vain, counts its backlog, answers, leaves."""
+    bus, large = open_bus(name), eventbus.open(f"{name}-large", capacity=RINGS * CAPACITY)
 
     def activity() -> None:
         for start in ("oldest", 1):
@@ -76,8 +90,11 @@ def subscribe(_: Line, name: str) -> set[str]:
             assert sub.receive(ROOM) is not None
             assert sub.receive(SHORT) is None
             wait_in_loops(bus, sub)
+        look(large)
 
-    return passed_by(activity)
+    passed = passed_by(activity)
+    large.close()
+    return passed
 
 
 def work(_: Line, name: str) -> set[str]:

@@ -24,8 +24,9 @@ and nobody was held up for longer than is stated. *-*: it does not come there; o
 While a process is *stopped*, just what it has is refused to the others, with an error when their time is up: `send`
 while it has the publish lock (`UnavailableError`, which names it), `subscribe` while it has the roster's lock, `open`
 and `close` while it stands in the door, a member's `receive` while it has the group's lock, and room in the ring while
-its place is the slowest (`FullError`, which names it). All else goes on, and that is asserted too: a member that has
-events in hand, and no lock, keeps nobody from sending for laps, since they are parked.
+its place is the slowest (`FullError`, which names it), be it for what it has yet to read or for what it looks at where
+it lies. All else goes on, and that is asserted too: a member that has events in hand, and no lock, keeps nobody from
+sending for laps, since they are parked. What others look at meanwhile, and after its death, stays what it was.
 
 Once it is *dead*, the others are held up for at most:
 

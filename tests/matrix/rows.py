@@ -7,6 +7,7 @@ from dataclasses import replace
 from matrix.closing import Handing, LastOut, Leaving, LeavingWithJobs, Removing
 from matrix.forking import Forking
 from matrix.groups import Burying, Changing, Contending, Dissolving, Making, Withdrawing
+from matrix.looks import LOOKS, with_looks
 from matrix.manual import ByHand
 from matrix.opening import Opening, Repairing
 from matrix.paging import Paging
@@ -257,6 +258,7 @@ ROWS = {
     "receive_copied": _read,
     "receive_counted": _read,
     "receive_advanced": _read,
+    **LOOKS,
     # --- sleep, and doze in event loops ---
     **SLEEPS,
     # --- make a group ---
@@ -395,3 +397,4 @@ ROWS = {
     "publisher_left": row("nothing", "whoever leaves", closer=(Leaving(DOOR), LastOut(Hold.NOTHING))),
     "detached": row("one less on the bus", "whoever leaves", closer=(Leaving(DOOR), LastOut(Hold.NOTHING))),
 }
+ROWS = with_looks(ROWS)

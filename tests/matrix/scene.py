@@ -158,11 +158,11 @@ class Survivors:
         lap: events, which are more than the ring holds.
     """
 
-    def __init__(self, name: str, *, group: bool = False, rings: int = 1, **options: Any) -> None:
+    def __init__(self, name: str, *, group: bool = False, rings: int = 1, view: bool = False, **options: Any) -> None:
         self.bus = eventbus.open(name, capacity=rings * CAPACITY, max_subscribers=SLOTS, **options)
         self.lap = rings * LAP
         self.member: Member | None = join(self.bus) if group else None
-        self.blocking = self.bus.subscribe("**", name="blocking")
+        self.blocking = self.bus.subscribe("**", name="blocking", view=view)
         self.dropping = self.bus.subscribe("**", name="dropping", overflow="drop")
         self.first = self.sequence = self.bus.stats().sent
         self.kept = self.sent = 0
@@ -184,17 +184,22 @@ class Survivors:
 
     def drain(self, jobs: bool = True) -> None:
         """Receives all there is: whole, and where it blocks without a gap."""
-        for event in self.blocking.receive_many(1 << 20, timeout=0):
-            publisher, number = unsealed(event)
-            self.sequence += 1
-            assert event.sequence == self.sequence
-            if publisher == VICTIM:
-                self.heard.append(number)
+        while events := self.blocking.receive_many(1 << 20, timeout=0):
+            for event in events:
+                publisher, number = self.opened(event)
+                self.sequence += 1
+                assert event.sequence == self.sequence
+                if publisher == VICTIM:
+                    self.heard.append(number)
         for event in self.dropping.receive_many(1 << 20, timeout=0):
-            unsealed(event)
+            self.opened(event)
             self.kept += 1
         while jobs and self.work(0):
             pass
+
+    def opened(self, event: eventbus.Event) -> tuple[int, int]:
+        """Publisher and number of an event, which must be whole."""
+        return unsealed(event)
 
     def work(self, timeout: float) -> bool:
         """Does one job, if one comes in time."""

@@ -1,0 +1,144 @@
+"""Raw data that tell themselves apart, and survivors who look at them where they lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import eventbus
+from eventbus import Event, FullError
+from harness import SHARED_MEMORY, take, unsealed
+from matrix.scene import ROOM, SHORT, SURVIVOR, Hold, Survivors
+
+RINGS = 3  # the smallest ring of this many that takes an event which is looked at, and keeps one of them beside others
+PIXELS = 4096  # bytes of raw data that are looked at sooner than copied
+SOME, PICTURES = 4, 6  # fewer and more than the ring holds
+KEPT = 1  # where the part of a picture begins that is kept
+
+
+def picture(publisher: int, number: int) -> bytes:
+    """Raw data that show by themselves whether they are whole: no two are the same, nor any two parts of one."""
+    parts = (b"%d:%04d;%d;" % (publisher, number, part) for part in range(PIXELS // 8))
+    return b"".join(parts)[:PIXELS]
+
+
+def named(event: Event | None) -> tuple[int, int]:
+    """Publisher and number of a picture, which must be whole."""
+    assert event is not None, "no event came"
+    publisher, number = (int(part) for part in bytes(event.data[:6]).split(b":"))
+    assert event.data == picture(publisher, number)
+    return publisher, number
+
+
+def show(bus: eventbus.Bus, publisher: int, number: int, timeout: float | None = ROOM) -> None:
+    """Sends a picture."""
+    assert bus.send("raw", "picture", "/x", picture(publisher, number), timeout=timeout)
+
+
+def left_of(name: str) -> list[str]:
+    """What this process has open of the bus, or mapped to look at only."""
+    mapped = [one for one in Path("/proc/self/maps").read_text().splitlines() if " r--s " in one]
+    opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return [one for one in (*mapped, *opened) if f"{SHARED_MEMORY}/eventbus.{name}." in one]
+
+
+class Album:
+    """Parts of pictures that are kept, as an array would keep them: each has to stay what it was."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[bytes, memoryview]] = []
+
+    def keep(self, event: Event) -> None:
+        """Keeps all but the first bytes."""
+        assert isinstance(event.data, memoryview)
+        self._parts.append((bytes(event.data[KEPT:]), event.data[KEPT:]))
+
+    def check(self) -> None:
+        """All are what they were."""
+        assert all(was == part for was, part in self._parts)
+
+    def close(self) -> None:
+        """Nothing is kept any more."""
+        self._parts.clear()
+
+
+class Onlookers(Survivors):
+    """Survivors of whom the lossless one looks at pictures, and keeps a part of each: some in the ring, some copied."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, rings=RINGS, view=True)
+        self.album = Album()
+        self.in_hand: tuple[Event, int] | None = None
+        self.shown = 0
+
+    def opened(self, event: Event) -> tuple[int, int]:
+        """Of a picture as of other events."""
+        if event.system != "raw":
+            return unsealed(event)
+        if isinstance(event.data, memoryview):
+            self.album.keep(event)
+        return named(event)
+
+    def show(self) -> None:
+        """Sends the next picture."""
+        show(self.bus, SURVIVOR, self.shown)
+        self.shown += 1
+
+    def go_round(self) -> None:
+        """A ring goes by that is looked at, and one picture more, which is in hand."""
+        for _ in range(PICTURES):
+            self.show()
+            self.drain()
+        self.show()
+        self.in_hand = take(self.blocking), self.shown - 1
+        self.sequence += 1
+        self.check()
+
+    def check(self) -> None:
+        """What they look at is what it was."""
+        if self.in_hand is not None:
+            assert named(self.in_hand[0]) == (SURVIVOR, self.in_hand[1])
+        self.album.check()
+
+    def drain(self, jobs: bool = True) -> None:
+        """Asks for more, which ends what is in hand."""
+        self.check()
+        self.in_hand = None
+        super().drain(jobs)
+        self.check()
+
+    def crowd(self) -> None:
+        """The ring fills up, but for what is in hand."""
+        full = None
+        while full is None:
+            full = self.refused()
+        assert full.details["pid"] == os.getpid()
+        self.check()
+
+    def refused(self) -> FullError | None:
+        """Sends an event; why it could not."""
+        try:
+            self.send(timeout=SHORT)
+        except FullError as error:
+            return error
+        return None
+
+    def meanwhile_held(self, pid: int) -> None:
+        """While a viewer stands still: publishers wait for what it looks at, all else goes on."""
+        self.meanwhile(Hold.GATE, pid)
+        full = self.fill(Hold.GATE)
+        assert full is not None, "what is looked at was overwritten"
+        assert full.details["pid"] == pid
+        self.check()
+
+    def end(self) -> None:
+        """The bus goes on and ends, and nothing of it is left once nothing is kept."""
+        self.drain()
+        self.go_round()
+        self.crowd()
+        self.drain()
+        super().end()
+        self.check()
+        self.album.close()
+        left = left_of(self.bus.name)
+        assert not left, f"it has not let go of {left}"
