@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 
+#define BUFFER_BYTES (64u * 1024u)
+#define BUFFER_KEPT (1024u * 1024u) /* while there is nothing to read */
+
 eb_batch *eb_batch_of(eb_subscription *sub)
 {
     return &sub->batch;
@@ -10,6 +13,7 @@ eb_batch *eb_batch_of(eb_subscription *sub)
 
 int eb_reserve(eb_subscription *sub, uint64_t size)
 {
+    if (size < BUFFER_BYTES) size = BUFFER_BYTES;
     if (size <= sub->batch.size) return EB_OK;
     char *buffer = realloc(sub->batch.buffer, size);
     if (!buffer) return EB_SYSTEM;
@@ -21,11 +25,11 @@ int eb_reserve(eb_subscription *sub, uint64_t size)
 /* What a large event took is given back once nothing more came: until then another one is likely. */
 void eb_batch_trim(eb_subscription *sub)
 {
-    if (sub->batch.size <= EB_BUFFER_KEPT) return;
-    char *buffer = realloc(sub->batch.buffer, EB_BUFFER_BYTES);
+    if (sub->batch.size <= BUFFER_KEPT) return;
+    char *buffer = realloc(sub->batch.buffer, BUFFER_BYTES);
     if (!buffer) return;
     sub->batch.buffer = buffer;
-    sub->batch.size = EB_BUFFER_BYTES;
+    sub->batch.size = BUFFER_BYTES;
 }
 
 void eb_batch_begin(eb_subscription *sub)

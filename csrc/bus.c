@@ -342,25 +342,6 @@ void eb_bus_unlock_publish(eb_bus *bus)
 
 /* Whoever takes it looks afterwards whether this process has left meanwhile: then its byte is free, and anybody may take
  * the lock over while the late one still writes. */
-static int enter(eb_bus *bus)
-{
-    EB_TEST_POINT(lock_taken);
-    int ended = atomic_load_explicit(&bus->ended, memory_order_relaxed); /* stored by whoever had the lock before */
-    if (ended != EB_OK) {
-        eb_bus_unlock_publish(bus);
-        return ended;
-    }
-    atomic_store_explicit(&bus->ring.header->holder, bus->pid, memory_order_relaxed); /* for people */
-    EB_TEST_POINT(publish_locked);
-    return EB_OK;
-}
-
-/* EB_BUSY when it is not to be had at once. */
-int eb_bus_try_publish(eb_bus *bus)
-{
-    return try_publish_lock(bus) ? enter(bus) : EB_BUSY;
-}
-
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
 {
     bool mine = false;
@@ -375,7 +356,15 @@ int eb_bus_lock_publish(eb_bus *bus, int64_t deadline)
         if (status == EB_BUSY) return eb_over(deadline) ? EB_BUSY : EB_INTERRUPTED;
         if (status != EB_OK) return status;
     }
-    return enter(bus);
+    EB_TEST_POINT(lock_taken);
+    int ended = atomic_load_explicit(&bus->ended, memory_order_relaxed); /* stored by whoever had the lock before */
+    if (ended != EB_OK) {
+        eb_bus_unlock_publish(bus);
+        return ended;
+    }
+    atomic_store_explicit(&bus->ring.header->holder, bus->pid, memory_order_relaxed); /* for people */
+    EB_TEST_POINT(publish_locked);
+    return EB_OK;
 }
 
 /* Frees the slots of the dead, and the claims of groups that are no more; the number of slots. */

@@ -243,7 +243,6 @@ void eb_ring_copy(const eb_ring *ring, uint64_t position, uint64_t skip, char *t
 bool eb_ring_lapped(const eb_ring *ring, uint64_t position);
 void eb_ring_oldest(const eb_ring *ring, uint64_t *position, uint64_t *sequence);
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length);
-uint32_t eb_ring_topics(const eb_ring *ring);
 bool eb_sent_since(uint64_t position, const eb_u64 *count, const eb_u64 *last);
 uint32_t eb_ring_sent_to(const eb_ring *ring, uint64_t position, uint32_t from);
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length);
@@ -306,6 +305,16 @@ bool eb_hearing_of(const eb_roster *roster, uint32_t slot, eb_hearing *hearing);
 bool eb_hears_topic(const eb_bus *bus, eb_hearing *hearing, uint32_t topic);
 bool eb_hears_record(const eb_bus *bus, eb_hearing *hearing, const eb_record *record, uint64_t position);
 
+/* queue.c */
+uint64_t eb_queue_before(eb_bus *bus, uint64_t share);
+void eb_queue_up(eb_bus *bus, uint64_t need);
+bool eb_queue_leave(eb_bus *bus);
+
+/* share.c */
+#define EB_OUTSIDERS_SHARE(capacity) ((capacity) - (capacity) / 8) /* of who takes nothing from the ring */
+#define EB_DRAINERS_SHARE(capacity) ((capacity) - (capacity) / 16)
+uint64_t eb_share(const eb_bus *bus);
+
 /* bystanders.c */
 bool eb_move_bystanders(eb_bus *bus, uint64_t committed, uint64_t need);
 
@@ -347,8 +356,6 @@ void eb_event_post(eb_event_count *count);
 void eb_event_post_one(eb_event_count *count);
 
 /* batch.c */
-#define EB_BUFFER_BYTES (64u * 1024u)
-#define EB_BUFFER_KEPT (1024u * 1024u) /* while there is nothing to read */
 void eb_batch_trim(eb_subscription *sub);
 void eb_batch_begin(eb_subscription *sub);
 void eb_batch_end(eb_batch *batch, uint32_t count);
@@ -386,7 +393,6 @@ void eb_bus_let_go_of(eb_subscription *sub);
 int eb_bus_take_mutex(eb_bus *bus, int64_t deadline);
 int eb_bus_lock_roster(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_roster(eb_bus *bus);
-int eb_bus_try_publish(eb_bus *bus);
 int eb_bus_lock_publish(eb_bus *bus, int64_t deadline);
 void eb_bus_unlock_publish(eb_bus *bus);
 int eb_bus_reap(eb_bus *bus, int64_t deadline);

@@ -40,7 +40,7 @@ int eb_peek(eb_subscription *sub, int limit)
 {
     const eb_ring *ring = &sub->bus->ring;
     uint32_t most = limit < 1 ? 1 : limit > EB_BATCH_LIMIT ? EB_BATCH_LIMIT : (uint32_t)limit, count = 0;
-    int status = eb_reserve(sub, EB_BUFFER_BYTES);
+    int status = eb_reserve(sub, 0);
     if (status != EB_OK) return status;
     uint64_t committed = atomic_load(&ring->header->committed); /* [commit] */
     if (sub->sequence == 0 || eb_ring_lapped(ring, atomic_load(&sub->position))) go_to_oldest(sub);

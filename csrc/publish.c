@@ -5,15 +5,9 @@
 
 #define STREAM_NS 5000ull            /* between two events of a stream */
 #define TURN_NS (2 * EB_MILLISECOND) /* how often who waits for others to have their turn looks again */
-#define AT_ONCE_BYTES 4096u          /* what is copied in less time than it takes to let others run */
 #define LOOK_NS 1000000ull           /* how often a stream looks whether its publisher's descriptor is still there */
 
 /* --- publish --- */
-
-static bool is_topic(uint32_t topic)
-{
-    return topic < EB_TOPICS || topic == EB_INLINE;
-}
 
 /* What is published at once. Each event's bytes follow those of the one before; only a single one may have its body
  * apart from what stands before it. */
@@ -122,28 +116,6 @@ static int try_publish(eb_bus *bus, const eb_publication *what, int64_t deadline
     return EB_OK;
 }
 
-/* Without a wait, and so short that others can wait for it: what the cached gate has room for, where nobody has a turn: who
- * has one gives it up in the way that may wait. That one also has all else, and what is wrong; EB_INTERRUPTED, and nothing was
- * sent. EB_OWED: whoever sleeps is yet to be woken. */
-static int publish_at_once(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body)
-{
-    eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
-    const eb_ring_header *header = bus->ring.header;
-    uint64_t time = eb_wall_clock(), share = EB_OUTSIDERS_SHARE(bus->ring.capacity);
-    bool is_short = event->body_length <= AT_ONCE_BYTES && is_topic(event->topic) && measure(bus, &what) == EB_OK;
-    if (!is_short || look(bus, time) != EB_OK || eb_bus_try_publish(bus) != EB_OK) return EB_INTERRUPTED;
-    uint64_t gate = atomic_load_explicit(&header->gate, memory_order_relaxed);
-    bool turns = atomic_load(&header->queued) > 0 || eb_timetable_overdue(&bus->ring) > 0;
-    bool room = !turns && eb_room_fits(bus, gate, what.bytes + 8, share);
-    int status = room ? publish_locked(bus, &what, time, share) : EB_INTERRUPTED;
-    eb_bus_unlock_publish(bus);
-    if (status != EB_OK) return EB_INTERRUPTED;
-    EB_TEST_POINT(publish_unlocked);
-    atomic_store_explicit(&sent, eb_published() + 1, memory_order_relaxed);
-    int64_t due = eb_look_at(bus);
-    return eb_any_waits(bus) || (due != EB_NEVER && due <= eb_now()) ? EB_OWED : EB_OK;
-}
-
 static int slowest_of(const eb_bus *bus)
 {
     int slowest;
@@ -208,7 +180,8 @@ static int publish(eb_bus *bus, eb_publication *what, int64_t deadline)
 static int publish_one(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body)
 {
     eb_publication what = {.events = event, .count = 1, .head = head, .body = body};
-    if (!is_topic(event->topic)) return eb_damaged("a topic number that the table has not");
+    if (event->topic >= EB_TOPICS && event->topic != EB_INLINE)
+        return eb_damaged("a topic number that the table has not");
     return publish(bus, &what, EB_BRIEF); /* then there is the caller's patience */
 }
 
@@ -229,22 +202,20 @@ static const char *names_of(const void *route)
     return (const char *)route + sizeof(eb_route);
 }
 
-typedef int (*publishes)(eb_bus *bus, const eb_outgoing *event, const char *head, const char *body);
-
-static int send_json(const void *route, const char *json, size_t length, publishes how)
+int eb_send(const void *route, const char *json)
 {
     eb_route to;
     memcpy(&to, route, sizeof to);
+    size_t length = strlen(json);
     if (length > EB_LONGEST || !path_is_short(json, length)) return EB_TOO_LARGE;
     eb_outgoing event = {.topic = to.topic,
                          .system_length = to.system_length,
                          .kind_length = to.kind_length,
                          .body_length = (uint32_t)length};
-    return how(to.bus, &event, names_of(route), json);
+    return publish_one(to.bus, &event, names_of(route), json);
 }
 
-static int send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length,
-                    publishes how)
+int eb_send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length)
 {
     eb_route to;
     char head[2 * EB_NAME_LIMIT + EB_PATH_LIMIT];
@@ -256,40 +227,15 @@ static int send_raw(const void *route, const char *path, size_t path_length, con
                          .kind_length = to.kind_length,
                          .path_length = (uint32_t)path_length,
                          .body_length = (uint32_t)length};
-    if (names == 0) return how(to.bus, &event, path, data);
+    if (names == 0) return publish_one(to.bus, &event, path, data);
     memcpy(head, names_of(route), names);
     memcpy(head + names, path, path_length);
-    return how(to.bus, &event, head, data);
+    return publish_one(to.bus, &event, head, data);
 }
 
-int eb_send(const void *route, const char *json)
+static bool is_topic(uint32_t topic)
 {
-    return send_json(route, json, strlen(json), publish_one);
-}
-
-int eb_send_raw(const void *route, const char *path, size_t path_length, const char *data, size_t length)
-{
-    return send_raw(route, path, path_length, data, length, publish_one);
-}
-
-int eb_send_at_once(const void *route, const char *json)
-{
-    size_t length = strnlen(json, AT_ONCE_BYTES + 1);
-    return length > AT_ONCE_BYTES ? EB_INTERRUPTED : send_json(route, json, length, publish_at_once);
-}
-
-int eb_send_raw_at_once(const void *route, const char *path, size_t path_length, const char *data, size_t length)
-{
-    return send_raw(route, path, path_length, data, length, publish_at_once);
-}
-
-void eb_send_owed(const void *route)
-{
-    eb_route to;
-    memcpy(&to, route, sizeof to);
-    eb_outgoing event = {.topic = to.topic};
-    eb_wake(to.bus, eb_may_hear, &event, 1);
-    eb_fire_due(to.bus, EB_BRIEF);
+    return topic < EB_TOPICS || topic == EB_INLINE;
 }
 
 int eb_send_parts(eb_bus *bus, const eb_outgoing *events, const eb_part *parts, int count, int64_t deadline)

@@ -2,7 +2,7 @@
  * small ones. A place is good for a while and then has to be renewed: whoever has died, or been stopped, keeps nobody
  * waiting for long. Under the publish lock. */
 #define _GNU_SOURCE
-#include "sending.h"
+#include "internal.h"
 
 #include <unistd.h>
 

@@ -166,7 +166,7 @@ bool eb_sent_since(uint64_t position, const eb_u64 *count, const eb_u64 *last)
     return (int64_t)(atomic_load_explicit(last, memory_order_relaxed) - position) >= 0;
 }
 
-uint32_t eb_ring_topics(const eb_ring *ring)
+static uint32_t topics_of(const eb_ring *ring)
 {
     uint32_t count = atomic_load_explicit(&ring->header->topic_count, memory_order_acquire); /* [topic] */
     return count < EB_TOPICS ? count : EB_TOPICS;
@@ -175,7 +175,7 @@ uint32_t eb_ring_topics(const eb_ring *ring)
 static uint64_t counted(const eb_ring *ring)
 {
     uint64_t sum = atomic_load_explicit(&ring->header->inline_count, memory_order_relaxed);
-    for (uint32_t i = 0; i < eb_ring_topics(ring); i++)
+    for (uint32_t i = 0; i < topics_of(ring); i++)
         sum += atomic_load_explicit(&ring->header->topics[i].count, memory_order_relaxed);
     return sum;
 }
@@ -318,7 +318,7 @@ static const char *topic_text(const eb_ring *ring, uint32_t topic, size_t *syste
 /* The first topic from number `from` on that was sent to at or after `position`; EB_TOPICS for none. */
 uint32_t eb_ring_sent_to(const eb_ring *ring, uint64_t position, uint32_t from)
 {
-    uint32_t topics = eb_ring_topics(ring);
+    uint32_t topics = topics_of(ring);
     const eb_topic_entry *entries = ring->header->topics;
     while (from < topics && !eb_sent_since(position, &entries[from].count, &entries[from].last))
         from++;
@@ -328,7 +328,7 @@ uint32_t eb_ring_sent_to(const eb_ring *ring, uint64_t position, uint32_t from)
 /* The number of the topic, or EB_NOTHING. Entries before `from` are known not to be it. */
 int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, size_t system_length, size_t kind_length)
 {
-    for (uint32_t i = from; i < eb_ring_topics(ring); i++) {
+    for (uint32_t i = from; i < topics_of(ring); i++) {
         size_t system, kind;
         const char *text = topic_text(ring, i, &system, &kind);
         if (!text) return eb_damaged("a topic's name lies outside of the table");
@@ -340,7 +340,7 @@ int eb_ring_topic_find(const eb_ring *ring, uint32_t from, const char *names, si
 /* Whether the table may still have room for names of this length: what it has not any more it never has again. */
 bool eb_ring_topic_fits(const eb_ring *ring, size_t length)
 {
-    uint32_t count = eb_ring_topics(ring);
+    uint32_t count = topics_of(ring);
     if (count == 0 || count == EB_TOPICS) return count == 0;
     const eb_topic_entry *last = &ring->header->topics[count - 1];
     uint64_t used = (uint64_t)last->name_offset + last->system_length + last->kind_length;
@@ -350,7 +350,7 @@ bool eb_ring_topic_fits(const eb_ring *ring, size_t length)
 /* Under the publish lock. Killed before the last store, the entry is not there and its bytes are used again. */
 int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, size_t kind_length)
 {
-    uint32_t count = eb_ring_topics(ring);
+    uint32_t count = topics_of(ring);
     uint64_t used = 0;
     if (count > 0) {
         size_t system, kind;
@@ -372,7 +372,7 @@ int eb_ring_topic_add(eb_ring *ring, const char *names, size_t system_length, si
 /* Writes system and kind into `names` (512 bytes), one after the other. */
 int eb_ring_topic_names(const eb_ring *ring, uint32_t topic, char *names, uint32_t *lengths)
 {
-    if (topic >= eb_ring_topics(ring)) return eb_damaged("a record has a topic that is not in the table");
+    if (topic >= topics_of(ring)) return eb_damaged("a record has a topic that is not in the table");
     size_t system, kind;
     const char *text = topic_text(ring, topic, &system, &kind);
     if (!text) return eb_damaged("a topic's name lies outside of the table");

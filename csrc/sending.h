@@ -1,4 +1,4 @@
-/* Sending, now and later, and waiting for it: timetable.c, room.c and below, wake.c, schedule.c, keeper.c; the flows of receiving. */
+/* Sending, now and later, and waiting for it: timetable.c, room.c, wake.c, schedule.c, keeper.c, and the flows of receiving. */
 #ifndef EVENTBUS_SENDING_H
 #define EVENTBUS_SENDING_H
 
@@ -33,16 +33,6 @@ int64_t eb_look_at(const eb_bus *bus);
 uint64_t eb_kept_until(int64_t look);
 bool eb_is_kept(uint64_t kept, int64_t look, int64_t now);
 
-/* queue.c */
-uint64_t eb_queue_before(eb_bus *bus, uint64_t share);
-void eb_queue_up(eb_bus *bus, uint64_t need);
-bool eb_queue_leave(eb_bus *bus);
-
-/* share.c */
-#define EB_OUTSIDERS_SHARE(capacity) ((capacity) - (capacity) / 8) /* of who takes nothing from the ring */
-#define EB_DRAINERS_SHARE(capacity) ((capacity) - (capacity) / 16)
-uint64_t eb_share(const eb_bus *bus);
-
 /* room.c */
 int eb_measure(const eb_bus *bus, const eb_outgoing *event, uint64_t *bytes);
 bool eb_room_fits(const eb_bus *bus, uint64_t gate, uint64_t need, uint64_t share);
@@ -53,7 +43,6 @@ typedef bool (*eb_wakes)(const eb_bus *bus, uint32_t slot, const eb_outgoing *ev
 bool eb_may_hear(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count);
 bool eb_lags(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count);
 bool eb_anybody(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int count);
-bool eb_any_waits(const eb_bus *bus);
 void eb_wake(eb_bus *bus, eb_wakes chosen, const eb_outgoing *events, int count);
 void eb_see_kept(eb_bus *bus, const eb_subscription *but);
 void eb_pass_wake(eb_subscription *sub);

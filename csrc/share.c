@@ -1,5 +1,5 @@
 /* How much of the ring a process may fill, by what it takes from it through whichever of its attachments. */
-#include "sending.h"
+#include "claims.h"
 
 typedef struct {
     const eb_bus *bus;

@@ -48,9 +48,7 @@ static int join(eb_subscription *sub, const eb_terms *terms)
 /* Once: joining goes on where a signal interrupted it. */
 static int prepare(eb_subscription *sub)
 {
-    if (!sub->batch.buffer) sub->batch.buffer = malloc(EB_BUFFER_BYTES);
-    sub->batch.size = EB_BUFFER_BYTES;
-    if (!sub->batch.buffer) return EB_SYSTEM;
+    if (eb_reserve(sub, 0) != EB_OK) return EB_SYSTEM;
     return sub->file.fd >= 0 ? EB_OK : eb_bus_adopt(sub->bus, sub);
 }
 

@@ -33,14 +33,6 @@ bool eb_anybody(const eb_bus *bus, uint32_t slot, const eb_outgoing *events, int
     return true;
 }
 
-bool eb_any_waits(const eb_bus *bus)
-{
-    uint64_t bits = 0;
-    for (uint32_t base = 0; base < eb_roster_used(&bus->roster) && bits == 0; base += 64)
-        bits = atomic_load(&bus->roster.header->waiters[base / 64].bits); /* [wake] */
-    return bits != 0;
-}
-
 void eb_wake(eb_bus *bus, eb_wakes chosen, const eb_outgoing *events, int count)
 {
     uint32_t used = eb_roster_used(&bus->roster);

@@ -24,8 +24,9 @@ from eventbus.policy import Guard
 if TYPE_CHECKING:
     from eventbus.loop import Turns
 
-_SENDS = ("eb_send", "eb_send_raw", "eb_send_at_once", "eb_send_raw_at_once", "eb_send_owed", "eb_send_parts")
-_fast.bind_send(*map(native.address_of, _SENDS), dumps, OPTIONS)
+_fast.bind_send(
+    native.address_of("eb_send"), native.address_of("eb_send_raw"), native.address_of("eb_send_parts"), dumps, OPTIONS
+)
 
 NAMES_KEPT = 65_536  # names past a full topic table that a process remembers, so that strangers cannot fill its memory
 

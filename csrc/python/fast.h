@@ -2,6 +2,7 @@
  * done without it. From the bottom up:
  *
  *   object.c    how objects end
+ *   others.c    whether there are other threads, which run while this one sends
  *   scope.c     Scope: one call at the end of a with-block, in the same step as the end
  *   fields.c    Fields: what an event is made of
  *   event.c     one event of a batch, or one request, made of what was read
@@ -43,6 +44,10 @@
 
 /* object.c: frees an object of a type that PyType_FromSpec made. */
 void eb_fast_free(PyObject *object);
+
+/* others.c: who waits for the GIL. What is sent lets them run meanwhile, if there are any. */
+PyThreadState *eb_let_others(void);
+void eb_back(PyThreadState *threads);
 
 /* scope.c */
 int eb_scope_ready(PyObject *module);

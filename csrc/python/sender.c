@@ -4,9 +4,6 @@
 static struct {
     int (*send)(const void *route, const char *json);
     int (*send_raw)(const void *route, const char *path, size_t path_length, const char *data, size_t length);
-    int (*at_once)(const void *route, const char *json);
-    int (*raw_at_once)(const void *route, const char *path, size_t path_length, const char *data, size_t length);
-    void (*owed)(const void *route);
     PyObject *dumps;
     PyObject *options;
     PyObject *send_slow, *answer_slow; /* the names of methods */
@@ -123,8 +120,8 @@ PyObject *eb_raw(PyObject *data, const char **bytes, size_t *length)
     return view;
 }
 
-/* These two: the status, or 1 where nothing was sent, with an error or without. What can be sent at once is; else the GIL is let go,
- * as a publisher may have to wait for another's commit, and to wake others takes a while. */
+/* These two: the status, or 1 where nothing was sent, with an error or without. A publisher may have to wait for another's
+ * commit, and to wake others takes a while. */
 static int send_raw(const char *route, PyObject *to, PyObject *bytes)
 {
     Py_ssize_t length;
@@ -135,15 +132,11 @@ static int send_raw(const char *route, PyObject *to, PyObject *bytes)
     size_t size;
     PyObject *owner = eb_raw(bytes, &data, &size);
     if (owner == NULL) return 1;
-    int status = bound.raw_at_once(route, path, (size_t)length, data, size);
-    if (status != EB_OK) {
-        Py_BEGIN_ALLOW_THREADS;
-        if (status != EB_OWED) status = bound.send_raw(route, path, (size_t)length, data, size);
-        else bound.owed(route);
-        Py_END_ALLOW_THREADS;
-    }
+    PyThreadState *threads = eb_let_others();
+    int status = bound.send_raw(route, path, (size_t)length, data, size);
+    eb_back(threads);
     Py_DECREF(owner);
-    return status == EB_OWED ? EB_OK : status;
+    return status;
 }
 
 PyObject *eb_encoded(PyObject *path, PyObject *data)
@@ -160,13 +153,11 @@ static int send_json(const char *route, PyObject *path, PyObject *data)
 {
     PyObject *body = eb_encoded(path, data);
     const char *json = body == NULL ? NULL : PyBytes_AsString(body);
-    int status = json == NULL ? 1 : bound.at_once(route, json);
-    if (json != NULL && status != EB_OK) {
-        Py_BEGIN_ALLOW_THREADS;
-        if (status != EB_OWED) status = bound.send(route, json);
-        else bound.owed(route);
-        Py_END_ALLOW_THREADS;
-        if (status == EB_OWED) status = EB_OK;
+    int status = 1;
+    if (json != NULL) {
+        PyThreadState *threads = eb_let_others();
+        status = bound.send(route, json);
+        eb_back(threads);
     }
     Py_XDECREF(body);
     return status;
@@ -364,16 +355,11 @@ static PyType_Spec sender_spec = {
 PyObject *eb_bind_send(PyObject *module, PyObject *given)
 {
     (void)module;
-    unsigned long long send, raw, at_once, raw_at_once, owed, parts;
+    unsigned long long send, raw, parts;
     PyObject *dumps, *options;
-    if (!PyArg_ParseTuple(given, "KKKKKKOO:bind_send", &send, &raw, &at_once, &raw_at_once, &owed, &parts, &dumps,
-                          &options))
-        return NULL;
+    if (!PyArg_ParseTuple(given, "KKKOO:bind_send", &send, &raw, &parts, &dumps, &options)) return NULL;
     bound.send = (int (*)(const void *, const char *))(uintptr_t)send;
     bound.send_raw = (int (*)(const void *, const char *, size_t, const char *, size_t))(uintptr_t)raw;
-    bound.at_once = (int (*)(const void *, const char *))(uintptr_t)at_once;
-    bound.raw_at_once = (int (*)(const void *, const char *, size_t, const char *, size_t))(uintptr_t)raw_at_once;
-    bound.owed = (void (*)(const void *))(uintptr_t)owed;
     eb_parcel_bind(parts);
     Py_INCREF(dumps);
     Py_INCREF(options);

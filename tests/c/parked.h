@@ -3,7 +3,6 @@
 #define EVENTBUS_PARKED_H
 
 #include "scene.h"
-#include "sending.h"
 
 #define ROOM 16384u /* the parking is a quarter of it */
 #define LONG 1000u  /* bytes of a text whose record takes more than a fifth of the parking */
