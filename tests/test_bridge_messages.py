@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus import Event, InvalidError
@@ -14,6 +14,8 @@ from eventbus.bridge.link import block, fields
 from eventbus.bridge.messages import Place, Stamp
 from eventbus.bridge.position import NOWHERE, Position
 from eventbus.event import HEADERS_LIMIT, loads
+
+generated = settings(derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 EPOCH = "0123456789abcdef" * 2
 STAMP = Stamp(EPOCH, 1 << 60, "h1")
@@ -38,6 +40,7 @@ EVENTS = st.builds(
 )
 
 
+@generated
 @given(EVENTS)
 def test_what_is_written_can_be_read(event: Event) -> None:
     """On the wire it is printable ASCII but for the payload, and what is read of it is what was sent."""
@@ -57,12 +60,14 @@ def test_what_is_written_can_be_read(event: Event) -> None:
     assert list(read.event.headers.items()) == list(event.headers.items())
 
 
+@generated
 @given(st.binary(max_size=200))
 def test_headers_that_are_none(raw: bytes) -> None:
     """Whatever bytes stand where headers do, reading them ends with those that could be read."""
     assert isinstance(fields(raw), dict)
 
 
+@generated
 @given(st.dictionaries(st.sampled_from(["Eb", "Eb-Path", "Eb-H-a", "x"]), TEXT, max_size=4), st.binary(max_size=20))
 def test_messages_that_are_none(headers: dict[str, str], payload: bytes) -> None:
     """Whatever stands in them, they are an error with a reason."""
@@ -110,6 +115,7 @@ def test_headers_and_statuses(raw: bytes, expected: dict[str, str]) -> None:
 PLACES = st.builds(Place, st.sampled_from(["0" * 32, EPOCH, "f" * 32]), *[st.integers(0, (1 << 64) - 1)] * 2)
 
 
+@generated
 @given(PLACES, *[st.integers(0, (1 << 64) - 1)] * 2)
 def test_a_position_is_a_note(place: Place, message: int, created: int) -> None:
     """It fits into a note, and comes back from it."""

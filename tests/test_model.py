@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import orjson
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -180,4 +180,11 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.__doc__ = "Whatever is done in whatever order, the bus does what a list would do."
-TestModel.settings = settings(derandomize=True, database=None, deadline=None, max_examples=100, stateful_step_count=60)
+TestModel.settings = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=100,
+    stateful_step_count=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)

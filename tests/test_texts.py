@@ -143,7 +143,7 @@ texts = st.one_of(
     deadline=None,
     database=None,
     max_examples=400,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.tuples(st.sampled_from(["/p", "]", '["', "\\"]), texts), min_size=1, max_size=6))
 def test_each_text_is_what_it_is_alone(bus: Bus, sent: list[tuple[str, bytes]]) -> None:

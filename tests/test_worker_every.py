@@ -14,7 +14,7 @@ import pytest
 import eventbus
 from eventbus import Bus, Event, InvalidError, Subscription, Worker
 from eventbus.workers import schedule, ticks
-from harness import Fork, take
+from harness import Fork, take, until
 from pools import Clocked, run_worker, running
 
 HOUR = 3600.0
@@ -75,6 +75,7 @@ def test_one_of_all_workers(fork: Fork, bus: Bus, done: Subscription, log: Path)
     assert [deliveries for _, _, deliveries in first + came if deliveries > 1] in ([], [2])
     other.kill(signal.SIGTERM)
     other.result()
+    until(lambda: bus.stats().attached == 1, "the process of the dead one to leave")
 
 
 def test_a_time_whose_process_died(fork: Fork, bus: Bus, done: Subscription, log: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_master_killed_while_it_starts(fork: Fork, bus: Bus, done: Subscriptio
     pid = take(done).data
     master.kill(signal.SIGKILL)
     until(lambda: is_gone(pid), "the process that hangs to be ended")
+    until(lambda: bus.stats().attached == 1, "the others to leave")
 
 
 def hasten(seconds: float = 0.5) -> None:
