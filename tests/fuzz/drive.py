@@ -25,7 +25,8 @@ FINDINGS = BUILD / "findings"
 CORE = sorted(path for path in (ROOT / "csrc").glob("*.c") if path.name != "_eventbus.c")
 FLAGS = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-DEB_TEST_POINTS=1"]
 SANITIZERS = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-SANDBOXED = ["mmap", "munmap", "syscall", "clock_gettime", "nanosleep", "clock_nanosleep", "pthread_mutex_clocklock"]
+SANDBOXED = ["mmap", "munmap", "mremap", "syscall", "clock_gettime", "nanosleep", "clock_nanosleep"]
+SANDBOXED += ["pthread_mutex_clocklock"]
 LIMITS = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=512"]
 TARGETS = {path.stem.removeprefix("fuzz_"): path for path in sorted(HERE.glob("fuzz_*"))}
 

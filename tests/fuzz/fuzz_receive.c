@@ -1,6 +1,6 @@
 /* Receiving from a bus that is damaged while it is used: the input is a program of damages and calls. Whatever it is,
  * each call ends with a status, and a batch is what eventbus.h says. */
-#include "input.h"
+#include "damage.h"
 
 #include "sending.h"
 
@@ -9,14 +9,7 @@
 
 enum { GATED, DROPPING, MEMBER, OTHER_MEMBER, MANUAL, SUBSCRIPTIONS, STEPS = 200, PAGES = 3 };
 
-/* A bus with events and a group, as it was before the first input. */
-typedef struct {
-    scene live;
-    char *ring, *roster;
-} prepared;
-
 static prepared buses[2];
-static eb_bus *bus;
 static eb_subscription *subs[SUBSCRIPTIONS];
 
 /* --- the bus --- */
@@ -32,60 +25,20 @@ static void send_some(eb_bus *to, int count)
     }
 }
 
-static uint64_t ring_bytes(const eb_bus *of)
-{
-    return (uint64_t)(of->ring.data - (char *)of->ring.header) + CAPACITY;
-}
-
+/* With events and a group. */
 static prepared prepare(uint64_t position)
 {
-    prepared it = {.live = scene_of(CAPACITY, SLOTS, position, 1)};
-    eb_bus *made = it.live.bus;
+    scene live = scene_of(CAPACITY, SLOTS, position, 1);
+    eb_bus *made = live.bus;
     make_topics(made, 4);
     send_some(made, 60);
     eb_group_terms terms = {.system = "a", .kind = "**", .name = GROUP, .start = EB_LATEST, .max_deliveries = 2};
     EQUAL("a group can be made", eb_group_create(made, &terms, EB_POLL), 0);
     send_some(made, 10);
-    it.ring = malloc(ring_bytes(made));
-    it.roster = malloc(made->roster.mapped_bytes);
-    memcpy(it.ring, made->ring.header, ring_bytes(made));
-    memcpy(it.roster, made->roster.header, made->roster.mapped_bytes);
-    return it;
-}
-
-static void restore(const prepared *it)
-{
-    memcpy(bus->ring.header, it->ring, ring_bytes(bus));
-    memset(bus->ring.data + 2 * CAPACITY, 0, bus->ring.parking_bytes); /* it is mapped behind the second copy */
-    memcpy(bus->roster.header, it->roster, bus->roster.mapped_bytes);
+    return prepared_of(live);
 }
 
 /* --- what the input asks for --- */
-
-static uint64_t take_position(input *from)
-{
-    const eb_ring_header *ring = bus->ring.header;
-    return take_number(from, atomic_load(&ring->committed), atomic_load(&ring->oldest));
-}
-
-static void damage_header(input *from)
-{
-    eb_ring_header *ring = bus->ring.header;
-    unsigned what = take_byte(from);
-    uint64_t number = take_position(from);
-    eb_u64 *wide[] = {&ring->committed, &ring->oldest, &ring->gate, &ring->inline_count, &ring->publish_lock};
-    eb_u32 *narrow[] = {&ring->closed, &ring->topic_count, &ring->holder};
-    if (what % 16 == 15) atomic_store(&ring->publish_lock, bus->token);
-    else if (what % 8 < 5) atomic_store(wide[what % 8], number);
-    else atomic_store(narrow[what % 8 - 5], (uint32_t)number);
-}
-
-static void damage_bytes(input *from, void *where, size_t length, size_t limit)
-{
-    size_t at = (size_t)take_bytes(from, 2) % limit;
-    uint64_t number = take_position(from);
-    memcpy((char *)where + at, &number, length < limit - at ? length : limit - at);
-}
 
 /* A token, where one of those who are there has one. */
 static uint64_t take_holder(input *from, uint64_t number)
@@ -323,7 +276,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         buses[1] = prepare((uint64_t)0 - CAPACITY);
     }
     const prepared *it = &buses[take_byte(&from) % 2];
-    bus = it->live.bus;
     restore(it);
     for (unsigned i = 0; i < SUBSCRIPTIONS; i++)
         join_anew(i);

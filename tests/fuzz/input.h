@@ -80,8 +80,8 @@ static inline void expect_batch(eb_subscription *sub, int count, int limit)
     touched(batch->buffer, batch->head.json_length);
     for (uint32_t i = 0; i < batch->head.beside_count; i++) {
         const eb_beside *beside = &batch->beside[i];
-        uint64_t length = beside->data_length + beside->path_length + beside->system_length + beside->kind_length +
-                          beside->extension_length;
+        uint64_t length = (beside->view ? 0 : beside->data_length) + beside->path_length + beside->system_length +
+                          beside->kind_length + beside->extension_length;
         HOLDS("what stands beside belongs to one of the events, in order", beside->index > before);
         HOLDS("which is in the batch", beside->index < (uint32_t)count);
         HOLDS("it lies behind the array", beside->offset >= batch->head.json_length && beside->offset <= batch->size);

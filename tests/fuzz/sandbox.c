@@ -3,6 +3,7 @@
  * an input takes microseconds and does the same each time. A replay without libFuzzer runs in the real world. */
 #undef mmap
 #undef munmap
+#undef mremap
 #undef syscall
 #undef clock_gettime
 #undef nanosleep
@@ -44,6 +45,16 @@ void *sandbox_mmap(void *at, size_t length, int protection, int flags, int fd, o
 int sandbox_munmap(void *at, size_t length)
 {
     return munmap((char *)at - PAGE, whole_pages(length) + 2 * PAGE);
+}
+
+/* What is moved leaves its two pages behind; what is mapped once more stays where it is. */
+void *sandbox_mremap(void *at, size_t before, size_t after, int flags, void *to)
+{
+    void *mapped = mremap(at, before, after, flags, to);
+    if (mapped == MAP_FAILED || before == 0) return mapped;
+    munmap((char *)at - PAGE, PAGE);
+    munmap((char *)at + whole_pages(before), PAGE);
+    return mapped;
 }
 
 /* --- time --- */

@@ -260,6 +260,8 @@ class Watching:
 
 # --- making room ---
 
+MOMENT = 0.0002  # ROOM_NS: how soon after it has told publishers of room a member does so again
+
 
 def send_jobs_when_possible(line: Line, name: str) -> None:
     """Sends jobs of one size until the ring is full, and once more when there is room; stops before it sleeps."""
@@ -272,10 +274,12 @@ def send_jobs_when_possible(line: Line, name: str) -> None:
 
 
 def do_one(line: Line, name: str, aim: Aim) -> None:
-    """Takes a job and acknowledges it once it is told to."""
+    """Takes a job once it is told to, and acknowledges it more than a moment later, so that it tells of room anew."""
     member = join(eventbus.open(name))
     await_go(line)
     assert member.receive(ROOM) is not None
+    taken = time.monotonic()
+    until(lambda: time.monotonic() - taken > MOMENT, "the moment to pass")
     aim.take()
     member.ack()
 
