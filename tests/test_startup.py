@@ -19,7 +19,8 @@ PLACES = [str(ROOT), *sys.path]  # an interpreter without ``site`` finds nothing
 # What orjson and cffi bring is not ours to choose; none of these is among it.
 UNUSED = {"asyncio", "difflib", "logging", "mmap", "multiprocessing", "pathlib", "selectors", "socket", "subprocess"}
 UNUSED |= {"sysconfig", "tempfile", "tomli", "tomllib", "zoneinfo"}
-SELDOM = {"eventbus.core.stats", "eventbus.fanout", "eventbus.loop", "eventbus.member"}
+SELDOM = {"eventbus.core.inspection", "eventbus.core.stats", "eventbus.fanout", "eventbus.loop", "eventbus.member"}
+SELDOM |= {"eventbus.policy", "eventbus.settings"}
 ROOMS = ("eventbus.bridge", "eventbus.cli", "eventbus.observe", "eventbus.testing", "eventbus.workers")
 
 
