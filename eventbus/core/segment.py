@@ -229,8 +229,10 @@ def _build(name: str, terms: Terms, attachment: Attachment) -> None:
     _check_door(attachment)
     _open_segment(name, ring, attachment.take_ring(True), create=0o600)
     ring_fd, roster_fd = attachment.ring_fd, attachment.roster_fd
-    _reserve(name, ring_fd, native.ring_bytes(capacity))
-    _reserve(name, roster_fd, native.roster_bytes(max_subscribers))
+    ring_size, roster_size = native.ring_bytes(capacity), native.roster_bytes(max_subscribers)
+    check_memory(ring_size + roster_size, f"the bus {name!r}")
+    _reserve(name, ring_fd, ring_size)
+    _reserve(name, roster_fd, roster_size)
     os.fchmod(ring_fd, terms.mode)
     os.fchmod(roster_fd, 0o660 if terms.mode & 0o040 else terms.mode)
     attachment.format(capacity, max_subscribers)
@@ -249,7 +251,6 @@ def _reserve(name: str, fd: int, size: int) -> None:
     The free space is looked at first, so that what cannot fit does not fill /dev/shm up, for others too, to find out.
     """
     seen = os.fstatvfs(fd)
-    check_memory(size, f"the bus {name!r}")
     try:
         if seen.f_blocks and size > seen.f_bavail * seen.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
