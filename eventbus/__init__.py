@@ -22,13 +22,13 @@ from eventbus.errors import (
 )
 from eventbus.event import Event
 from eventbus.patterns import Wanted
-from eventbus.policy import Policy, PolicyLike
 from eventbus.request import Request
 from eventbus.subscription import Channel, Subscription
 
 if TYPE_CHECKING:
     from eventbus.core.stats import BusStats, SubscriberStats
     from eventbus.fanout import Fanout
+    from eventbus.policy import Policy, PolicyLike
     from eventbus.workers.failures import Discard, Retry
     from eventbus.workers.worker import Worker
 
@@ -65,6 +65,7 @@ _SELDOM = {
     "BusStats": "eventbus.core.stats",
     "Discard": "eventbus.workers.failures",
     "Fanout": "eventbus.fanout",
+    "Policy": "eventbus.policy",
     "Retry": "eventbus.workers.failures",
     "SubscriberStats": "eventbus.core.stats",
     "Worker": "eventbus.workers.worker",

@@ -11,7 +11,6 @@ from eventbus.bringing import Bringer
 from eventbus.core import native
 from eventbus.core.native import deadline_after
 from eventbus.event import Event
-from eventbus.policy import Guard
 from eventbus.replies import Inbox, Replies, new_prefix
 from eventbus.request import (
     INBOX_LENGTH,
@@ -26,6 +25,7 @@ from eventbus.request import (
 
 if TYPE_CHECKING:
     from eventbus.desk import Desk
+    from eventbus.policy import Guard
 
 _making = threading.RLock()  # a signal handler or a destructor may ask in the midst of it
 os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]  # as threading does it

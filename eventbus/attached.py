@@ -8,14 +8,16 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from eventbus.asking import Asker
 from eventbus.core import lifetime, native
 from eventbus.core.attachment import Attachment
 from eventbus.errors import UnavailableError
-from eventbus.policy import Guard
 from eventbus.subscription import Subscription
+
+if TYPE_CHECKING:
+    from eventbus.policy import Guard
 
 Self = TypeVar("Self", bound="Attached")
 

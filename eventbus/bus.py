@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -26,13 +27,13 @@ from eventbus.group import (
 )
 from eventbus.hearing import hearing
 from eventbus.patterns import Wanted
-from eventbus.policy import PolicyLike, make_guard
 from eventbus.replies import Inbox
 from eventbus.subscription import Subscription, checked_name, checked_spin, checked_start
 
 if TYPE_CHECKING:
     from eventbus.core.stats import BusStats
     from eventbus.member import Member
+    from eventbus.policy import Guard, PolicyLike
 
 SEND_TIMEOUT = 5.0
 
@@ -63,7 +64,7 @@ class Bus(Attached):
         self._role = role
         self._mode = mode
         self._own_policy = policy is not None
-        guard = make_guard(policy, actor)
+        guard = _guard(policy, actor)
         terms = Terms(capacity, max_subscribers, mode, role == "member", bool(persist))
         super().__init__(name, partial(segment.open_bus, name, terms), guard, send_timeout)
 
@@ -267,6 +268,14 @@ class Bus(Attached):
             "persist": seen.persist,
         }
         return _reopen, (self._name, options)
+
+
+def _guard(policy: PolicyLike | None, actor: str | None) -> Guard | None:
+    if policy is None and actor is None and not os.environ.get("EVENTBUS_POLICY"):
+        return None
+    from eventbus.policy import make_guard  # few have a policy
+
+    return make_guard(policy, actor)
 
 
 def _reopen(name: str, options: dict[str, Any]) -> Bus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment, Group
@@ -12,7 +12,9 @@ from eventbus.core.reader import LATEST, SubscriptionHandle, ahead
 from eventbus.errors import InvalidError, SubscribersFullError, UnavailableError
 from eventbus.hearing import hearing
 from eventbus.patterns import compile_joined
-from eventbus.policy import Guard
+
+if TYPE_CHECKING:
+    from eventbus.policy import Guard
 
 
 class _LeftOut(int):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from eventbus import patterns
 from eventbus.patterns import PatternSet, Wanted
-from eventbus.policy import Guard
+
+if TYPE_CHECKING:
+    from eventbus.policy import Guard
 
 
 class Hearing:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from array import array
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventbus.core import native
 from eventbus.core.attachment import Attachment, Route
 from eventbus.event import check_headers, extension
-from eventbus.policy import Guard
 from eventbus.sending import Sender, row_of
+
+if TYPE_CHECKING:
+    from eventbus.policy import Guard
 
 
 class Messenger(Sender):

@@ -19,10 +19,10 @@ from eventbus.core.schedule import cancel, schedule, schedule_limit, scheduled
 from eventbus.delays import due_after
 from eventbus.errors import ClosedError, FullError, InvalidError, UnavailableError
 from eventbus.event import OPTIONS, are_headers, check_headers, check_path, dumps, encode, extension
-from eventbus.policy import Guard
 
 if TYPE_CHECKING:
     from eventbus.loop import Turns
+    from eventbus.policy import Guard
 
 _fast.bind_send(
     native.address_of("eb_send"), native.address_of("eb_send_raw"), native.address_of("eb_send_parts"), dumps, OPTIONS

@@ -50,6 +50,7 @@ ROWS = (
     {"core.reader", "core.schedule", "core.keeping", "request", "letters", "hearing"},
     {"core.stats", "core.full"},
     {"core.segment"},
+    {"core.inspection"},
     {"core.leftovers", "core.looking"},
     {"loop"},
     {"sending", "awaiting", "audience"},

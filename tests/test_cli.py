@@ -19,7 +19,7 @@ import pytest
 import eventbus
 from commands import EVENTBUS, SECONDS, command, ended, running
 from eventbus.cli import app as cli
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 
 pytestmark = pytest.mark.release
 

@@ -10,7 +10,7 @@ import pytest
 import eventbus
 from eventbus.cli import app as cli
 from eventbus.core import native
-from eventbus.core.segment import inspect_bus
+from eventbus.core.inspection import inspect_bus
 from harness import SHARED_MEMORY, Fork, Line, arm, ring_of, roster_of
 
 

@@ -19,7 +19,7 @@ import pytest
 import eventbus
 from eventbus.cli import app as cli
 from eventbus.cli import tables
-from eventbus.core.segment import inspect_bus, list_names
+from eventbus.core.inspection import inspect_bus, list_names
 from eventbus.core.terms import CAPACITY
 from harness import SHARED_MEMORY
 

@@ -17,7 +17,7 @@ import typer.main
 from commands import SECONDS, command
 from eventbus.cli import app as cli
 from eventbus.cli.commands import PLACES
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 
 Capture = pytest.CaptureFixture[str]
 

@@ -17,7 +17,7 @@ import pytest
 
 from eventbus import Bus
 from eventbus.cli import demo
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 
 pytestmark = pytest.mark.release
 

@@ -17,7 +17,7 @@ import pytest
 
 from eventbus import UnavailableError
 from eventbus.cli import hosts
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 from harness import until
 from nats_server import ABSENT, programs
 

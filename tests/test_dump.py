@@ -17,7 +17,7 @@ import pytest
 import eventbus
 from eventbus import Bus, Event
 from eventbus.cli import app as cli
-from eventbus.core.segment import inspect_bus
+from eventbus.core.inspection import inspect_bus
 from eventbus.hearing import hearing
 from eventbus.remains import Remains
 from harness import Fork, Line, arm, points, ring_of, roster_of

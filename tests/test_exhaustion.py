@@ -13,7 +13,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError
-from eventbus.core.segment import inspect_bus
+from eventbus.core.inspection import inspect_bus
 from harness import Child, Fork, Line, ring_of, roster_of
 
 MEGABYTE = 1 << 20

@@ -14,8 +14,8 @@ import pytest
 from eventbus import Bus, Subscription
 from eventbus.cli import app as cli
 from eventbus.core.figures import BUCKETS, ENDS, Delays, Received
+from eventbus.core.inspection import inspect_bus
 from eventbus.core.native import lib
-from eventbus.core.segment import inspect_bus
 from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS
 from harness import Fork, Line, take, until
 from jobs import join, numbers, send

@@ -13,7 +13,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, UnavailableError
-from eventbus.core import cgroup
+from eventbus.core import cgroup, native
 from eventbus.core.holders import holders
 from harness import DEADLINE, Fork, Line, arm, roster_of, take
 
@@ -158,6 +158,28 @@ def test_a_ring_larger_than_the_control_group_allows(
         pass
     (here / "memory.max").write_text("max\n")
     with eventbus.open(name):
+        pass
+
+
+def test_a_control_group_of_version_1(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both segments together must fit; of a group without a limit only that is read."""
+    (tmp_path / "cgroup").write_text("9:cpu,memory:/here\n8:pids:/there\n")
+    here = tmp_path / "mount" / "memory" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.setattr(cgroup, "_OWN", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(cgroup, "_MOUNT", str(tmp_path / "mount"))
+    size = native.ring_bytes(1 << 20) + native.roster_bytes(8)
+    (here / "memory.usage_in_bytes").write_text("4096\n")
+    (here / "memory.stat").write_text("cache 4096\ninactive_file 1\ntotal_inactive_file 0\ntotal_active_file 0\n")
+    (here / "memory.limit_in_bytes").write_text(f"{4096 + size - 1}\n")
+    with pytest.raises(OSError, match=rf"it needs {size} bytes, and the control group /here allows {size - 1} more"):
+        eventbus.open(name, capacity=1 << 20, max_subscribers=8)
+    (here / "memory.limit_in_bytes").write_text(f"{4096 + size}\n")
+    with eventbus.open(name, capacity=1 << 20, max_subscribers=8):
+        pass
+    (here / "memory.limit_in_bytes").write_text(f"{(1 << 63) - 4096}\n")
+    (here / "memory.usage_in_bytes").write_text(f"{(1 << 63) - 4096}\n")  # nobody looks
+    with eventbus.open(name, capacity=1 << 20, max_subscribers=8):
         pass
 
 

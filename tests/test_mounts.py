@@ -17,6 +17,7 @@ import pytest
 import eventbus
 from container import MS_BIND, MS_RDONLY, MS_REMOUNT, leave_mounts, mount, mount_shared_memory
 from eventbus.cli import app as cli
+from eventbus.core.inspection import inspect_bus
 from harness import SHARED_MEMORY, Fork, Line
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make mounts of its own")
@@ -97,7 +98,7 @@ def test_a_read_only_dev_shm(fork: Fork, name: str) -> None:
     assert listed[0] == 0
     assert described[0] == 1
     assert "Read-only file system" in described[1]
-    assert eventbus.core.segment.inspect_bus(name).state == "abandoned"  # type: ignore[union-attr]
+    assert inspect_bus(name).state == "abandoned"  # type: ignore[union-attr]
     eventbus.unlink(name)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 from eventbus.testing.recorder import Recorder
 
 Make = Callable[..., Recorder]

@@ -19,7 +19,7 @@ from eventbus.cli import app as cli
 from eventbus.cli import graveyard
 from eventbus.cli.graveyard import MARK
 from eventbus.cli.requeue import moment
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 from eventbus.errors import InvalidError
 from eventbus.letters import identity_of, letter_of, original_of
 from graves import again, bury, die, requeue

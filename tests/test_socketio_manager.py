@@ -17,7 +17,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, ClosedError, InvalidError, UnavailableError
-from eventbus.core.segment import inspect_bus
+from eventbus.core.inspection import inspect_bus
 from eventbus.integrations import socketio as managers
 from harness import DEADLINE, Fork, Line, until
 from socketservers import socketio

@@ -19,7 +19,8 @@ PLACES = [str(ROOT), *sys.path]  # an interpreter without ``site`` finds nothing
 # What orjson and cffi bring is not ours to choose; none of these is among it.
 UNUSED = {"asyncio", "difflib", "logging", "mmap", "multiprocessing", "pathlib", "selectors", "socket", "subprocess"}
 UNUSED |= {"sysconfig", "tempfile", "tomli", "tomllib", "zoneinfo"}
-SELDOM = {"eventbus.core.stats", "eventbus.fanout", "eventbus.loop", "eventbus.member"}
+SELDOM = {"eventbus.core.inspection", "eventbus.core.stats", "eventbus.fanout", "eventbus.loop", "eventbus.member"}
+SELDOM |= {"eventbus.policy", "eventbus.settings"}
 ROOMS = ("eventbus.bridge", "eventbus.cli", "eventbus.observe", "eventbus.testing", "eventbus.workers")
 
 
@@ -57,8 +58,16 @@ def test_first_event(name: str) -> None:
 def test_command(arguments: list[str]) -> None:
     """A command waits for no event loop, no worker and nothing of another command."""
     modules = imported(f"from eventbus.cli import app; app.run({arguments!r})")
-    assert modules & {"asyncio", "eventbus.loop", "multiprocessing", "rich", "zstandard"} == set()
+    assert modules & {"asyncio", "eventbus.loop", "multiprocessing", "pydantic", "rich", "zstandard"} == set()
     assert [name for name in modules if name.startswith("eventbus.workers")] == []
+
+
+@pytest.mark.release
+def test_table() -> None:
+    """What is written is written as it is: nobody waits for the names of pictures, and none is put in."""
+    code = "from eventbus.cli import tables; tables.show_listed([{':bus:': 'a'}])"
+    run = f"import io, sys; sys.stdout = out = io.StringIO(); {code}; assert ':bus:' in out.getvalue()"
+    assert "rich._emoji_codes" not in imported(run)
 
 
 @pytest.mark.release

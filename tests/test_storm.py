@@ -18,6 +18,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus, EventBusError
+from eventbus.core.inspection import inspect_bus
 from harness import SHARED_MEMORY, Fork, Line
 
 pytestmark = [
@@ -118,7 +119,7 @@ def send(bus: Bus, _: str) -> None:
 
 def look(_: Bus, name: str) -> None:
     """What ``eventbus ls`` does."""
-    eventbus.core.segment.inspect_bus(name)
+    inspect_bus(name)
 
 
 def descriptors() -> int:

@@ -21,7 +21,7 @@ import pytest
 
 import eventbus
 from eventbus import SegmentError
-from eventbus.core.segment import inspect_bus, list_names
+from eventbus.core.inspection import inspect_bus, list_names
 from harness import SHARED_MEMORY, Fork, Line, ring_of, roster_of
 
 ROOT = Path(__file__).resolve().parent.parent

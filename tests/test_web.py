@@ -16,7 +16,7 @@ import pytest
 
 import eventbus
 from eventbus import Bus
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 from harness import DEADLINE, until
 from loops import run
 from webservers import SERVERS, Page, living, say, serving, wait_for_starts

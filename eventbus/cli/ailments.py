@@ -9,9 +9,10 @@ from pathlib import Path
 from eventbus.cli.host import Finding
 from eventbus.cli.tables import holding
 from eventbus.core.holders import SLOT_BYTE, locks
+from eventbus.core.inspection import Inspection, inspect_bus
 from eventbus.core.looking import looking
 from eventbus.core.native import sweep_bells
-from eventbus.core.segment import Inspection, inspect_bus, open_roster_file
+from eventbus.core.segment import open_roster_file
 from eventbus.core.stats import BusStats
 from eventbus.errors import EventBusError
 

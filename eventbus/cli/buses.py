@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from eventbus.bridge import status
 from eventbus.bus import Bus
 from eventbus.cli import tables
 from eventbus.cli.options import BusName, Json
 from eventbus.cli.streams import say
-from eventbus.core.leftovers import sweep
-from eventbus.core.segment import inspect_bus, list_names, unlink
+from eventbus.core.inspection import inspect_bus, list_names
+from eventbus.core.segment import unlink
 from eventbus.core.stats import BusStats
 from eventbus.errors import SubscribersFullError, UnavailableError
 
@@ -49,8 +48,10 @@ def describe_bus(name: BusName, as_json: Json = False) -> None:
 
 
 def _bridges(stats: BusStats) -> list[tables.Row]:
+    from eventbus.bridge.status import bridges
+
     try:
-        return status.bridges(stats)
+        return bridges(stats)
     except SubscribersFullError as error:
         say(f"bridges are not shown: {error.message}")
         return []
@@ -67,6 +68,8 @@ def collect(
     That is abandoned buses, and doorbells at which nobody answers. Nothing that somebody alive uses is touched, nor a
     bus that was told to stay.
     """
+    from eventbus.core.leftovers import sweep
+
     found = sweep(dry_run, names or ())
     would = "would be " if dry_run else ""
     for name in found.buses:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 
 class Place(NamedTuple):
@@ -82,8 +82,20 @@ PLACES = {
 }
 
 
+class Command(TyperCommand):
+    """A command whose flags are off unless they are given."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its arguments and options."""
+        return _turned_off(super().get_params(ctx))
+
+
 class Commands(TyperGroup):
     """The commands of ``PLACES``, and those that were registered."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options before a command."""
+        return _turned_off(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the table."""
@@ -101,6 +113,15 @@ class Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
 
+def _turned_off(options: list[Any]) -> list[Any]:
+    """Typer's own flags, ``--help`` and those for completion, are None where they are not given, and typer has pydantic
+    say what that is, which takes longer to import than all else. It leaves False as it is."""
+    for option in options:
+        if getattr(option, "is_flag", False) and option.default is None:
+            option.default = False
+    return options
+
+
 def load(name: str, place: Place) -> Any:
     """Imports the command: a function, or an app of its own with several of them."""
     found = getattr(importlib.import_module(f"eventbus.cli.{place.module}"), place.function)
@@ -109,7 +130,7 @@ def load(name: str, place: Place) -> Any:
     if app is found:
         app.info.name, app.info.epilog = name, epilog
     else:
-        app.command(name, epilog=epilog)(found)
+        app.command(name, cls=Command, epilog=epilog)(found)
     return typer.main.get_command(app)
 
 

@@ -12,8 +12,8 @@ _WIDEST = 10_000  # columns of what is no terminal, so that nothing is cut there
 
 def make_console(*, stderr: bool = False) -> Console:
     """A console that wraps and colours on a terminal only, and leaves a closed pipe to the caller."""
-    made = _Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else _Console(stderr=stderr, highlight=False, width=_WIDEST)
+    made = _Console(stderr=stderr, highlight=False, emoji=False)
+    return made if made.is_terminal else _Console(stderr=stderr, highlight=False, emoji=False, width=_WIDEST)
 
 
 class _Console(Console):

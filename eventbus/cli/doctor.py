@@ -15,7 +15,7 @@ from eventbus.cli.host import Finding, look_at_host
 from eventbus.cli.options import Json
 from eventbus.cli.streams import printable
 from eventbus.cli.tables import existing
-from eventbus.core.segment import list_names
+from eventbus.core.inspection import list_names
 
 
 def doctor(

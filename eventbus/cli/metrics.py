@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventbus.cli.streams import say
-from eventbus.core.segment import inspect_bus
+from eventbus.core.inspection import inspect_bus
 from eventbus.errors import InvalidError
 
 if TYPE_CHECKING:

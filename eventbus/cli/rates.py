@@ -10,7 +10,7 @@ from typing import Any
 
 from eventbus.audience import would_hear
 from eventbus.cli.tables import Row, holding, in_hand, missing
-from eventbus.core.segment import inspect_bus, list_names
+from eventbus.core.inspection import inspect_bus, list_names
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 
 SORTS = ("rate", "backlog", "lost", "sent", "name")

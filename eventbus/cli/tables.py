@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventbus.cli.streams import printable
 from eventbus.core.figures import Received
-from eventbus.core.segment import Inspection, inspect_bus
+from eventbus.core.inspection import Inspection, inspect_bus
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 
 if TYPE_CHECKING:  # what writes JSON does without it

@@ -6,12 +6,12 @@ import os
 import re
 
 _PLACE = "/dev/shm"
-_FILE = re.compile(r"eventbus-kombu\.(.+)\Z")
 
 
 def list_kept() -> list[str]:
     """The names of buses beside which something is kept, whether they are there or not."""
-    return sorted(match[1] for match in map(_FILE.match, os.listdir(_PLACE)) if match)
+    found = (re.match(r"eventbus-kombu\.(.+)\Z", file) for file in os.listdir(_PLACE))
+    return sorted(match[1] for match in found if match)
 
 
 def is_kept(name: str) -> bool:

@@ -10,6 +10,7 @@ from os.path import dirname
 _OWN = "/proc/self/cgroup"
 _MOUNT = "/sys/fs/cgroup"
 _FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # version 2, version 1
+_NO_LIMIT = 1 << 62  # what version 1 says for "max" is more than that
 
 
 def check_memory(size: int, what: str) -> None:
@@ -31,7 +32,8 @@ def _free() -> Iterator[tuple[int, str]]:
                 with suppress(OSError, ValueError):  # not of this version; no limit, which is the word "max"
                     folder = f"{root}/{group}"
                     most = int(_read(f"{folder}/{limit}"))
-                    yield most - int(_read(f"{folder}/{used}")) + _reclaimable(folder), group
+                    if most < _NO_LIMIT:
+                        yield most - int(_read(f"{folder}/{used}")) + _reclaimable(folder), group
 
 
 def _and_above(path: str) -> Iterator[str]:

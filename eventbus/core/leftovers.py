@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from eventbus.core import native
 from eventbus.core.attachment import Attachment
 from eventbus.core.beside import is_kept, list_kept, remove_kept
-from eventbus.core.segment import check_trust, has_ring, inspect_bus, list_names, open_or_create
+from eventbus.core.inspection import inspect_bus, list_names
+from eventbus.core.segment import check_trust, has_ring, open_or_create
 from eventbus.core.terms import is_name
 from eventbus.errors import EventBusError
 

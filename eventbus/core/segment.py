@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 from collections.abc import Callable
 from io import BufferedReader
-from typing import TYPE_CHECKING, NamedTuple
 
 import posix_ipc
 
@@ -17,15 +15,11 @@ from eventbus.core import native
 from eventbus.core.attachment import Attachment, Stats
 from eventbus.core.beside import remove_kept
 from eventbus.core.cgroup import check_memory
-from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms, is_name
-from eventbus.errors import ClosedError, EventBusError, InvalidError, SegmentError, UnavailableError
-
-if TYPE_CHECKING:
-    from eventbus.core.stats import BusStats
+from eventbus.core.terms import CAPACITY, MAX_SUBSCRIBERS, Terms, check_name, check_terms
+from eventbus.errors import ClosedError, EventBusError, InvalidError, SegmentError
 
 SHARED_MEMORY = "/dev/shm"  # where glibc's shm_open keeps segments
 
-_SEGMENT = re.compile(r"eventbus\.(.+)\.(?:ring|roster)\Z")
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFLNK: "a symbolic link",
@@ -36,105 +30,14 @@ _KINDS = {
 }
 
 
-def list_names() -> list[str]:
-    """The names of the buses on this host, with those that this process may not open or of which a part is left."""
-    found = map(_SEGMENT.match, os.listdir(SHARED_MEMORY))
-    return sorted({match[1] for match in found if match and is_name(match[1])})
-
-
-class Inspection(NamedTuple):
-    """What can be told of a bus without attaching to it.
-
-    Attributes:
-        uid, mode, size: of its files; the ring's mode, the bytes of both.
-        state: "live", "closed" (shut down), "abandoned" (a crash left it, the next open replaces it), "persistent"
-            (nobody is attached and it was told to stay), "in the making" (and its maker is stopped), "damaged",
-            "other version", "not trusted" or "no permission".
-        reason: a sentence that says why there are no stats; empty if there are.
-    """
-
-    name: str
-    uid: int
-    mode: int
-    size: int
-    state: str
-    reason: str = ""
-    attached: int | None = None
-    stats: BusStats | None = None
-
-
-def inspect_bus(name: str) -> Inspection | None:
-    """Looks at a bus; neither attaches to it nor changes, repairs or removes anything. None if there is none.
-
-    Raises:
-        InvalidError: a bad name.
-    """
-    about = _inspect_files(check_name(name))
-    if about is None or about.state != "live":
-        return about
-    seen = Attachment(name)
-    try:
-        with seen.opening():
-            found = _inspect_roster(about, seen) if open_roster(name, seen) else None
-            return found if seen.named else None
-    except SegmentError as error:
-        return about._replace(state="damaged", reason=error.message)
-    except PermissionError as error:
-        return about._replace(state="no permission", reason=str(error.strerror))
-    except OSError as error:
-        return about._replace(state="damaged", reason=str(error.strerror))
-
-
-def _inspect_files(name: str) -> Inspection | None:
-    ring, roster = (_lstat(segment) for segment in _names(name))
-    first = roster or ring
-    if first is None:
-        return None
-    about = Inspection(name, first.st_uid, 0, sum(part.st_size for part in (ring, roster) if part), "live")
-    about = about._replace(mode=stat.S_IMODE((ring or first).st_mode))
-    if roster is None and stat.S_ISDIR(first.st_mode):
-        return about._replace(state="damaged", reason=f"{SHARED_MEMORY}{_names(name)[0]} is a directory; remove it")
-    return about if roster else about._replace(state="abandoned", attached=0, reason=_abandoned(name))
-
-
-def _abandoned(name: str) -> str:
-    return f"the bus {name!r} is abandoned: the next to open it replaces it, 'eventbus unlink' removes it"
-
-
-def _inspect_roster(about: Inspection, seen: Attachment) -> Inspection:
-    try:
-        return _inspect_trusted(about, seen)
-    except UnavailableError as error:
-        return about._replace(state="in the making", reason=error.message)
-    except SegmentError as error:
-        version, trusted = error.details.get("version"), "uid" not in error.details
-        state = "other version" if version else "damaged" if trusted else "not trusted"
-        return about._replace(state=state, reason=error.message)
-
-
-def _inspect_trusted(about: Inspection, seen: Attachment) -> Inspection:
-    from eventbus.core.stats import read_stats  # for those who look, and not for those who send
-
-    check_trust(about.name, seen.roster_fd)
-    if not seen.is_signed():
-        seen.enter()  # whoever is making it has finished or died by then
-    attached, whole = seen.others, seen.is_signed()
-    if seen.alone() and not (whole and seen.persists() and has_ring(about.name)):
-        return about._replace(state="abandoned", attached=0, reason=_abandoned(about.name))
-    open_ring(about.name, seen, read_only=True)
-    seen.look()
-    stats = read_stats(about.name, seen, attached)  # others, without the asker
-    state = "persistent" if attached == 0 else "closed" if stats.closed else "live"
-    return about._replace(state=state, attached=attached, stats=stats)
-
-
-def _names(name: str) -> tuple[str, str]:
+def names_of(name: str) -> tuple[str, str]:
+    """The names of a bus's segments: of its ring, of its roster."""
     return f"/eventbus.{name}.ring", f"/eventbus.{name}.roster"
 
 
 def open_roster_file(name: str) -> BufferedReader:
     """The roster's file, for those who look at its locks and nothing else."""
-    return open(SHARED_MEMORY + _names(name)[1], "rb", opener=_as_it_is)
+    return open(SHARED_MEMORY + names_of(name)[1], "rb", opener=_as_it_is)
 
 
 def unlink(name: str) -> None:
@@ -146,7 +49,7 @@ def unlink(name: str) -> None:
         PermissionError: it is somebody else's.
         OSError: what has the name of a segment cannot be removed.
     """
-    ring, roster = _names(check_name(name))
+    ring, roster = names_of(check_name(name))
     found = remove_kept(name)
     with contextlib.suppress(OSError), open_roster_file(name) as file:
         native.remove_bells(file.fileno())
@@ -179,7 +82,8 @@ def _errno(error: OSError | posix_ipc.PermissionsError) -> int:
     return errno.EACCES
 
 
-def _lstat(segment: str) -> os.stat_result | None:
+def status_of(segment: str) -> os.stat_result | None:
+    """What the file of a segment is; None if there is none."""
     try:
         return os.lstat(SHARED_MEMORY + segment)
     except FileNotFoundError:
@@ -199,7 +103,7 @@ def _open_segment(
         SegmentError: what has its name is no file.
         OSError: the system refuses.
     """
-    there = _lstat(segment)
+    there = status_of(segment)
     if there is not None and not stat.S_ISREG(there.st_mode):
         kind = _KINDS.get(stat.S_IFMT(there.st_mode), "no file")
         raise SegmentError(
@@ -229,7 +133,7 @@ def _no_permission(name: str, segment: str, create: bool) -> PermissionError:
             f"uid {there.st_uid} with mode {stat.filemode(there.st_mode)}; mode 1777 is usual there (chmod 1777)",
             name,
         )
-    found = _lstat(segment)
+    found = status_of(segment)
     whose = f", which belongs to uid {found.st_uid} with mode {stat.filemode(found.st_mode)}" if found else ""
     return PermissionError(
         errno.EACCES,
@@ -281,7 +185,7 @@ def open_bus(name: str, terms: Terms) -> Attachment:
 def open_roster(name: str, attachment: Attachment) -> bool:
     """Takes the roster as it is; whether there is one."""
     with contextlib.suppress(posix_ipc.ExistentialError):
-        _open_segment(name, _names(name)[1], attachment.take_roster(False))
+        _open_segment(name, names_of(name)[1], attachment.take_roster(False))
         return True
     return False
 
@@ -291,7 +195,7 @@ def open_or_create(name: str, attachment: Attachment) -> bool | None:
     if open_roster(name, attachment):
         return False
     with contextlib.suppress(posix_ipc.ExistentialError):
-        _open_segment(name, _names(name)[1], attachment.take_roster(True), create=0o600)
+        _open_segment(name, names_of(name)[1], attachment.take_roster(True), create=0o600)
         return True
     if not os.path.isdir(SHARED_MEMORY):
         reason = f"there is no shared memory for the bus {name!r}: mount a tmpfs at {SHARED_MEMORY}"
@@ -318,15 +222,17 @@ def _settle(name: str, terms: Terms, attachment: Attachment, created: bool) -> b
 def _build(name: str, terms: Terms, attachment: Attachment) -> None:
     capacity = terms.capacity or CAPACITY
     max_subscribers = terms.max_subscribers or MAX_SUBSCRIBERS
-    ring = _names(name)[0]
+    ring = names_of(name)[0]
     with contextlib.suppress(posix_ipc.ExistentialError):
         _check_door(attachment)
         _unlink_segment(name, ring)
     _check_door(attachment)
     _open_segment(name, ring, attachment.take_ring(True), create=0o600)
     ring_fd, roster_fd = attachment.ring_fd, attachment.roster_fd
-    _reserve(name, ring_fd, native.ring_bytes(capacity))
-    _reserve(name, roster_fd, native.roster_bytes(max_subscribers))
+    ring_size, roster_size = native.ring_bytes(capacity), native.roster_bytes(max_subscribers)
+    check_memory(ring_size + roster_size, f"the bus {name!r}")
+    _reserve(name, ring_fd, ring_size)
+    _reserve(name, roster_fd, roster_size)
     os.fchmod(ring_fd, terms.mode)
     os.fchmod(roster_fd, 0o660 if terms.mode & 0o040 else terms.mode)
     attachment.format(capacity, max_subscribers)
@@ -345,7 +251,6 @@ def _reserve(name: str, fd: int, size: int) -> None:
     The free space is looked at first, so that what cannot fit does not fill /dev/shm up, for others too, to find out.
     """
     seen = os.fstatvfs(fd)
-    check_memory(size, f"the bus {name!r}")
     try:
         if seen.f_blocks and size > seen.f_bavail * seen.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -375,12 +280,12 @@ def _join(name: str, terms: Terms, attachment: Attachment, alone: bool) -> None:
 
 def has_ring(name: str) -> bool:
     """Whether there is a ring; whoever died while it removed the bus leaves a roster without one."""
-    return _lstat(_names(name)[0]) is not None
+    return status_of(names_of(name)[0]) is not None
 
 
 def open_ring(name: str, attachment: Attachment, *, read_only: bool = False) -> None:
     try:
-        _open_segment(name, _names(name)[0], attachment.take_ring(False), read_only=read_only)
+        _open_segment(name, names_of(name)[0], attachment.take_ring(False), read_only=read_only)
     except posix_ipc.ExistentialError as error:
         raise SegmentError(f"the ring of the bus {name!r} is gone; remove the rest with eventbus.unlink()") from error
     check_trust(name, attachment.ring_fd)

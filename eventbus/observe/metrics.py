@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from eventbus.core.figures import Delays
-from eventbus.core.segment import Inspection, inspect_bus, list_names
+from eventbus.core.inspection import Inspection, inspect_bus, list_names
 from eventbus.core.stats import BusStats, GroupStats, SubscriberStats
 from eventbus.core.terms import check_name
 from eventbus.request import INBOXES, MARK

@@ -8,7 +8,8 @@ import uuid
 
 from eventbus.bus import Bus
 from eventbus.core.holders import holders
-from eventbus.core.segment import inspect_bus, unlink
+from eventbus.core.inspection import inspect_bus
+from eventbus.core.segment import unlink
 from eventbus.request import INBOXES
 
 CAPACITY = 1024 * 1024
