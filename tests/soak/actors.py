@@ -26,11 +26,12 @@ from soak.insisting import insist
 from soak.ledger import Kind, Ledger, Why, entry
 from soak.message import DENIED, Message, message
 from soak.plan import Round
-from soak.roles import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Offspring, Planner, Publisher
+from soak.roles import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Offspring, Planner, Publisher, Subscriber
 
 PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
 PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
 LIFETIME = 240  # seconds after which an actor ends itself, should nobody be left to do it
+PLANNING, LOOKING = ("schedule_",), ("window_", "view", "copy_", "export_")  # how their test points begin
 NEVER = (1 << 31) - 1  # times that a test point is passed before anybody dies there
 HELPING = 1.5  # seconds that a helper lives at most
 HELPERS = "helpers"  # the file that says who has forked which of them
@@ -165,17 +166,19 @@ def arm(part: Part) -> None:
         lib.eb_test_arm(point, signal.SIGKILL, NEVER)
     if isinstance(part.actor, (Keeper, Finisher, Nursery)) or part.dice.random() > 0.67:
         return
-    point = part.dice.choice(_points(part.actor))
+    point = part.dice.choice(_points(part))
     number = part.dice.choice((signal.SIGKILL, signal.SIGSTOP))
     part.ledger.write(entry(Kind.ARMED, a=point, flag=number))
     lib.eb_test_arm(point, number, part.dice.choice((1, 2, 5, 50, 500)))
 
 
-def _points(actor: Actor) -> list[int]:
-    """Of a planner those of what planners do, which few others pass."""
+def _points(part: Part) -> list[int]:
+    """Of a planner those of what planners do, which few others pass; of every other viewer those of what viewers do."""
     points = range(lib.eb_test_point_count())
     names = [ffi.string(lib.eb_test_point_name(point)).decode() for point in points]
-    return [point for point in points if not isinstance(actor, Planner) or names[point].startswith("schedule_")]
+    looks = isinstance(part.actor, Subscriber) and part.actor.view is not None and part.dice.random() < 0.5
+    few = PLANNING if isinstance(part.actor, Planner) else LOOKING if looks else ("",)
+    return [point for point in points if names[point].startswith(few)]
 
 
 def speak_into(log: Path) -> None:
