@@ -21,7 +21,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "kill-matrix.md"
 # What segment.py calls of these two modules that nobody else sees the effect of, or that is no call.
 UNSEEN = {
     "os": {
-        *("O_NOFOLLOW", "O_NONBLOCK", "fstat", "fstatvfs", "getegid", "geteuid", "getgroups", "getpid", "listdir"),
+        *("O_NOFOLLOW", "O_NONBLOCK", "fstat", "fstatvfs", "getegid", "geteuid", "getgroups", "getpid"),
         *("lstat", "open", "path", "stat", "stat_result", "strerror", "sysconf"),
     },
     "posix_ipc": {"Error", "ExistentialError", "PermissionsError", "O_CREX"},
