@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import eventbus
+from eventbus import Event
 from eventbus.integrations.queue import JoinableQueue, Queue
 
 FORK = multiprocessing.get_context("fork")
@@ -154,6 +155,49 @@ def test_a_signal_amid_reading_loses_nothing(items: Queue[Any]) -> None:
     assert items.get(timeout=WAIT) == 2
 
 
+@contextmanager
+def _interrupted_after(patch: pytest.MonkeyPatch, items: JoinableQueue[Any], what: str) -> Iterator[None]:
+    """As if a signal came whenever the member had done this, and its caller nothing more: its handler raises."""
+    member = items._ends().member
+    done = getattr(member, what)
+
+    def interrupted(event: Event) -> None:
+        done(event)
+        raise KeyboardInterrupt
+
+    with patch.context() as patched:
+        patched.setattr(member, what, interrupted)
+        yield
+
+
+def test_a_signal_after_an_item_was_done(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was interrupted calls it again, and it is done once."""
+    with closing(JoinableQueue[int](name=name)) as items:
+        items.put_many([1, 2])
+        assert items.get_many(2) == [1, 2]
+        with _interrupted_after(monkeypatch, items, "ack"), pytest.raises(KeyboardInterrupt):
+            items.task_done()
+        items.task_done()
+        items.task_done()
+        items.join()
+        with pytest.raises(ValueError, match="too many times"):
+            items.task_done()
+
+
+def test_a_signal_after_an_item_was_given_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one who gets has it."""
+    with closing(JoinableQueue[Any](name=name)) as items:
+        items.put(_Interrupting())
+        _Interrupting.times = 1
+        with pytest.raises(KeyboardInterrupt):
+            items.get()
+        with _interrupted_after(monkeypatch, items, "reject"), pytest.raises(KeyboardInterrupt):
+            items.get()
+        assert isinstance(items.get(timeout=WAIT), _Interrupting)
+        items.task_done()
+        items.join()
+
+
 class _Storm(Exception):
     """Raised by the handler of a signal."""
 
@@ -187,6 +231,7 @@ def _at_alarm(handler: Callable[..., None]) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # what else was raised ends with it armed
         signal.signal(signal.SIGALRM, before)
 
 

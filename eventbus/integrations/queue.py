@@ -313,7 +313,8 @@ class JoinableQueue(Queue[T]):
         if not here.taken:
             raise ValueError("task_done() called too many times: it is called by the process that got the item")
         done = here.taken[0]
-        here.member.ack(done)
+        with contextlib.suppress(eventbus.InvalidError):  # a signal handler raised after it was done: this is once more
+            here.member.ack(done)
         here.coming[:] = [event for event in here.coming if event is not done]
         here.taken.popleft()
         self._tell()
@@ -350,7 +351,8 @@ class JoinableQueue(Queue[T]):
     def _take(self, here: Ends, read: Callable[[Event], Any], limit: int, seconds: float | None) -> list[Any]:
         while here.coming:  # of a get that did not return
             if here.coming[-1] not in here.taken:
-                here.member.reject(here.coming[-1])
+                with contextlib.suppress(eventbus.InvalidError):  # or was given back, before a signal handler raised
+                    here.member.reject(here.coming[-1])
             here.coming.pop()
         here.member.claim_at_most(min(len(here.taken) + limit, MOST_AT_ONCE))
         here.coming.extend(here.member.receive_many(limit, seconds))
