@@ -35,10 +35,12 @@ def start_helper(manner: str, seconds: float, task: Callable[[], object] = bool)
 
 
 def _fork(manner: str) -> int:
-    """``libc`` lets go of the interpreter's lock, which another thread would take along: then it is held instead."""
-    if manner == "raw" and os.uname().machine in _CLONE:
+    """Beside other threads the lock of the interpreter is held, which one would take along, and libc forks, which
+    takes malloc's lock first: else a helper may hang on that, with all locks that its parent had."""
+    alone = threading.active_count() == 1
+    if manner == "raw" and alone and os.uname().machine in _CLONE:
         return int(_holding.syscall(*_CLONE[os.uname().machine]))
-    return int((_libc if manner == "libc" and threading.active_count() == 1 else _holding).fork())
+    return int((_libc if manner == "libc" and alone else _holding).fork())
 
 
 def _help(seconds: float, task: Callable[[], object]) -> NoReturn:
