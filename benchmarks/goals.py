@@ -65,7 +65,7 @@ class Goal:
         """The benchmark, its case and the figure, for people."""
         if self.report == "codec":
             return f"{self.subject}, CPU"
-        own = self.subject.startswith(SUBJECT) and self.report != "startup"
+        own = self.subject.startswith(SUBJECT)
         subject = self.subject.removeprefix(SUBJECT) if own else f": {self.subject}"
         return f"{' '.join(dict.fromkeys((self.report, self.case)))}{subject}, {self.figure}"
 

@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 
-IMPORT, NEW, THERE, COMMAND = "import eventbus", "open, a new bus", "open, one that is there", "eventbus ls"
+IMPORT, NEW, THERE, COMMAND = "import eventbus", "open, a new bus", "open, one that is there", "command eventbus ls"
 
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """What modules are compiled to is kept, as it is after an installation."""

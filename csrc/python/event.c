@@ -66,12 +66,6 @@ bool eb_event_address(PyObject *request, PyObject *sent)
     return known;
 }
 
-static PyObject *another(PyObject *object)
-{
-    Py_INCREF(object);
-    return object;
-}
-
 bool eb_event_fill(hand_object *hand, uint32_t index, PyObject *event)
 {
     const hand_row *row = &hand->rows[index];
@@ -79,18 +73,18 @@ bool eb_event_fill(hand_object *hand, uint32_t index, PyObject *event)
     PyObject *path = PyList_GetItem(hand->values, 2 * (Py_ssize_t)index);
     PyObject *data = PyList_GetItem(hand->values, 2 * (Py_ssize_t)index + 1);
     if (path == NULL || data == NULL) return false;
-    if (!row->asked) fields->path = another(path);
+    if (!row->asked) fields->path = Py_NewRef(path);
     else if (!eb_event_address(event, path)) return false;
     eb_extension none = eb_no_extension();
-    fields->system = another(row->system);
-    fields->kind = another(row->kind);
-    fields->data = another(data);
+    fields->system = Py_NewRef(row->system);
+    fields->kind = Py_NewRef(row->kind);
+    fields->data = Py_NewRef(data);
     fields->sequence = row->sequence;
     fields->time = row->time;
     fields->sender = row->sender;
     fields->deliveries = hand->batch->head.counted ? hand->batch->deliveries[index] : 1;
-    fields->headers = another(none.headers);
-    fields->origin = another(none.origin);
+    fields->headers = Py_NewRef(none.headers);
+    fields->origin = Py_NewRef(none.origin);
     return true;
 }
 

@@ -7,17 +7,11 @@ static PyTypeObject *fields_type;
 
 /* --- as a tuple --- */
 
-static PyObject *borrowed(PyObject *object)
-{
-    Py_XINCREF(object);
-    return object;
-}
-
 /* What the collector runs in between, and asks it for all objects, may see one that is not made yet. */
 static PyObject *made(PyObject *object)
 {
     if (object == NULL) PyErr_SetString(PyExc_AttributeError, "this event is not made yet");
-    return borrowed(object);
+    return Py_XNewRef(object);
 }
 
 static PyObject *field(const fields_object *self, Py_ssize_t index)
@@ -88,7 +82,7 @@ static PyObject *fields_compare(PyObject *object, PyObject *other, int how)
 {
     bool same = PyObject_TypeCheck(other, fields_type);
     if (!same && !PyTuple_Check(other)) Py_RETURN_NOTIMPLEMENTED;
-    PyObject *ours = tuple_of(object), *theirs = same ? tuple_of(other) : borrowed(other), *result = NULL;
+    PyObject *ours = tuple_of(object), *theirs = same ? tuple_of(other) : Py_XNewRef(other), *result = NULL;
     if (ours != NULL && theirs != NULL) result = PyObject_RichCompare(ours, theirs, how);
     Py_XDECREF(ours);
     Py_XDECREF(theirs);
@@ -132,7 +126,7 @@ static PyObject *fields_new(PyTypeObject *type, PyObject *given, PyObject *named
     }
     PyObject *object = PyType_GenericAlloc(type, 0);
     for (Py_ssize_t i = 0; object != NULL && i < EB_EVENT_FIELDS; i++)
-        values[i] = borrowed(PyTuple_GetItem(given, i));
+        values[i] = Py_XNewRef(PyTuple_GetItem(given, i));
     if (object != NULL && !eb_fields_set(object, &values)) Py_CLEAR(object);
     return object;
 }

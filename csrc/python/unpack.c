@@ -120,12 +120,6 @@ static eb_extension extension_of(const hand_object *hand, const char *bytes, uin
     return read;
 }
 
-static PyObject *known(PyObject *name)
-{
-    Py_XINCREF(name);
-    return name;
-}
-
 /* Of text number `text`: the path, or None if none of them is decoded. */
 static PyObject *path_of(const hand_object *hand, uint32_t text)
 {
@@ -215,8 +209,8 @@ static PyObject *fields_at(const hand_object *hand, uint32_t index, const eb_bes
     eb_extension more = extension_of(hand, extension, extended);
     if (more.headers == NULL) return NULL;
     PyObject *fields[EB_EVENT_FIELDS] = {
-        named ? text_of(hand, bytes, beside->system_length) : known(row->system),
-        named ? text_of(hand, kind, beside->kind_length) : known(kind_of(row, plain)),
+        named ? text_of(hand, bytes, beside->system_length) : Py_XNewRef(row->system),
+        named ? text_of(hand, kind, beside->kind_length) : Py_XNewRef(kind_of(row, plain)),
         raw ? text_of(hand, path, beside->path_length) : path_of(hand, text),
         raw ? raw_of(hand, beside, path + beside->path_length) : data_of(hand, text),
         PyLong_FromUnsignedLongLong(row->sequence),
