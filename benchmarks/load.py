@@ -135,8 +135,7 @@ class BytesLoad(Load):
     def events(self, publisher: int, numbers: Iterable[int]) -> Iterator[bytes]:
         filler = bytes(self.size - self._mark.size)
         kept = {number: self._mark.pack(publisher, number) + filler for number in (PROBE, SETTLED, *range(self._round))}
-        for number in numbers:
-            yield kept[self.borne(number)]
+        return (kept[self.borne(number)] for number in numbers)
 
     def borne(self, number: int) -> int:
         return number if number < 0 else number % self._round

@@ -28,6 +28,8 @@ _SHARING = ("eventbus", "zmq PUSH/PULL", "mp.Queue", "faster-fifo", "redis strea
 _LARGE = {
     "eventbus, view": "bus:connect_views",
     "eventbus": "bus:connect_large",
+    "eventbus, member, view": "bus:connect_member_views",
+    "eventbus, member": "bus:connect_member",
     "iceoryx2, loans": "iceoryx:connect_loans",
     "shared_memory by hand": "by_hand",
     "SEQPACKET": "seqpacket",

@@ -107,4 +107,6 @@ def remove(name: str) -> None:
 connect = BusMedium
 connect_large = LargeMedium
 connect_views = partial(LargeMedium, view=True)
+connect_member = partial(LargeMedium, group="workers")
+connect_member_views = partial(LargeMedium, group="workers", view=True)
 share = GroupMedium
