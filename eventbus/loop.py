@@ -135,8 +135,8 @@ class Doorbell(_fast.Doorbell):
     def watch(self, loop: Loop) -> None:
         """From now on the loop hears the bell."""
         if loop not in self._loops:
-            for ended in [one for one in self._loops if one.is_closed()]:
-                del self._loops[ended]
+            for ended in [one for one in list(self._loops) if one.is_closed()]:  # other threads' loops come and go
+                self._loops.pop(ended, None)
             loop.add_reader(self._bell.fd, self._rung)
             self._loops[loop] = NO_LOOK
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing import connection
 
@@ -43,6 +45,34 @@ def cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+
+class Asked(asyncio.SelectorEventLoop):
+    """A loop that does something as it is asked whether it is closed, once."""
+
+    act: Callable[[], object] | None = None
+
+    def is_closed(self) -> bool:
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return super().is_closed()
+
+
+def test_a_loop_of_another_thread_begins_to_wait_as_one_does(bus: Bus) -> None:
+    """Each thread has a loop of its own: while one looks which have ended, another one begins to hear the bell."""
+    with bus.subscribe("a") as sub, bus.subscribe("a") as other, contextlib.closing(Asked()) as first:
+        assert first.run_until_complete(sub.areceive(SOON)) is None
+        thread = threading.Thread(target=lambda: asyncio.run(other.areceive(SOON)))
+
+        def begin() -> None:
+            thread.start()
+            thread.join(DEADLINE)
+
+        first.act = begin
+        assert asyncio.run(sub.areceive(SOON)) is None
+        assert first.act is None, "it was not asked"
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("end", [cancel_all, lambda loop: None], ids=["cancelled", "left"])
