@@ -39,13 +39,15 @@ asan: $(ASAN)/.ready
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest --lanes $(LANES) -m "not release" --ignore tests/test_models.py
 
-tsan: $(TSAN)/stress $(TSAN)/stress_groups $(TSAN)/stress_hands $(TSAN)/stress_later $(TSAN)/stress_bells $(TSAN)/stress_views
+tsan: $(TSAN)/stress $(TSAN)/stress_groups $(TSAN)/stress_hands $(TSAN)/stress_later $(TSAN)/stress_bells $(TSAN)/stress_views \
+    $(TSAN)/stress_looks
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_groups
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_hands
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_later
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_bells
 	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_views
+	TSAN_OPTIONS=halt_on_error=1 $(TSAN)/stress_looks
 
 # Each fuzz target for so many minutes; what they keep is replayed by `make test`. Needs clang for the targets in C.
 fuzz: $(VENV)/.fuzz

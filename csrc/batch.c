@@ -84,11 +84,13 @@ static eb_parts parts_of(const eb_record *record)
 
 #define VIEWED_BYTES 4096u /* raw data of fewer is copied sooner than looked at */
 
-/* Raw data that the reader wants to look at where it is, and its cursor protects. */
-static uint64_t to_view(const eb_subscription *sub, const eb_record *record, const eb_parts *parts, bool shared)
+/* Raw data that the reader wants to look at where it is, and its cursor protects; or, of a member, can. */
+static uint64_t to_view(const eb_subscription *sub, const eb_record *record, const eb_parts *parts, uint64_t position,
+                        bool shared)
 {
     uint64_t before = parts->names - parts->skip + record->extension_length + record->path_length;
-    bool looks = sub->views && !shared && record->path_length > 0;
+    bool stays = sub->group ? !(position & EB_PARKED) : !shared;
+    bool looks = sub->views && stays && record->path_length > 0;
     return looks && parts->beside - before >= VIEWED_BYTES ? parts->beside - before : 0;
 }
 
@@ -118,7 +120,7 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     eb_batch *batch = &sub->batch;
     const eb_ring *ring = &sub->bus->ring;
     eb_parts parts = parts_of(record);
-    uint64_t viewed = to_view(sub, record, &parts, shared);
+    uint64_t viewed = to_view(sub, record, &parts, position, shared);
     if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
     eb_view *view = viewed > 0 ? eb_views_add(sub, record, position, viewed) : NULL;
     if (!view) viewed = 0;

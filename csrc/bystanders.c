@@ -63,7 +63,8 @@ static void move_slot(eb_bus *bus, uint32_t slot, uint64_t committed, uint64_t n
     bool alone;
     eb_group *group = eb_slot_group(&bus->roster, slot, &alone);
     if (group) move_group(bus, group, hearing, committed, need);
-    if (!alone) return;
+    if (!alone || atomic_load(&bus->roster.header->slots[slot].group) != 0)
+        return; /* a member looks at what is there */
     /* The next owner of the slot, if it has one by now, began at `committed`: there the exchange fails. */
     eb_cursor_move(cursor, before, next_heard(bus, hearing, before, 0, committed));
     EB_TEST_POINT(bystander_moved);

@@ -12,10 +12,11 @@ CSRC = Path(__file__).resolve().parent
 LEAVES = ["status.c", "wait.c", "names.c", "process.c", "notes.c", "locks.c", "segment.c", "ring.c", "bell.c"]
 LEAVES += [
     "window.c",
-    "views.c",
     "figures.c",
     "apart.c",
     "group.c",
+    "own_gate.c",
+    "views.c",
     "timetable.c",
     "roster.c",
     "pages.c",

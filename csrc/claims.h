@@ -70,5 +70,6 @@ int eb_await_hand(eb_subscription *sub, uint32_t limit, int64_t deadline);
 
 /* member.c */
 void eb_member_make_room(eb_subscription *sub);
+void eb_member_rest(eb_subscription *sub);
 
 #endif

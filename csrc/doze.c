@@ -43,6 +43,7 @@ static bool lie_down_full(eb_subscription *sub, int64_t *until)
 
 static bool lie_down_as_member(eb_subscription *sub, uint64_t bell, int64_t *until)
 {
+    eb_member_rest(sub);
     uint64_t seen = atomic_load(&sub->group->cursor);
     bool closed = atomic_load(&sub->bus->ring.header->closed) != 0;
     if (!eb_relay_lie_down(sub, seen, closed, bell)) return false;

@@ -1,5 +1,6 @@
 /* What a member has in hand: taken, read into batches, finished in any order or given back. */
 #include "sending.h"
+#include "views.h"
 
 static eb_held *entry(eb_subscription *sub, uint32_t i)
 {
@@ -23,8 +24,10 @@ static int find(eb_subscription *sub, uint64_t sequence)
 }
 
 /* Whose descriptor was closed underneath counts as dead: what it had in hand is another member's by now. */
-static int finish_claim(eb_subscription *sub, uint32_t claim)
+static int finish_claim(eb_subscription *sub, uint32_t i)
 {
+    uint32_t claim = entry(sub, i)->claim;
+    eb_views_done(sub, entry(sub, i)->sequence);
     if (atomic_load(eb_claim_place(&sub->bus->roster, claim)) & EB_PARKED) atomic_store(&sub->unparked, true);
     bool mine = eb_claim_finish(&sub->bus->roster, claim, sub->token);
     return mine ? EB_OK : eb_damaged("a claim was taken from its holder");
@@ -32,7 +35,7 @@ static int finish_claim(eb_subscription *sub, uint32_t claim)
 
 static int finish(eb_subscription *sub, uint32_t i)
 {
-    int status = finish_claim(sub, entry(sub, i)->claim);
+    int status = finish_claim(sub, i);
     let_go(sub, i);
     return status;
 }
@@ -61,7 +64,7 @@ int eb_finish_copied(eb_subscription *sub)
     int status = EB_OK;
     uint32_t done = sub->copied;
     for (uint32_t i = 0; i < done; i++)
-        if (finish_claim(sub, entry(sub, i)->claim) != EB_OK) status = EB_DAMAGED;
+        if (finish_claim(sub, i) != EB_OK) status = EB_DAMAGED;
     sub->first += done;
     sub->held -= done;
     sub->copied = 0;
@@ -111,6 +114,7 @@ int eb_return_event(eb_subscription *sub, uint64_t sequence, uint64_t due)
     begin(sub);
     int found = find(sub, sequence);
     if (found >= 0) {
+        eb_views_done(sub, sequence);
         bool mine = eb_claim_return(&sub->bus->roster, entry(sub, (uint32_t)found)->claim, sub->token, due);
         let_go(sub, (uint32_t)found);
         count_done(sub);
@@ -143,6 +147,7 @@ bool eb_return_all(eb_subscription *sub, uint64_t due)
     for (uint32_t i = 0; i < sub->held; i++) {
         uint32_t claim = entry(sub, i)->claim;
         bool out = (atomic_load(eb_claim_counter(&sub->bus->roster, claim)) & EB_HANDED_OUT) != 0;
+        eb_views_done(sub, entry(sub, i)->sequence);
         any |= eb_claim_return(&sub->bus->roster, claim, sub->token, out ? due : 0);
     }
     memset(batch->handed_out, 0, sizeof batch->handed_out);
@@ -191,7 +196,7 @@ static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, int *
 {
     eb_u64 *place = eb_claim_place(&sub->bus->roster, held->claim);
     eb_batch_head before = sub->batch.head;
-    uint64_t beside_used = sub->beside_used;
+    uint64_t beside_used = sub->beside_used, viewed = sub->viewed;
     for (;;) {
         uint64_t at = atomic_load(place); /* [park] */
         eb_record record = {.bytes = 0};
@@ -204,6 +209,8 @@ static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, int *
         if (has_stayed(place, at)) return status;
         sub->batch.head = before;
         sub->beside_used = beside_used;
+        sub->viewed = viewed;
+        eb_views_take_back(sub, held->sequence);
     }
 }
 

@@ -141,7 +141,7 @@ int eb_subscriber(eb_bus *bus, uint32_t slot, eb_subscriber_info *out)
     copy_text(out->name, from->name, from->name_length, EB_LABEL_LIMIT);
     copy_text(out->system, from->system, from->system_length, EB_PATTERN_LIMIT);
     copy_text(out->kind, from->kind, from->kind_length, EB_PATTERN_LIMIT);
-    return atomic_load(&from->owner) == owner; /* else what was copied may be of two owners */
+    return EB_SAME_OWNER(atomic_load(&from->owner), owner); /* else what was copied may be of two owners */
 }
 
 uint32_t eb_roster_epoch(eb_bus *bus)

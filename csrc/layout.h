@@ -40,7 +40,7 @@
  * LIFE OF A SLOT
  *   FREE -> CLAIMED (byte locked, roster lock held) -> OPEN -> FREE. Its owner word carries a generation, which moves on
  *   at every step to FREE and to CLAIMED. Whoever dies with it in hand leaves the word as it is and the byte unlocked:
- *   a reaper takes the roster lock, looks at the byte again, and frees it.
+ *   a reaper takes the roster lock, looks at the byte again, and frees it. A member's holds a gate in own_gate.c only.
  *
  * LIFE OF A GROUP
  *   FREE -> OPEN -> FREE. The word carries a generation, which moves on with each removal. A member keeps the word that it
@@ -139,11 +139,12 @@
  *   [park]    record copied, then the place exchanged / place loaded, then the record read;
  *             place exchanged, then the ring overwritten / record read, then the place loaded again;
  *             holder 0, after the copy / holder loaded, before the parking is used anew
+ *   [look]    seq_cst: owner word with the gate stored, then the claim's place and the group's `open` loaded / place or `open`
+ *             exchanged, the group's gate raised or gone, then owner words loaded: one of the two sees the other
  *   [due]     record and entry written, then due stored / due loaded, then entry and record read; both read again
  *   [keeper]  seq_cst: flag raised, then `look` and `kept` loaded / `look` stored or `kept` cleared, then `kept` and flags
  *             loaded: one of the two sees the other
- *   [removal] seq_cst: `open` exchanged by the removal, before the gate goes / exchanged for itself after a copy: either the
- *             copy is over by then, or the removal is seen
+ *   [removal] seq_cst: `open` exchanged, before the gate goes / exchanged for itself after a copy: that is over, or sees it
  *   [owner]   release of a slot's fields by its owner word / acquire before they are read
  */
 #ifndef EVENTBUS_LAYOUT_H
@@ -158,7 +159,7 @@
 #include "record.h"
 
 #define EB_LINE 64
-#define EB_FORMAT 7u
+#define EB_FORMAT 8u
 #define EB_RING_MAGIC 0x676e69725f4245ffull   /* "\xff" "EB_ring" */
 #define EB_ROSTER_MAGIC 0x7473725f4245ff00ull /* "\0\xff" "EB_rst" */
 #define EB_HEAP_BYTES (256u * 1024u)
@@ -273,6 +274,8 @@ enum {
     EB_SLOT_STATE = 3,
     EB_SLOT_GATED = 4
 };
+/* Of a slot's owner word: it is whose it was then, who may hold a gate by now, or hold none any more. */
+#define EB_SAME_OWNER(word, then) ((((word) ^ (then)) & ~(uint64_t)EB_SLOT_GATED) == 0)
 
 typedef struct {
     _Alignas(EB_LINE) eb_u64 owner; /* generation << 8 | gated | state */

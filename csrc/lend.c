@@ -1,10 +1,16 @@
 /* Readers say what they have done with, and the cursor moves on. By any thread, also beside one that receives. */
+#include "claims.h"
 #include "sending.h"
 #include "views.h"
 
 /* Where a thread is at the subscription, and may sleep, that one looks. */
 static void settle(eb_subscription *sub)
 {
+    if (sub->views->of_member) {
+        eb_views_settle(sub);
+        eb_member_make_room(sub);
+        return;
+    }
     if (pthread_mutex_trylock(&sub->turn) != 0) {
         eb_rouse_self(sub);
         return;
@@ -16,7 +22,7 @@ static void settle(eb_subscription *sub)
 int eb_views_asked(eb_subscription *sub, uint64_t next)
 {
     eb_views *views = sub->views;
-    if (!views || views->generation != eb_generation()) return EB_OK;
+    if (!views || views->of_member || views->generation != eb_generation()) return EB_OK; /* else events are done */
     pthread_mutex_lock(&views->lock);
     if (next > views->asked) views->asked = next;
     bool any = views->first && views->first->sequence < views->asked;

@@ -1,5 +1,6 @@
 /* The flow of a group's members: claim events, and receive what is in hand. */
 #include "sending.h"
+#include "views.h"
 
 #define CHECK_NS (10 * EB_MILLISECOND) /* how often somebody looks whether a holder is dead */
 #define LOCK_TRIES 100
@@ -146,17 +147,39 @@ static void move_gate(eb_subscription *sub)
     eb_freed(sub, gate == atomic_load(&sub->bus->ring.header->committed));
 }
 
-/* What is acknowledged frees room at once where publishers wait for it, but for what comes within a moment: else they find it
- * when they look. */
-void eb_member_make_room(eb_subscription *sub)
+static bool is_room_wanted(const eb_subscription *sub)
 {
-    if (atomic_load(&sub->bus->roster.header->space.waiters) == 0) return; /* [space] */
+    return atomic_load(&sub->bus->roster.header->space.waiters) != 0; /* [space] */
+}
+
+/* What is acknowledged frees room at once where publishers wait for it, but for what comes within a moment: else they find it
+ * when they look. By whoever has `at_hand`. */
+static void make_room(eb_subscription *sub)
+{
+    if (!is_room_wanted(sub)) return;
     int64_t now = eb_now();
     if (now - sub->made_room < ROOM_NS) return;
     sub->made_room = now;
     move_gate(sub);
     if (atomic_exchange(&sub->unparked, false)) eb_event_post(&sub->bus->roster.header->space);
     EB_TEST_POINT(room_made);
+}
+
+/* By any thread, also beside one that receives. */
+void eb_member_make_room(eb_subscription *sub)
+{
+    if (!is_room_wanted(sub)) return;
+    pthread_mutex_lock(&sub->at_hand);
+    make_room(sub);
+    pthread_mutex_unlock(&sub->at_hand);
+}
+
+/* Before it sleeps: what it looked at holds nobody up, and whoever waits for the room of that is told. */
+void eb_member_rest(eb_subscription *sub)
+{
+    if (!sub->views) return;
+    eb_views_rest(sub, false);
+    if (atomic_exchange(&sub->unparked, false)) eb_event_post(&sub->bus->roster.header->space);
 }
 
 /* Under the group's lock: events for this member, or why there are none. */
@@ -168,8 +191,7 @@ static int choose(eb_subscription *sub, uint32_t limit)
     if (status != EB_OK) return status;
     bury(sub, now);
     if (!adopt(sub, limit, now)) status = claim_new(sub, limit, now);
-    bool waited_for = atomic_load(&sub->bus->roster.header->space.waiters) != 0; /* [space] */
-    if (waited_for || now - sub->made_room >= ROOM_NS) {
+    if (is_room_wanted(sub) || now - sub->made_room >= ROOM_NS) {
         sub->made_room = now;
         move_gate(sub);
         EB_TEST_POINT(claim_gated);
@@ -204,7 +226,8 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
     pthread_mutex_lock(&sub->at_hand);
     int status = sub->manual ? EB_OK : eb_finish_copied(sub);
     bool read = sub->copied == sub->held, full = false;
-    eb_member_make_room(sub);
+    eb_views_settle(sub);
+    make_room(sub);
     while (status == EB_OK && !full) {
         uint32_t room = eb_hand_room(sub, limit);
         full = read && room == 0;
@@ -223,6 +246,7 @@ static int take(eb_subscription *sub, uint32_t limit, int64_t deadline)
 static int end_for_all(eb_subscription *sub)
 {
     if (!eb_group_gone(sub)) return EB_CLOSED;
+    eb_views_rest(sub, true);
     eb_relay_wake(sub, true);
     return eb_group_end(sub->group);
 }
@@ -277,6 +301,7 @@ int eb_member_receive(eb_subscription *sub, uint32_t limit, int64_t deadline)
             return EB_NOTHING;
         }
         if (woken) return EB_INTERRUPTED; /* for nothing, or by a signal at the same time */
+        eb_member_rest(sub);
         status = eb_relay_await(sub, seen, closed, deadline);
         if (status != EB_OK && status != EB_NOTHING) return status; /* at its deadline it looks once more */
     }

@@ -75,7 +75,10 @@
     POINT(slot_placed)                                                                                                 \
     POINT(topic_decided)                                                                                               \
     POINT(window_mapped)                                                                                               \
+    POINT(look_moved)                                                                                                  \
+    POINT(look_gated)                                                                                                  \
     POINT(view_added)                                                                                                  \
+    POINT(look_over)                                                                                                   \
     POINT(receive_read)                                                                                                \
     POINT(receive_copied)                                                                                              \
     POINT(receive_counted)                                                                                             \

@@ -222,21 +222,33 @@ int eb_roster_reap(eb_roster *roster)
     return reaped;
 }
 
-/* The slowest gated cursor, or `committed` when there is none. A cursor that lies further back than the ring is long,
- * or ahead of it, is no cursor: a publisher is never held up by a number that cannot be. */
-uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest)
+typedef struct {
+    uint64_t longest; /* lag of those that were looked at so far */
+    int slowest;      /* whose it is, or -1 */
+} lags;
+
+/* Of the slots of groups, or of all others. */
+static void look_at_lags(const eb_roster *roster, uint64_t committed, uint64_t capacity, bool groups, lags *seen)
 {
-    uint64_t longest = 0;
-    *slowest = -1;
     for (uint32_t i = 0; i < eb_roster_used(roster); i++) {
         uint64_t owner = owner_of(roster, i);
-        if (!holds_gate(owner)) continue;
+        if (!holds_gate(owner) || (state_of(owner) == EB_SLOT_GROUP) != groups) continue;
         uint64_t lag = committed - atomic_load(&slot_at(roster, i)->cursor); /* [cursor] [gate] */
-        if (lag > capacity || lag < longest) continue;
-        longest = lag;
-        *slowest = (int)i;
+        if (lag > capacity || lag < seen->longest) continue;
+        *seen = (lags){.longest = lag, .slowest = (int)i};
     }
-    return committed - longest;
+}
+
+/* The slowest gated cursor, or `committed` when there is none. A cursor that lies further back than the ring is long,
+ * or ahead of it, is no cursor: a publisher is never held up by a number that cannot be. Those of groups come first: who sees
+ * the group's past what a member looks at sees the member's own. [look] */
+uint64_t eb_roster_gate(const eb_roster *roster, uint64_t committed, uint64_t capacity, int *slowest)
+{
+    lags seen = {.slowest = -1};
+    look_at_lags(roster, committed, capacity, true, &seen);
+    look_at_lags(roster, committed, capacity, false, &seen);
+    *slowest = seen.slowest;
+    return committed - seen.longest;
 }
 
 /* While nobody else is attached: all subscriptions are gone, the groups and what they have to do stay. */

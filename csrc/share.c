@@ -7,11 +7,11 @@ typedef struct {
     bool drains, is_slowest;
 } asked;
 
-/* Of a group: whoever has the oldest claim. */
+/* Of a group: whoever has the oldest claim, or looks at what it had. */
 static bool holds_back(const eb_subscription *sub, int slowest)
 {
-    if (!sub->group || eb_group_slot(sub->group, &sub->bus->roster) != (uint32_t)slowest)
-        return !sub->group && (int)sub->index == slowest;
+    if ((int)sub->index == slowest) return true;
+    if (!sub->group || eb_group_slot(sub->group, &sub->bus->roster) != (uint32_t)slowest) return false;
     const eb_roster *roster = &sub->bus->roster;
     uint64_t gate = eb_group_gate(roster, sub->group);
     for (int claim = 0; (claim = eb_claim_from(roster, sub->group, (uint32_t)claim)) >= 0; claim++)

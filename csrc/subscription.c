@@ -88,7 +88,8 @@ int eb_subscribe(eb_subscription *sub, const eb_terms *terms, int64_t deadline)
     int status = usable(sub);
     if (status == EB_OK) status = eb_bus_check(bus);
     if (status == EB_OK) status = prepare(sub);
-    if (status == EB_OK && terms->views && sub->gated && !terms->group && !sub->views) sub->views = eb_views_new(sub);
+    if (status == EB_OK && terms->views && (sub->gated || terms->group) && !sub->views)
+        sub->views = eb_views_new(sub, terms->group != NULL);
     if (status == EB_OK) status = eb_bus_lock_roster(bus, deadline);
     if (status != EB_OK) return status;
     status = eb_bus_usable(bus); /* it may have been left while we waited */
@@ -140,6 +141,12 @@ static void close_apart(eb_subscription *sub)
     eb_apart_close(apart, true);
 }
 
+/* Of a member also while it holds a gate of its own. */
+static bool has_slot(const eb_subscription *sub)
+{
+    return EB_SAME_OWNER(atomic_load_explicit(&sub->slot->owner, memory_order_relaxed), sub->owner);
+}
+
 /* The slot is free before its byte is: nobody takes it in between, and whoever dies in between leaves it free. Where there is
  * no memory to copy what somebody still looks at, it protects that until the process ends. */
 static void leave(eb_subscription *sub)
@@ -148,7 +155,7 @@ static void leave(eb_subscription *sub)
     eb_vigil_end(sub);
     give_back(sub, 0);
     if (!eb_views_end(sub)) sub->file.fd = -1;
-    else if (atomic_load(&sub->slot->owner) == sub->owner) eb_slot_free(&sub->bus->roster, sub->index);
+    else if (has_slot(sub)) eb_slot_free(&sub->bus->roster, sub->index);
     sub->present = false;
 }
 
@@ -212,7 +219,7 @@ static int end(eb_subscription *sub, int status)
  * before, or earlier, as those are that a bridge brings. */
 static void tell(eb_subscription *sub, uint32_t count, bool dozed)
 {
-    if (atomic_load_explicit(&sub->slot->owner, memory_order_relaxed) != sub->owner) return;
+    if (!has_slot(sub)) return;
     eb_figures *figures = &sub->slot->figures;
     atomic_store_explicit(&figures->skipped, sub->skipped, memory_order_relaxed);
     if (dozed) eb_figures_add(&figures->wakes, 1);

@@ -65,7 +65,7 @@ int eb_verdict_store(eb_subscription *sub, uint32_t topic, bool heard)
     if (topic == EB_INLINE) return decide_on_names(sub, verdict);
     if (topic >= EB_TOPICS) return EB_DAMAGED;
     atomic_store_explicit(&sub->verdicts[topic], verdict, memory_order_relaxed);
-    bool ours = atomic_load(&sub->slot->owner) == sub->owner; /* else somebody thought that it was dead */
+    bool ours = EB_SAME_OWNER(atomic_load(&sub->slot->owner), sub->owner); /* else somebody thought that it was dead */
     if (!heard && ours) atomic_fetch_or(&waking_slot(sub)->deaf[topic / 64], 1ull << (topic % 64));
     EB_TEST_POINT(topic_decided);
     return (int)topic;

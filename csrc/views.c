@@ -1,6 +1,6 @@
 /* What a subscription looks at in place, and what its cursor has to wait for. A view is
  *
- *   in hand   from the batch that has it on, until its reader asks for more;
+ *   in hand   from the batch that has it on, until its reader asks for more; of a member of a group, until its event is done;
  *   kept      from then on, while somebody exports it: an array that was made of it;
  *   gone      once nobody does, or its bytes were copied for those who do.
  *
@@ -8,16 +8,18 @@
  * oldest of it is copied. Where there is no memory for that, the cursor waits.
  *
  * What is looked at was committed before it was read, and is overwritten only after the cursor was seen past it, which is
- * stored after whoever looked has said that it does no more. [commit] [cursor] */
+ * stored after whoever looked has said that it does no more. [commit] [cursor] Of a member it is the cursor of its own gate;
+ * and nothing is kept by one that sleeps, whom nobody would wake for it: then it becomes a copy. */
 #include "views.h"
 
 #include <stdlib.h>
 
-eb_views *eb_views_new(eb_subscription *sub)
+eb_views *eb_views_new(eb_subscription *sub, bool of_member)
 {
     eb_views *views = calloc(1, sizeof *views);
     if (!views) return NULL;
     views->sub = sub;
+    views->of_member = of_member;
     views->generation = eb_generation();
     atomic_store(&views->holders, 1);
     pthread_mutex_init(&views->lock, NULL);
@@ -62,7 +64,13 @@ int eb_view_export(eb_view *view)
 
 static bool is_kept(const eb_views *views, const eb_view *view)
 {
-    return view->sequence < views->asked;
+    return view->done || view->sequence < views->asked;
+}
+
+/* Whether somebody has it, who may look at it in any event. */
+static bool is_had(const eb_views *views, eb_view *view)
+{
+    return view->sequence < views->lent && atomic_load(&view->exports) != 0;
 }
 
 /* Whether nobody looks at it, nor ever will. */
@@ -97,49 +105,72 @@ static bool copy(eb_views *views, eb_view **at)
     return true;
 }
 
-/* Those that were kept and are over go; where what is still in hand begins, or `position`. */
+/* Those that were kept and are over go; where what is still in hand begins, or `position`. What a member has done with may
+ * stand behind what it has in hand. */
 static uint64_t sweep(eb_views *views, uint64_t position)
 {
-    eb_view **at = &views->first;
-    while (*at && is_kept(views, *at)) {
-        if (is_over(*at)) strike(views, at);
+    eb_view **at = &views->first, *in_hand = NULL;
+    while (*at && (views->of_member || !in_hand)) {
+        if (!is_kept(views, *at) && !in_hand) in_hand = *at;
+        if (is_kept(views, *at) && is_over(*at)) strike(views, at);
         else at = &(*at)->next;
     }
-    return *at ? (*at)->position : position;
+    return in_hand ? in_hand->position : position;
 }
 
-static eb_view *add(eb_subscription *sub, eb_views *views, uint64_t position)
+/* What is kept before `end` and takes more than it may is copied. */
+static void crowd(eb_views *views, uint64_t end)
 {
+    uint64_t most = views->sub->bus->ring.capacity / 4;
+    while (views->first && is_kept(views, views->first) && end - views->first->position > most)
+        if (!copy(views, &views->first)) break;
+}
+
+/* To its place in the order of their records, most often the last: older events come again to members alone. */
+static void insert(eb_views *views, eb_view *view)
+{
+    bool last = views->last && (int64_t)(view->position - views->last->position) > 0;
+    eb_view **at = last ? &views->last->next : &views->first;
+    while (*at && (int64_t)(view->position - (*at)->position) > 0)
+        at = &(*at)->next;
+    view->next = *at;
+    *at = view;
+    if (!view->next) views->last = view;
+}
+
+static eb_view *add(eb_views *views, const eb_record *record, uint64_t position, uint64_t length)
+{
+    eb_subscription *sub = views->sub;
     if (!views->window) views->window = eb_window_make(&sub->bus->ring);
     eb_view *view = views->window ? calloc(1, sizeof *view) : NULL;
     if (!view) return NULL;
-    view->of = views;
-    view->window = views->window;
-    view->position = position;
+    *view = (eb_view){.of = views,
+                      .window = views->window,
+                      .position = position,
+                      .sequence = record->sequence,
+                      .offset = position % sub->bus->ring.capacity + EB_HEADER_BYTES + record->stored - length,
+                      .bytes = length};
+    if (views->of_member && !eb_own_gate_hold(views, position, position + record->bytes)) {
+        free(view);
+        return NULL;
+    }
     atomic_fetch_add(&views->holders, 1);
     eb_window_hold(view->window);
     atomic_store(&view->holders, 1);
-    if (views->last) views->last->next = view;
-    else views->first = view;
-    views->last = view;
+    insert(views, view);
     return view;
 }
 
 /* --- by whoever has the turn --- */
 
-/* The last `length` bytes of the record's body, which the cursor protects; NULL where they are to be copied: for want of
- * memory, or of somebody who looks. */
+/* The last `length` bytes of the record's body, which the cursor protects, of a member from now on; NULL where they are to be
+ * copied: for want of memory, or of somebody who looks. */
 eb_view *eb_views_add(eb_subscription *sub, const eb_record *record, uint64_t position, uint64_t length)
 {
     eb_views *views = sub->views;
     if (!views) return NULL;
     pthread_mutex_lock(&views->lock);
-    eb_view *view = add(sub, views, position);
-    if (view) {
-        view->sequence = record->sequence;
-        view->bytes = length;
-        view->offset = position % sub->bus->ring.capacity + EB_HEADER_BYTES + record->stored - length;
-    }
+    eb_view *view = add(views, record, position, length);
     EB_TEST_POINT(view_added);
     pthread_mutex_unlock(&views->lock);
     return view;
@@ -151,12 +182,94 @@ uint64_t eb_views_floor(eb_subscription *sub, uint64_t position)
     eb_views *views = sub->views;
     if (!views) return position;
     pthread_mutex_lock(&views->lock);
-    uint64_t end = sweep(views, position), most = sub->bus->ring.capacity / 4;
-    while (views->first && is_kept(views, views->first) && end - views->first->position > most)
-        if (!copy(views, &views->first)) break;
+    crowd(views, sweep(views, position));
     uint64_t floor = views->first ? views->first->position : position;
     pthread_mutex_unlock(&views->lock);
     return floor;
+}
+
+/* --- of a member, by whoever has `at_hand` or the turn --- */
+
+/* NULL where it is not looked at. One that is kept may be of the same event, delivered before. */
+static eb_view **find(eb_views *views, uint64_t sequence)
+{
+    eb_view **at = &views->first;
+    while (*at && ((*at)->sequence != sequence || (*at)->done))
+        at = &(*at)->next;
+    return *at ? at : NULL;
+}
+
+/* It is in hand no more: it goes, or is kept, or copied for who has it. */
+static void let_go(eb_views *views, eb_view **at, bool copies)
+{
+    (*at)->done = true;
+    if (is_over(*at)) strike(views, at);
+    else if (copies) copy(views, at);
+}
+
+static eb_views *lock_of_member(eb_subscription *sub)
+{
+    eb_views *views = sub->views;
+    if (!views || !views->of_member || views->generation != eb_generation()) return NULL;
+    pthread_mutex_lock(&views->lock);
+    if (views->sub) return views;
+    pthread_mutex_unlock(&views->lock);
+    return NULL;
+}
+
+static void unlock(eb_views *views)
+{
+    eb_own_gate_settle(views);
+    pthread_mutex_unlock(&views->lock);
+}
+
+/* As far as the group has read, what it keeps is in the way of others. */
+static void tidy(eb_views *views)
+{
+    crowd(views, sweep(views, atomic_load(&views->sub->group->cursor)));
+}
+
+/* Its event is about to be acknowledged, or given back. Who says so for each event may do that while it sleeps. */
+void eb_views_done(eb_subscription *sub, uint64_t sequence)
+{
+    eb_views *views = lock_of_member(sub);
+    if (!views) return;
+    eb_view **at = find(views, sequence);
+    if (at) let_go(views, at, sub->manual && is_had(views, *at));
+    tidy(views);
+    unlock(views);
+}
+
+/* It was about to be in hand, and has left the ring. */
+void eb_views_take_back(eb_subscription *sub, uint64_t sequence)
+{
+    eb_views *views = lock_of_member(sub);
+    if (!views) return;
+    eb_view **at = find(views, sequence);
+    if (at) let_go(views, at, false);
+    unlock(views);
+}
+
+/* What was kept may be over, or take too much by now: the group went on. */
+void eb_views_settle(eb_subscription *sub)
+{
+    eb_views *views = lock_of_member(sub);
+    if (!views) return;
+    tidy(views);
+    unlock(views);
+}
+
+/* Before it sleeps, what it keeps is copied; once its group has ended, all that anybody has. */
+void eb_views_rest(eb_subscription *sub, bool ended)
+{
+    eb_views *views = lock_of_member(sub);
+    if (!views) return;
+    for (eb_view **at = &views->first; *at;) {
+        eb_view *view = *at;
+        if (ended || view->done) let_go(views, at, true);
+        if (*at == view) at = &view->next;
+    }
+    unlock(views);
 }
 
 /* --- by anybody --- */
@@ -166,17 +279,11 @@ eb_subscription *eb_views_exported(eb_view *view)
 {
     eb_views *views = view->of;
     pthread_mutex_lock(&views->lock);
-    eb_subscription *sub = view->sequence < views->asked ? views->sub : NULL;
+    eb_subscription *sub = is_kept(views, view) ? views->sub : NULL;
     if (sub) atomic_fetch_add(&sub->holders, 1); /* its owner may be giving it up in another thread */
     if (!views->sub) sweep(views, 0);            /* what was kept for want of memory */
     pthread_mutex_unlock(&views->lock);
     return sub;
-}
-
-/* Whether somebody has it, who may look at it in any event. */
-static bool is_had(const eb_views *views, eb_view *view)
-{
-    return view->sequence < views->lent && atomic_load(&view->exports) != 0;
 }
 
 /* Before a fork: a child may look at what its parent's cursor protects for the parent alone, so both get a copy. What was
@@ -188,6 +295,7 @@ void eb_views_part(eb_subscription *sub)
     pthread_mutex_lock(&views->lock);
     for (eb_view **at = &views->first; *at;)
         if (!is_had(views, *at) || !copy(views, at)) at = &(*at)->next;
+    eb_own_gate_settle(views);
     pthread_mutex_unlock(&views->lock);
 }
 

@@ -9,10 +9,12 @@ typedef struct eb_window eb_window;
 
 /* What a subscription looks at. */
 struct eb_views {
-    _Atomic int holders;   /* the subscription, and each view */
-    uint64_t generation;   /* of the process whose it is: in a child nobody may take the lock */
-    pthread_mutex_t lock;  /* of what follows; whoever has it waits for nobody */
-    eb_subscription *sub;  /* NULL once it has left */
+    _Atomic int holders;  /* the subscription, and each view */
+    uint64_t generation;  /* of the process whose it is: in a child nobody may take the lock */
+    pthread_mutex_t lock; /* of what follows; whoever has it waits for nobody */
+    eb_subscription *sub; /* NULL once it has left */
+    bool of_member; /* of a group: what is in hand is let go of by its event, and protected by a gate of its own */
+    bool gated;     /* the slot of a member holds that gate */
     eb_view *first, *last; /* in the order of their records; those that are protected by its cursor */
     uint64_t lent;         /* sequences before it were handed out, and */
     uint64_t asked;        /* before this one, more was asked for since */
@@ -24,6 +26,7 @@ struct eb_view {
     eb_view *next;
     eb_window *window;
     uint64_t position, sequence; /* of its record */
+    bool done;                   /* its event is, of a member */
     uint64_t offset, bytes;      /* of its data */
     _Atomic int holders;         /* the list above, and whoever may export it */
     _Atomic uint32_t exports;    /* how many look at it; and EB_VIEW_GONE: nobody else may */
@@ -38,12 +41,20 @@ void eb_window_release(eb_window *window);
 const char *eb_window_at(const eb_window *window, uint64_t offset);
 bool eb_window_copy(eb_window *window, uint64_t offset, uint64_t bytes);
 
+/* own_gate.c: of a member, with the lock of its views */
+bool eb_own_gate_hold(eb_views *views, uint64_t position, uint64_t end);
+void eb_own_gate_settle(eb_views *views);
+
 /* views.c */
-eb_views *eb_views_new(eb_subscription *sub);
+eb_views *eb_views_new(eb_subscription *sub, bool of_member);
 void eb_views_let_go(eb_views *views);
 eb_view *eb_views_add(eb_subscription *sub, const eb_record *record, uint64_t position, uint64_t length);
 const char *eb_view_data(const eb_view *view);
 uint64_t eb_views_floor(eb_subscription *sub, uint64_t position);
+void eb_views_done(eb_subscription *sub, uint64_t sequence);
+void eb_views_take_back(eb_subscription *sub, uint64_t sequence);
+void eb_views_settle(eb_subscription *sub);
+void eb_views_rest(eb_subscription *sub, bool ended);
 eb_subscription *eb_views_exported(eb_view *view);
 void eb_views_part(eb_subscription *sub);
 bool eb_views_end(eb_subscription *sub);

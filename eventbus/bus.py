@@ -139,7 +139,7 @@ class Bus(Attached):
         self._check_group(group)
         fetch = checked_prefetch(prefetch, overflow)
         made = Member(handle, label, hears, self, group, fetch, manual, bool(view), post=self._send_dead)
-        terms = {"exclusive": bool(exclusive), "manual": manual}
+        terms = {"exclusive": bool(exclusive), "manual": manual, "views": bool(view)}
         return self._joined(made, handle, partial(join_group, handle, group, texts, first, seconds, **terms))
 
     def group(

@@ -122,12 +122,13 @@ def join_group(
     *,
     exclusive: bool,
     manual: bool,
+    views: bool,
 ) -> None:
     """Makes the handle a member of the group, which is made if there is none.
 
     Args:
         texts: its patterns and its name.
-        exclusive, manual: as ``Bus.subscribe`` means them.
+        exclusive, manual, views: as ``Bus.subscribe`` means them.
 
     Raises:
         UnavailableError: a member that lives and this one exclude each other.
@@ -137,7 +138,14 @@ def join_group(
         with room_for_member(handle.bus, group):
             make_group(handle.bus, group, texts[0], texts[1], start, 0)
         status = handle.join(
-            *texts, start=LATEST, spin=spin, blocking=False, group=group, exclusive=exclusive, manual=manual
+            *texts,
+            start=LATEST,
+            spin=spin,
+            blocking=False,
+            group=group,
+            exclusive=exclusive,
+            manual=manual,
+            views=views,
         )
         if status == 0:
             return

@@ -27,7 +27,6 @@ FEWEST_MUTANTS = 2
 
 # Labels of layout.h whose order no model looks at, and why that is enough.
 NOT_MODELLED = {
-    "removal": "two exchanges of one word: whichever comes second sees the first, and nothing else depends on it",
     "topic": "an entry is written under the publish lock, before the one store that shows it; nothing is ever changed",
 }
 

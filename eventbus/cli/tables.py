@@ -74,7 +74,7 @@ def _with_what(one: SubscriberStats | GroupStats) -> tuple[str, str]:
     if isinstance(one, SubscriberStats):
         if one.viewed and not one.backlog:
             who = f"subscriber {one.name!r} of process {one.pid} still looks at {one.viewed} bytes of the ring"
-            return who, "let it ask for the next event, or let it subscribe without view=True"
+            return who, "let it finish what it has in hand, or let it subscribe without view=True"
         who = f"subscriber {one.name!r} of process {one.pid} has {one.backlog} events to receive"
         return who, "let it receive or close it, or let it subscribe with overflow='drop'"
     if one.backlog:

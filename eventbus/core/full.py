@@ -84,6 +84,8 @@ def _remedy(handle: Attachment, slowest: Occupant, seen: int) -> str:
     fd, slot = handle.roster_fd, slowest.slot
     pids = [] if holds(slowest.pid, fd, slot) else holders(fd, slot)
     if not pids or slowest.pid in pids:
+        if seen and slowest.group is not None:
+            return "let it finish the events that it has in hand, or join its group without view=True"
         if seen:
             return "let it ask for the next event, or subscribe without view=True"
         return "let it receive or close it, or subscribe with overflow='drop'"

@@ -30,9 +30,9 @@ def named(event: Event | None) -> tuple[int, int]:
     return publisher, number
 
 
-def show(bus: eventbus.Bus, publisher: int, number: int, timeout: float | None = ROOM) -> None:
-    """Sends a picture."""
-    assert bus.send("raw", "picture", "/x", picture(publisher, number), timeout=timeout)
+def show(bus: eventbus.Bus, publisher: int, number: int, timeout: float | None = ROOM, system: str = "raw") -> None:
+    """Sends a picture; as a job for the group where ``system`` is "jobs"."""
+    assert bus.send(system, "picture", "/x", picture(publisher, number), timeout=timeout)
 
 
 def left_of(name: str) -> list[str]:
@@ -63,35 +63,63 @@ class Album:
 
 
 class Onlookers(Survivors):
-    """Survivors of whom the lossless one looks at pictures, and keeps a part of each: some in the ring, some copied."""
+    """Survivors of whom the lossless one looks at pictures, and keeps a part of each: some in the ring, some copied.
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, rings=RINGS, view=True)
+    With a ``group`` so does its member, whose jobs the pictures are then.
+    """
+
+    def __init__(self, name: str, *, group: bool = False) -> None:
+        super().__init__(name, rings=RINGS, group=group, view=True)
         self.album = Album()
         self.in_hand: tuple[Event, int] | None = None
         self.shown = 0
 
     def opened(self, event: Event) -> tuple[int, int]:
         """Of a picture as of other events."""
-        if event.system != "raw":
+        if event.kind != "picture":
             return unsealed(event)
         if isinstance(event.data, memoryview):
             self.album.keep(event)
         return named(event)
 
+    def work(self, timeout: float) -> bool:
+        """Looks at one picture of the group's, if one comes in time; that ends what the member has in hand."""
+        if self.member is None:
+            return False
+        self.check()
+        self.in_hand = None
+        event = self.member.receive(timeout)
+        if event is not None:
+            self.jobs.append((self.opened(event)[1], event.deliveries))
+        return event is not None
+
+    def send_jobs(self, count: int, first: int = 1) -> None:
+        """Sends pictures as jobs, numbered from ``first``."""
+        for number in range(first, first + count):
+            show(self.bus, SURVIVOR, number, system="jobs")
+
     def show(self) -> None:
         """Sends the next picture."""
-        show(self.bus, SURVIVOR, self.shown)
+        show(self.bus, SURVIVOR, self.shown, system="raw" if self.member is None else "jobs")
         self.shown += 1
 
     def go_round(self) -> None:
-        """A ring goes by that is looked at, and one picture more, which is in hand."""
+        """A ring goes by that is looked at, and one picture more, which is in hand: the member's, if there is one."""
         for _ in range(PICTURES):
             self.show()
             self.drain()
+        self.take_one()
+
+    def take_one(self) -> None:
+        """One picture more, which is in hand."""
         self.show()
-        self.in_hand = take(self.blocking), self.shown - 1
-        self.sequence += 1
+        if self.member is None:
+            self.in_hand = take(self.blocking), self.shown - 1
+            self.sequence += 1
+        else:
+            self.drain(jobs=False)
+            self.in_hand = take(self.member), self.shown - 1
+            self.jobs.append((self.shown - 1, 1))
         self.check()
 
     def check(self) -> None:
@@ -101,9 +129,10 @@ class Onlookers(Survivors):
         self.album.check()
 
     def drain(self, jobs: bool = True) -> None:
-        """Asks for more, which ends what is in hand."""
+        """Asks for more, which ends what is in hand; that of the member only where it does ``jobs``."""
         self.check()
-        self.in_hand = None
+        if self.member is None:
+            self.in_hand = None
         super().drain(jobs)
         self.check()
 

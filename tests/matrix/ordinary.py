@@ -62,10 +62,10 @@ def wait_in_loops(bus: eventbus.Bus, sub: eventbus.Subscription) -> None:
     assert not select.select([sub.fileno()], [], [], 0)[0]
 
 
-def look(bus: eventbus.Bus) -> None:
-    """Looks at raw data where they lie, keeps some until they are copied, lets go, leaves with some."""
+def look(bus: eventbus.Bus, group: str | None = None) -> None:
+    """Looks at raw data where they lie, also in a ``group``; keeps some until they are copied, lets go, leaves."""
     album = Album()
-    with bus.subscribe("**", view=True) as sub:
+    with bus.subscribe("**", group=group, view=True) as sub:
         for number in range(PICTURES):
             show(bus, SURVIVOR, number)
             album.keep(take(sub))
@@ -98,8 +98,8 @@ def subscribe(_: Line, name: str) -> set[str]:
 
 
 def work(_: Line, name: str) -> set[str]:
-    """Makes groups, joins, takes, gives back, acknowledges, buries, waits, leaves."""
-    bus = open_bus(name)
+    """Makes groups, joins, takes, gives back, acknowledges, buries, waits, looks, leaves."""
+    bus, large = open_bus(name), eventbus.open(f"{name}-large", capacity=RINGS * CAPACITY)
 
     def activity() -> None:
         with bus.subscribe("jobs.**", group="g", spin=0) as first, join(bus, 3) as second:
@@ -116,8 +116,11 @@ def work(_: Line, name: str) -> set[str]:
             assert member.receive(0) is not None
             member.reject()
             assert member.receive(0) is not None
+        look(large, group="g")
 
-    return passed_by(activity)
+    passed = passed_by(activity)
+    large.close()
+    return passed
 
 
 def open_and_join(_: Line, name: str) -> set[str]:

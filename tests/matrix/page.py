@@ -25,8 +25,9 @@ While a process is *stopped*, just what it has is refused to the others, with an
 while it has the publish lock (`UnavailableError`, which names it), `subscribe` while it has the roster's lock, `open`
 and `close` while it stands in the door, a member's `receive` while it has the group's lock, and room in the ring while
 its place is the slowest (`FullError`, which names it), be it for what it has yet to read or for what it looks at where
-it lies. All else goes on, and that is asserted too: a member that has events in hand, and no lock, keeps nobody from
-sending for laps, since they are parked. What others look at meanwhile, and after its death, stays what it was.
+it lies. All else goes on, and that is asserted too: a member that has events in hand and looks at none of them, and has
+no lock, keeps nobody from sending for laps, since they are parked. What others look at meanwhile, and after its death,
+stays what it was.
 
 Once it is *dead*, the others are held up for at most:
 

@@ -161,7 +161,7 @@ class Survivors:
     def __init__(self, name: str, *, group: bool = False, rings: int = 1, view: bool = False, **options: Any) -> None:
         self.bus = eventbus.open(name, capacity=rings * CAPACITY, max_subscribers=SLOTS, **options)
         self.lap = rings * LAP
-        self.member: Member | None = join(self.bus) if group else None
+        self.member: Member | None = join(self.bus, view=view) if group else None
         self.blocking = self.bus.subscribe("**", name="blocking", view=view)
         self.dropping = self.bus.subscribe("**", name="dropping", overflow="drop")
         self.first = self.sequence = self.bus.stats().sent

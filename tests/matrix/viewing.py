@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import eventbus
 from harness import Line, take, until
 from matrix.onlookers import PICTURES, RINGS, SOME, Album, Onlookers, left_of, named, show
+from matrix.parking import Holder
 from matrix.scene import CAPACITY, READY, ROOM, SURVIVOR, VICTIM, Aim, Hold, Scene, await_go
 from matrix.sending import BATCH, die_in_a_batch
 
@@ -203,15 +204,15 @@ class Crowding:
 # --- who sends while others look ---
 
 
-def show_on(line: Line, name: str, aim: Aim) -> None:
+def show_on(line: Line, name: str, aim: Aim, system: str) -> None:
     """Sends picture after picture and says each before; their topic is in the table before the first."""
     bus = eventbus.open(name)
-    show(bus, VICTIM, 0)
+    show(bus, VICTIM, 0, system=system)
     await_go(line)
     aim.take()
     for number in range(1, 2 * PICTURES):
         line.say(number)
-        show(bus, VICTIM, number, None)
+        show(bus, VICTIM, number, None, system)
 
 
 @dataclass(frozen=True)
@@ -222,19 +223,24 @@ class Showing:
         hold: what it has at its point.
         sent: whether the last picture that it began to send is heard.
         owner_dead: the last owner of the publish lock died in the middle.
+        shared: it is a member of a group who looks, at jobs.
+        parked: another member has older events in hand, which are in the way.
         again: whether it comes to its point more than once.
     """
 
     hold: Hold = Hold.NOTHING
     sent: bool = False
     owner_dead: bool = False
+    shared: bool = False
+    parked: bool = False
     again: bool = True
 
     def __call__(self, scene: Scene) -> None:
         """Plays it."""
-        survivors = Onlookers(scene.name)
+        survivors = Onlookers(scene.name, group=self.shared)
         survivors.go_round()
-        victim = scene.victim(show_on)
+        holder = self._holder(scene, survivors) if self.parked else None
+        victim = scene.victim(show_on, "jobs" if self.shared else "raw")
         if self.owner_dead:
             scene.start(die_in_a_batch).killed()
         victim.say("go")
@@ -245,7 +251,10 @@ class Showing:
             said.extend(victim.said())
             survivors.drain()
             before = [0] + [-1] * (BATCH + 1) * self.owner_dead
-            assert survivors.heard == before + (said if self.sent else said[:-1])
+            sent = said if self.sent else said[:-1]
+            assert survivors.heard == before + sent
+            jobs = [*range(survivors.shown), 0, *sent] if self.shared else []
+            assert survivors.jobs == [(number, 1) for number in jobs]
 
         def meanwhile(pid: int) -> None:
             check()
@@ -255,4 +264,14 @@ class Showing:
         if survivors.in_hand is not None:
             survivors.crowd()
         check()
+        if holder is not None:
+            holder.check(dies=False)
         survivors.end()
+
+    def _holder(self, scene: Scene, survivors: Onlookers) -> Holder:
+        survivors.drain()
+        holder = Holder(scene, survivors)
+        survivors.show()
+        survivors.drain()
+        survivors.take_one()
+        return holder
