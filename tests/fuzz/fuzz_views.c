@@ -1,20 +1,20 @@
-/* Looking at raw data in a ring that is damaged while they are looked at: the input is a program of damages and calls, as
- * in fuzz_receive.c. Whatever it is, a view shows no more than the ring, and its bytes can be read for as long as somebody
- * has it; what became a copy is what it was then. */
-#include "damage.h"
+/* Looking at raw data in a ring that is damaged while they are looked at, by subscribers and by members of a group: the input
+ * is a program of damages and calls, as in fuzz_receive.c. Whatever it is, a view shows no more than the ring, and its bytes
+ * can be read for as long as somebody has it; what became a copy is what it was then, and all is while nothing is damaged. */
+#include "claimed.h"
 
 #include "views.h"
 
 #define RING (24u * 1024u)
 #define LARGEST 5500u
-#define SLOTS 4u
+#define SLOTS 6u
 
-enum { VIEWERS = 2, KEPT = 12, STEPS = 200 };
+enum { LATE, EARLY, MEMBER, MANUAL, VIEWERS, KEPT = 12, STEPS = 200 };
 
 typedef struct {
     eb_view *view; /* NULL: none */
     uint64_t length;
-    bool copied;
+    bool copied, seen;
     uint64_t sum; /* then */
 } keepsake;
 
@@ -22,6 +22,7 @@ static prepared buses[2];
 static eb_subscription *subs[VIEWERS];
 static uint64_t asking[VIEWERS]; /* for what comes from this sequence on */
 static keepsake kept[KEPT];
+static bool damaged; /* anything, by now */
 
 /* --- the bus --- */
 
@@ -33,12 +34,19 @@ static void send_raw(eb_bus *to, uint32_t length, unsigned seed)
     known(eb_send_raw(&(eb_route){.bus = to, .topic = 0}, "/path", 5, data, length));
 }
 
+static int make_group(eb_bus *to)
+{
+    eb_group_terms terms = {.system = "a", .kind = "**", .name = "g", .start = EB_OLDEST, .max_deliveries = 3};
+    return eb_group_create(to, &terms, EB_POLL);
+}
+
 static prepared prepare(uint64_t position)
 {
     scene live = scene_of(RING, SLOTS, position, 1);
     make_topics(live.bus, 1);
     for (unsigned i = 0; i < 7; i++)
         send_raw(live.bus, LARGEST - 500 - i * 100, i);
+    EQUAL("a group can be made", make_group(live.bus), 0);
     return prepared_of(live);
 }
 
@@ -68,11 +76,19 @@ static void look_at_all(void)
         uint64_t sum = sum_of(eb_view_data(one->view), one->length);
         if (one->copied) HOLDS("a copy stays what it was", sum == one->sum);
         else if (!is_protected(one->view)) one->copied = true;
+        if (!damaged) HOLDS("what is protected stays what it was", !one->seen || sum == one->sum);
+        one->seen = true;
         one->sum = sum;
     }
 }
 
 /* --- what the input asks for --- */
+
+static uint64_t token_of(unsigned holder, uint64_t number)
+{
+    if (holder < MEMBER || holder > MANUAL) return number;
+    return subs[holder] ? subs[holder]->token : 0;
+}
 
 /* The header of the record that is read next: any of it, or how many bytes it says that follow. */
 static void damage_next(input *from, const eb_subscription *sub)
@@ -89,11 +105,15 @@ static void damage(input *from)
 {
     unsigned what = take_byte(from);
     eb_slot_t *slot = &bus->roster.header->slots[what / 16 % SLOTS];
+    damaged = true;
     switch (what % 8) {
     case 0: damage_header(from); break;
     case 1: damage_bytes(from, bus->ring.data, 8, RING); break;
     case 2: damage_bytes(from, slot, 8, sizeof *slot); break;
     case 3: atomic_store(&slot->cursor, take_position(from)); break;
+    case 4: damage_group(from); break;
+    case 5: damage_claim(from); break;
+    case 6: atomic_fetch_xor(&slot->owner, take_byte(from) % 4 ? EB_SLOT_GATED : 1ull << take_byte(from) % 64); break;
     default: damage_next(from, subs[what / 16 % VIEWERS]);
     }
 }
@@ -103,8 +123,10 @@ static void join_anew(unsigned which)
     eb_terms terms = {.system = "a",
                       .kind = "**",
                       .name = "fuzz",
-                      .start = which == 0 ? EB_LATEST : EB_OLDEST,
-                      .gated = 1,
+                      .start = which == LATE ? EB_LATEST : EB_OLDEST,
+                      .gated = which < MEMBER,
+                      .group = which < MEMBER ? NULL : "g",
+                      .manual = which == MANUAL,
                       .views = 1};
     int status = EB_OK;
     subs[which] = subscribe(bus, &terms, EB_POLL, &status);
@@ -147,14 +169,15 @@ static void let_go(unsigned which)
 }
 
 /* As Python does it: what came is lent, and some of it kept. */
-static void receive_some(input *from, unsigned which)
+static void receive_some(input *from, unsigned which, int64_t deadline)
 {
-    int limit = 1 + (int)(take_byte(from) % 8), count = receive(subs[which], limit, EB_POLL);
+    int limit = 1 + (int)(take_byte(from) % 8), count = receive(subs[which], limit, deadline);
     unsigned chosen = take_byte(from);
     const eb_batch *batch = eb_batch_of(subs[which]);
     if (count <= 0) return;
-    if (eb_views_lend(subs[which], batch->head.last_sequence + 1) != EB_OK) return;
-    asking[which] = batch->head.last_sequence + 1;
+    for (int i = 0; i < count; i++)
+        if (batch->sequence[i] >= asking[which]) asking[which] = batch->sequence[i] + 1;
+    if (eb_views_lend(subs[which], asking[which]) != EB_OK) return;
     for (uint32_t i = 0; i < batch->head.beside_count; i++) {
         const eb_beside *beside = &batch->beside[i];
         if (!beside->view) continue;
@@ -165,6 +188,14 @@ static void receive_some(input *from, unsigned which)
         touched(beside->data, beside->data_length);
         if (chosen >> i % 8 & 1) keep(beside);
     }
+}
+
+static void finish(input *from, eb_subscription *sub)
+{
+    unsigned how = take_byte(from);
+    if (how % 4 == 0) known(eb_ack(sub));
+    else if (how % 4 < 3) known(eb_ack_event(sub, take_sequence(from, sub)));
+    else give_back(from, sub);
 }
 
 static void call(input *from)
@@ -181,6 +212,8 @@ static void call(input *from)
     case 6:
         for (uint32_t slot = 0; slot < SLOTS; slot++)
             eb_viewed_by(bus, slot);
+        if (take_byte(from) % 4 == 0)
+            known(eb_group_find(bus, "g") < 0 ? make_group(bus) : eb_group_remove(bus, "g", EB_POLL));
         return;
     case 7: part(which, take_byte(from) % 2); return;
     case 8:
@@ -192,8 +225,12 @@ static void call(input *from)
     switch (what % 16) {
     case 9: eb_views_part(sub); return;
     case 10:
-    case 11: eb_views_asked(sub, asking[which]); return;
-    default: receive_some(from, which);
+    case 11:
+        eb_views_asked(sub, asking[which]);
+        if (which >= MEMBER) finish(from, sub);
+        return;
+    case 12: receive_some(from, which, eb_now() + 20000); return;
+    default: receive_some(from, which, EB_POLL);
     }
 }
 
@@ -205,6 +242,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         buses[1] = prepare((uint64_t)0 - RING);
     }
     restore(&buses[take_byte(&from) % 2]);
+    damaged = false;
     for (unsigned i = 0; i < VIEWERS; i++)
         join_anew(i);
     for (int step = 0; from.left > 0 && step < STEPS; step++) {

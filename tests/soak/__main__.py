@@ -68,6 +68,8 @@ ORDER = (
     "cancelled too late",
     "cut short, arrived",
     "cut short, not seen",
+    "looks of subscribers",
+    "looks of members",
     "subscriptions",
     "re-openings",
     "buses refused for space",

@@ -17,22 +17,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NoReturn, Protocol
 
-from eventbus._eventbus import ffi, lib
-
 import eventbus
 from eventbus import Bus, ClosedError, FullError, InvalidError, PolicyDeniedError, UnavailableError
+from soak.arming import arm
 from soak.forks import MANNERS, fall_off, start_helper
 from soak.insisting import insist
 from soak.ledger import Kind, Ledger, Why, entry
 from soak.message import DENIED, Message, message
 from soak.plan import Round
-from soak.roles import SESSIONS, Actor, Finisher, Group, Keeper, Nursery, Offspring, Planner, Publisher, Subscriber
+from soak.roles import (
+    SESSIONS,
+    Actor,
+    Group,
+    Offspring,
+    Publisher,
+)
 
 PUBLISH, FINISH, DRAIN, LEAVE = range(4)  # the phases of a round
 PATIENCE = 30.0  # seconds in which any stop is over and any living subscriber has gone on
 LIFETIME = 240  # seconds after which an actor ends itself, should nobody be left to do it
-PLANNING, LOOKING = ("schedule_",), ("window_", "view", "copy_", "export_")  # how their test points begin
-NEVER = (1 << 31) - 1  # times that a test point is passed before anybody dies there
 HELPING = 1.5  # seconds that a helper lives at most
 HELPERS = "helpers"  # the file that says who has forked which of them
 _IDENTITY_AT = 24  # the random identity in a roster's signature
@@ -155,30 +158,6 @@ def held(name: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{fd}"))
     return [one for one in found if f"/eventbus.{name}." in one]
-
-
-def arm(part: Part) -> None:
-    """With a core that has test points, two actors in three may die or stand still for a moment at one of them, and at
-    none that the process was armed with which has forked it."""
-    if not hasattr(lib, "eb_test_arm"):
-        return
-    for point in range(lib.eb_test_point_count()):
-        lib.eb_test_arm(point, signal.SIGKILL, NEVER)
-    if isinstance(part.actor, (Keeper, Finisher, Nursery)) or part.dice.random() > 0.67:
-        return
-    point = part.dice.choice(_points(part))
-    number = part.dice.choice((signal.SIGKILL, signal.SIGSTOP))
-    part.ledger.write(entry(Kind.ARMED, a=point, flag=number))
-    lib.eb_test_arm(point, number, part.dice.choice((1, 2, 5, 50, 500)))
-
-
-def _points(part: Part) -> list[int]:
-    """Of a planner those of what planners do, which few others pass; of every other viewer those of what viewers do."""
-    points = range(lib.eb_test_point_count())
-    names = [ffi.string(lib.eb_test_point_name(point)).decode() for point in points]
-    looks = isinstance(part.actor, Subscriber) and part.actor.view is not None and part.dice.random() < 0.5
-    few = PLANNING if isinstance(part.actor, Planner) else LOOKING if looks else ("",)
-    return [point for point in points if names[point].startswith(few)]
 
 
 def speak_into(log: Path) -> None:

@@ -240,6 +240,8 @@ class Books:
         elif one.kind == Kind.REMOVED and isinstance(receiver, Subscription):
             receiver.removed_at = one.at
             self._figures["groups removed"] += 1
+        elif one.kind == Kind.VIEWED:
+            self._figures["looks of members" if isinstance(receiver, Membership) else "looks of subscribers"] += one.a
         elif one.kind == Kind.LOST and isinstance(receiver, Subscription):
             receiver.lost = one.a
             self._figures["lost"] += one.a

@@ -13,6 +13,7 @@ from soak.actors import PUBLISH, Part, identity
 from soak.ledger import Kind, entry
 from soak.receivers import noted
 from soak.roles import Group, Juggler
+from soak.viewers import Album
 
 LOOK = 0.05  # seconds that a receive waits at most: the hand may be full
 BRIEFLY = 0.02  # seconds that an event is in hand at most, but for
@@ -42,7 +43,11 @@ class Handful:
         self._look_at = 0.0
         part.make_group(bus, group)
         part.ledger.write(entry(Kind.JOINING, who, c=identity(bus), other=group.number))
-        self._sub = bus.subscribe(group.system, group.kind, group=group.name, prefetch=actor.prefetch, ack="manual")
+        views = actor.view is not None
+        self._album = Album(part, who, views, actor.view or 0)
+        self._sub = bus.subscribe(
+            group.system, group.kind, group=group.name, prefetch=actor.prefetch, ack="manual", view=views
+        )
         part.ledger.write(entry(Kind.JOINED, who, c=identity(bus), other=group.number))
 
     def run(self) -> None:
@@ -55,8 +60,10 @@ class Handful:
         if self._actor.apart:
             thread.join()
         given_back = [one.event for one in self._hand]
+        self._album.over(event.sequence for event in given_back)
         self._note(Kind.REJECTING, given_back)
         self._sub.close()
+        self._album.close()
         self._note(Kind.RETURNED, given_back)
         self._part.ledger.write(entry(Kind.ENDED, self._who, flag=drained))
 
@@ -65,7 +72,7 @@ class Handful:
         while not 0 < self._actor.reopen <= self._count or self._part.phase != PUBLISH:
             if not self._actor.apart:
                 self._finish_some()
-            events = self._ask()
+            events = self._album.looked(self._ask())
             self._part.ledger.write(*(noted(self._part, self._who, event) for event in events))
             self._count += len(events)
             for event in events:
@@ -122,6 +129,7 @@ class Handful:
             if one.committed is not None:
                 passed, ring = self._committed() - one.committed, self._part.plan.traffic.capacity
                 self._part.ledger.write(entry(Kind.HELD, self._who, one.event.sequence, passed, ring))
+            self._album.over([one.event.sequence])
             if dice.random() < self._actor.reject:
                 self._reject(one.event, dice.choice((0.0, dice.random() * LONGEST_DELAY)))
             else:

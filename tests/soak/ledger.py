@@ -53,6 +53,7 @@ class Kind(IntEnum):
     NOT_PUT = 35  # that raised; flag: a Why
     CANCELLING = 36  # about to cancel the number a of publisher `other`
     CANCELLED = 37  # flag 1: it will never be sent; 0: it was sent, or cancelled before
+    VIEWED = 38  # looks at what a events brought where it lies
 
 
 class Why(IntEnum):

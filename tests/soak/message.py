@@ -74,7 +74,7 @@ class Traffic:
         nonce: marks the events of this round.
         capacity: of the ring.
         topics: "few", "many", or "past" the end of the topic table.
-        sizes: "tiny", "mixed" or "large".
+        sizes: "tiny", "mixed", "large", or "raw": many that can be looked at where they lie.
         policy: whether the bus is opened with a policy that forbids one system.
     """
 
@@ -174,6 +174,8 @@ def _size(traffic: Traffic, dice: random.Random, limit: int) -> int:
     luck = dice.random()
     if traffic.sizes == "tiny" or luck < 0.5:
         return dice.randrange(64)
+    if traffic.sizes == "raw":
+        return dice.randrange(min(4096, limit), min(12288, limit) + 1)
     if traffic.sizes == "mixed":
         return dice.randrange(300) if luck < 0.95 else dice.randrange(min(8192, limit))
     return dice.randrange(min(2048, limit)) if luck < 0.9 else limit if luck < 0.92 else dice.randrange(limit)

@@ -164,6 +164,11 @@ class _Draw:
             )
         return made
 
+    def looking(self, jugglers: list[Actor]) -> list[Actor]:
+        """The same, of whom some look at raw data where they lie, and keep parts of them for longer than the events."""
+        views = (None, 0, 0, 5, 20)
+        return [replace(one, view=self.dice.choice(views)) for one in jugglers if isinstance(one, Juggler)]
+
     def company(self, groups: tuple[Group, ...]) -> list[Actor]:
         """Everybody but the keeper."""
         dice = self.dice
@@ -364,6 +369,10 @@ def draw(seed: int, number: int, *, shortest: float, longest: float, root: bool,
         planners += late
         blows += [*more_blows, *drawing.helpers(planners)]
         second += tuple(drawing.planners()) if all_killed else ()
+    drawing.dice = random.Random(f"{seed}/{number}/looks")
+    jugglers = drawing.looking(jugglers)
+    if drawing.dice.random() < 0.4:
+        traffic = replace(traffic, sizes="raw")
     blows.sort(key=lambda blow: blow.at)
     return Round(
         number=number,

@@ -147,6 +147,7 @@ class Listening:
                 self._count += len(events)
                 if self._actor.pause and self._part.dice.random() < 0.05:
                     time.sleep(self._actor.pause)
+                self._album.over(event.sequence for event in events)
                 if self._actor.reopen and self._count >= self._actor.reopen and self._part.phase == PUBLISH:
                     self._leaving = True
                     self._sub.close()
@@ -248,6 +249,7 @@ class Membership:
                     drained = not self.step(LOOK) and self.sub.closed
                     if self._actor.pause and self._part.dice.random() < 0.05:
                         time.sleep(self._actor.pause)
+                self._album.over(self._hand)
                 if self._hand and self._part.dice.random() < 0.3:
                     self._note(Kind.REJECTING)
                     self._hand = []
@@ -262,6 +264,7 @@ class Membership:
 
     def step(self, timeout: float) -> bool:
         """Asks for the next, which acknowledges what was in hand; whether there was any."""
+        self._album.over(self._hand)
         self._note(Kind.ASKING)
         try:
             events = self._album.looked(self._ask(timeout))
@@ -274,10 +277,12 @@ class Membership:
         self._count += len(events)
         self._part.ledger.write(*done, *(noted(self._part, self._who, event) for event in events))
         if self._hand and self._part.dice.random() < self._actor.reject:
+            self._album.over(self._hand)
             self._note(Kind.REJECTING)
             self._hand = []
             self.sub.reject()
         elif self._hand and self._actor.style == "ack":
+            self._album.over(self._hand)
             self._note(Kind.ASKING)
             self.sub.ack()
             self._note(Kind.ACKED)

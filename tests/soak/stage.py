@@ -22,6 +22,7 @@ import eventbus
 from orphans import adopt_orphans, children
 from soak import ledger
 from soak.actors import DRAIN, FINISH, HELPERS, LEAVE, Stage, live
+from soak.arming import where_it_looks
 from soak.forks import LONGEST
 from soak.guests import SHARED_MEMORY, perform
 from soak.ledger import Kind
@@ -370,6 +371,7 @@ class Play:
             if (self.stage.directory / f"{one.number}.ledger").exists():
                 actors.setdefault(one.number, one)
         books = {number: list(ledger.read(self.stage.directory, number)) for number in actors}
+        looks: list[str] = []
         for number, actor in actors.items():
             self.result.violations += ledger.faults(self.stage.directory, number)
             ended = bool(books[number]) and books[number][-1].kind == Kind.END
@@ -378,8 +380,10 @@ class Play:
             elif number not in self.killed and _armed_to_die(books[number]):
                 self.killed.add(number)
                 self.result.points += 1
+                looks += where_it_looks(books[number])
             elif number not in self.killed:
                 self.result.violations.append(f"{actor} ended without a word; see its log")
         self.result.deaths = len(self.killed)
         self.result.verdict = judge(self.plan, actors, books, self.killed)
+        self.result.verdict.figures.update(f"deaths at {name}" for name in looks)
         self.result.violations += self.result.verdict.violations

@@ -168,6 +168,7 @@ class _Attendance:
         self._part, self._storm, self._sub, self._who = part, storm, sub, who
         self._member = group is not None
         self._hand: list[int] = []  # what a member got last
+        self._seen: list[int] = []  # and anybody
         assert isinstance(part.actor, Stormy)
         self._reject = part.actor.reject
         self._album = Album(part, who, looks(part.actor), 5)
@@ -187,17 +188,20 @@ class _Attendance:
 
     def _step(self, publishing: bool) -> bool:
         """Asks for more; False when the time was up."""
+        self._album.over(self._seen)
         self._note(Kind.ASKING)
         try:
             events = self._album.looked(self._take(self._part.dice.choice((0, 0.002, 0.02)) if publishing else LOOK))
         except Boom:
             self._part.ledger.write(entry(Kind.INTERRUPTED, self._who))
             return True
+        self._seen = [event.sequence for event in events]
         done = [entry(Kind.ACKED, self._who, sequence) for sequence in self._hand]
         if self._member:
             self._hand = [event.sequence for event in events]
         self._part.ledger.write(*done, *(noted(self._part, self._who, event) for event in events))
         if self._hand and self._part.dice.random() < self._reject:
+            self._album.over(self._seen)
             self._note(Kind.REJECTING)
             self._hand = []
             self._storm.again(self._sub.reject)
@@ -211,6 +215,7 @@ class _Attendance:
         return [] if event is None else [event]
 
     def _finish(self, drained: bool) -> None:
+        self._album.over(self._seen)
         if self._member:
             self._storm.again(self._sub.ack)  # interrupted, ``close`` may give back what is in hand
             self._note(Kind.ACKED)
