@@ -257,10 +257,21 @@ static void *make_anew(void *with)
     return NULL;
 }
 
+/* Now and then somebody stands still where others see the half of what it does. */
+static void stumble(int point)
+{
+    static _Thread_local uint64_t state;
+    bool there = point == EB_POINT_look_moved || point == EB_POINT_look_gated || point == EB_POINT_look_over ||
+                 point == EB_POINT_claim_copied || point == EB_POINT_copy_filled || point == EB_POINT_parked_copied ||
+                 point == EB_POINT_parked_moved || point == EB_POINT_parked_gate || point == EB_POINT_export_ended;
+    if (there && draw(&state) % 8 == 0) sched_yield();
+}
+
 /* --- the whole --- */
 
 static void run(unsigned seconds)
 {
+    eb_test_hook = stumble;
     pthread_t threads[LOOKERS], helpers[LOOKERS], holders[GROUPS], maker;
     fates = calloc(EVENTS, sizeof *fates);
     CHECK("memory", fates);
