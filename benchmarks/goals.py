@@ -35,6 +35,7 @@ _TICK_A_RUN = 1_000
 """CPU µs/s: /proc, which counts in ticks of 10 ms, tells of none in the ten seconds of that benchmark."""
 
 VIEW = f"{SUBJECT}, view"
+MEMBER = f"{SUBJECT}, member"
 _MANY = f"send_many({BATCH}), backlog"
 _LATE = tuple(name for name in _FRAMEWORKS if SETTINGS[name].late)
 
@@ -113,6 +114,7 @@ def _views(size: str) -> list[Goal]:
         Goal("views", size, _RATE, ("iceoryx2, loans",), 1, True, VIEW),
         Goal("views", size, _RATE, (COPY.name,), 0.8, True, VIEW),
         Goal("views", size, _CPU, (SUBJECT,), 0.6, False, VIEW),
+        Goal("views", size, _CPU, (MEMBER,), 0.6, False, f"{MEMBER}, view"),
     ]
 
 
