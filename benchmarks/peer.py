@@ -128,7 +128,11 @@ class Medium:
 
     Attributes:
         files: a directory of its own, removed with the medium.
+        round: bytes that it takes until it comes back to memory that it has used; 0 where it does at once. Memory that
+            is used for the first time is given by the kernel page by page, which is no part of what is measured.
     """
+
+    round = 0
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology

@@ -87,7 +87,7 @@ def run(peer: Peer, case: Case, warm_up: int, events: int | None, seconds: float
     Args:
         peer: what carries the events.
         case: the topology and the load.
-        warm_up: events sent before the measured ones.
+        warm_up: events sent before the measured ones, or more where it takes more to come back to used memory.
         events: events to measure, or ``None`` for as many as fill ``seconds`` at the rate of the warm-up.
         seconds: how long the measured part is to be, where ``events`` does not say.
         spread: whether each process is kept on one CPU, in turn, publishers first.
@@ -99,7 +99,7 @@ def run(peer: Peer, case: Case, warm_up: int, events: int | None, seconds: float
         for index, cpu in enumerate(cpus[: case.publishers]):
             crew.start(f"{peer.name} publisher {index}", _publish, medium, case, index, cpu=cpu)
         lead(crew)
-        warmed = _round(crew, medium, case, case.whole(warm_up))
+        warmed = _round(crew, medium, case, case.whole(max(warm_up, medium.round / case.load.size)))
         measured = _round(crew, medium, case, case.whole(warmed.rate * seconds if events is None else events))
         crew.results()
     return measured

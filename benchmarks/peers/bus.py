@@ -58,6 +58,7 @@ class BusMedium(Medium):
     def __init__(self, topology: Topology, capacity: int | None = None) -> None:
         super().__init__(topology)
         self._capacity = capacity
+        self.round = _CAPACITY if capacity is None else capacity
 
     def open(self, leftovers: ExitStack) -> None:
         self._name = new_name()
