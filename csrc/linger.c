@@ -22,6 +22,8 @@
 #define NAP_STREAM 16
 #define NAP_INTERVAL_NS 20000ll
 #define NAP_WINDOW_NS 400000ll
+#define NAP_LARGE 65536 /* bytes of an event count as one more */
+#define NAP_COPIED 8    /* bytes that a publisher copies in a nanosecond at most: so much later the next one may come */
 
 static int64_t at_most(int64_t value, int64_t limit)
 {
@@ -63,15 +65,17 @@ int64_t eb_nap_ns(eb_subscription *sub)
 {
     eb_pace *pace = &sub->pace;
     int64_t now = eb_now(), elapsed = now - pace->waited_at, taken = (int64_t)pace->taken;
-    if (taken < NAP_EVENTS && elapsed < NAP_WINDOW_NS) return 0; /* too early to tell */
+    int64_t weight = taken + taken * (int64_t)(pace->spacing / NAP_LARGE);
+    int64_t interval = NAP_INTERVAL_NS + (int64_t)(pace->spacing / NAP_COPIED);
+    if (weight < NAP_EVENTS && elapsed < NAP_WINDOW_NS) return 0; /* too early to tell */
     uint64_t published = eb_published();
     int64_t answered = (int64_t)(published - pace->published), passed = (int64_t)(sub->sequence - pace->passed);
     pace->waited_at = now;
     pace->taken = 0;
     pace->published = published;
     pace->passed = sub->sequence;
-    if (!is_adaptive(pace) || taken < NAP_EVENTS || taken < NAP_ANSWERED * answered) return 0;
-    if (elapsed > at_least(passed, taken) * NAP_INTERVAL_NS) return 0;
+    if (!is_adaptive(pace) || weight < NAP_EVENTS || taken < NAP_ANSWERED * answered) return 0;
+    if (elapsed > at_least(passed, taken) * interval) return 0;
     return at_most(at_least(worth_gathering(sub) * elapsed / taken, NAP_MIN_NS), NAP_MAX_NS);
 }
 
