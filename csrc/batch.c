@@ -32,9 +32,21 @@ void eb_batch_trim(eb_subscription *sub)
     sub->batch.size = BUFFER_BYTES;
 }
 
+/* What it looks at, from that entry of what stands beside the array on: until then its memory is there for whoever makes
+ * something of the batch, also where somebody else has done with an event of it. */
+void eb_batch_let_go(eb_subscription *sub, uint32_t from)
+{
+    eb_batch *batch = &sub->batch;
+    for (uint32_t i = from; sub->views && i < batch->head.beside_count; i++) {
+        if (batch->beside[i].view) eb_view_release(batch->beside[i].view);
+        batch->beside[i].view = NULL;
+    }
+}
+
 void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;
+    eb_batch_let_go(sub, 0);
     batch->buffer[0] = '[';
     batch->head = (eb_batch_head){.json_length = 1, .number = batch->head.number};
     sub->beside_used = sub->viewed = 0;
@@ -84,14 +96,11 @@ static eb_parts parts_of(const eb_record *record)
 
 #define VIEWED_BYTES 4096u /* raw data of fewer is copied sooner than looked at */
 
-/* Raw data that the reader wants to look at where it is, and its cursor protects; or, of a member, can. */
-static uint64_t to_view(const eb_subscription *sub, const eb_record *record, const eb_parts *parts, uint64_t position,
-                        bool shared)
+/* Raw data that the reader wants to look at where it is. */
+static uint64_t to_view(const eb_record *record, const eb_parts *parts)
 {
     uint64_t before = parts->names - parts->skip + record->extension_length + record->path_length;
-    bool stays = sub->group ? !(position & EB_PARKED) : !shared;
-    bool looks = sub->views && stays && record->path_length > 0;
-    return looks && parts->beside - before >= VIEWED_BYTES ? parts->beside - before : 0;
+    return record->path_length > 0 && parts->beside - before >= VIEWED_BYTES ? parts->beside - before : 0;
 }
 
 static bool fits(eb_subscription *sub, const eb_parts *parts, uint64_t beside)
@@ -113,17 +122,19 @@ static void keep_text(eb_batch *batch, const eb_ring *ring, const eb_record *rec
     batch->buffer[head->json_length++] = '\n';
 }
 
-/* Copies the record as event number `index` of the batch, or all but the data that are looked at in the ring; the caller
- * counts it in. */
-int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared)
+/* Copies the record as event number `index` of the batch, or where it `looks`, all but the data that are looked at in the ring;
+ * the caller counts it in. */
+int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared,
+                  bool looks)
 {
     eb_batch *batch = &sub->batch;
     const eb_ring *ring = &sub->bus->ring;
     eb_parts parts = parts_of(record);
-    uint64_t viewed = to_view(sub, record, &parts, position, shared);
+    uint64_t viewed = sub->views && looks ? to_view(record, &parts) : 0;
     if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
     eb_view *view = viewed > 0 ? eb_views_add(sub, record, position, viewed) : NULL;
-    if (!view) viewed = 0;
+    if (view) eb_view_hold(view);
+    else viewed = 0;
     if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
     batch->sequence[index] = record->sequence;
     batch->time[index] = record->time;

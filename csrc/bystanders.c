@@ -56,17 +56,21 @@ static void move_group(eb_bus *bus, eb_group *group, eb_hearing *hearing, uint64
 
 static void move_slot(eb_bus *bus, uint32_t slot, uint64_t committed, uint64_t need)
 {
-    eb_u64 *cursor = &bus->roster.header->slots[slot].cursor;
-    uint64_t before = atomic_load(cursor);
+    eb_slot_t *of = &bus->roster.header->slots[slot];
+    eb_u64 *cursor = &of->cursor;
+    uint64_t owner = atomic_load(&of->owner), before = atomic_load(cursor);
     eb_hearing *hearing = &bus->hearings[slot];
-    if (atomic_load(&bus->roster.header->slots[slot].group) != 0) return; /* a member's: it looks at what is there */
+    if (atomic_load(&of->group) != 0) return; /* a member's: it looks at what is there */
     if (!is_in_the_way(bus, before, committed, need) || !eb_hearing_of(&bus->roster, slot, hearing)) return;
     bool alone;
     eb_group *group = eb_slot_group(&bus->roster, slot, &alone);
     if (group) move_group(bus, group, hearing, committed, need);
     if (!alone) return;
-    /* The next owner of the slot, if it has one by now, began at `committed`: there the exchange fails. */
-    eb_cursor_move(cursor, before, next_heard(bus, hearing, before, 0, committed));
+    /* The next owner of the slot, if it has one by now, began at `committed`: there the exchange fails, but of a member that
+     * looks at just that record. No gate was computed since. */
+    uint64_t after = next_heard(bus, hearing, before, 0, committed);
+    if (eb_cursor_move(cursor, before, after) && !EB_SAME_OWNER(atomic_load(&of->owner), owner))
+        eb_cursor_move(cursor, after, before);
     EB_TEST_POINT(bystander_moved);
 }
 

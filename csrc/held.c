@@ -192,7 +192,7 @@ static bool has_stayed(eb_u64 *place, uint64_t seen)
 #endif
 
 /* The verdict in `heard`. */
-static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, int *heard, uint64_t *bytes)
+static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, bool looks, int *heard, uint64_t *bytes)
 {
     eb_u64 *place = eb_claim_place(&sub->bus->roster, held->claim);
     eb_batch_head before = sub->batch.head;
@@ -203,10 +203,11 @@ static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, int *
         int status = read_record(sub, at, held->sequence, &record);
         *heard = status == EB_OK ? eb_verdict(sub, &record, at) : EB_UNHEARD;
         if (*heard == EB_UNKNOWN) status = eb_ask(sub, &record, at);
-        if (*heard == EB_HEARD) status = eb_batch_keep(sub, &record, at, index, IN_WORDS);
+        if (*heard == EB_HEARD) status = eb_batch_keep(sub, &record, at, index, IN_WORDS, looks && !(at & EB_PARKED));
         *bytes = record.bytes;
         EB_TEST_POINT(claim_copied);
         if (has_stayed(place, at)) return status;
+        eb_batch_let_go(sub, before.beside_count);
         sub->batch.head = before;
         sub->beside_used = beside_used;
         sub->viewed = viewed;
@@ -241,7 +242,7 @@ int eb_copy_held(eb_subscription *sub, uint32_t limit)
         if (deliveries > most && count > 0) break;
         if (atomic_load(eb_claim_holder(roster, held->claim)) != sub->token)
             status = eb_damaged("a claim was taken from its holder");
-        else status = copy(sub, held, count, &heard, &bytes);
+        else status = copy(sub, held, count, deliveries <= most, &heard, &bytes); /* a letter has bytes */
         if (status != EB_OK) break;
         if (heard != EB_HEARD) {
             status = finish(sub, sub->copied);

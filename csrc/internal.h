@@ -138,6 +138,9 @@ typedef struct {
     uint64_t passed;      /* the sequence then */
     uint64_t spacing;     /* bytes of the ring per event in the last batch */
     bool lingered;        /* looking is over, next comes sleeping */
+    bool napped;          /* for what few large events promised */
+    uint32_t doubts;      /* after the last such nap, and */
+    uint32_t distrust;    /* looks until they do so again */
 } eb_pace;
 
 /* An event that a member has in hand. */
@@ -354,13 +357,6 @@ uint32_t eb_event_prepare(eb_event_count *count);
 int eb_event_wait(eb_event_count *count, uint32_t epoch, int64_t until);
 void eb_event_post(eb_event_count *count);
 void eb_event_post_one(eb_event_count *count);
-
-/* batch.c */
-void eb_batch_trim(eb_subscription *sub);
-void eb_batch_begin(eb_subscription *sub);
-void eb_batch_end(eb_batch *batch, uint32_t count);
-int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared);
-uint64_t eb_batch_bytes(const eb_subscription *sub);
 
 /* verdicts.c */
 int eb_verdict(const eb_subscription *sub, eb_record *record, uint64_t position);

@@ -7,8 +7,7 @@
 static void settle(eb_subscription *sub)
 {
     if (sub->views->of_member) {
-        eb_views_settle(sub);
-        eb_member_make_room(sub);
+        if (eb_views_settle(sub)) eb_member_make_room(sub);
         return;
     }
     if (pthread_mutex_trylock(&sub->turn) != 0) {

@@ -24,6 +24,9 @@
 #define NAP_WINDOW_NS 400000ll
 #define NAP_LARGE 65536 /* bytes of an event count as one more */
 #define NAP_COPIED 8    /* bytes that a publisher copies in a nanosecond at most: so much later the next one may come */
+#define NAP_FEW 3       /* events that a nap is for at least, where few were taken before it */
+#define NAP_DOUBTS 4    /* looks until it is tried again where fewer came, twice as many each time; and */
+#define NAP_MOST_DOUBTS 256
 
 static int64_t at_most(int64_t value, int64_t limit)
 {
@@ -57,6 +60,15 @@ static int64_t worth_gathering(const eb_subscription *sub)
     return spacing > 0 ? at_most((int64_t)(sub->bus->ring.capacity / 8 / spacing), NAP_GATHER) : NAP_GATHER;
 }
 
+/* After a nap that few large events promised: one came only, if any, so somebody may wait for us. Each time for longer. */
+static void doubt(eb_pace *pace, int64_t taken)
+{
+    pace->napped = false;
+    pace->doubts = taken >= NAP_FEW - 1 ? 0 : pace->doubts == 0 ? NAP_DOUBTS : 2 * pace->doubts;
+    if (pace->doubts > NAP_MOST_DOUBTS) pace->doubts = NAP_MOST_DOUBTS;
+    pace->distrust = pace->doubts;
+}
+
 /* How long to nap, when events come so fast that it pays to let some gather, else 0: looking after each one makes the
  * publisher wait for the cache line and costs us a batch for an event. Several must have come since the last time, and
  * several for each that this process sent: a dialogue, in which each event waits for the answer to the one before, is
@@ -65,8 +77,11 @@ int64_t eb_nap_ns(eb_subscription *sub)
 {
     eb_pace *pace = &sub->pace;
     int64_t now = eb_now(), elapsed = now - pace->waited_at, taken = (int64_t)pace->taken;
-    int64_t weight = taken + taken * (int64_t)(pace->spacing / NAP_LARGE);
-    int64_t interval = NAP_INTERVAL_NS + (int64_t)(pace->spacing / NAP_COPIED);
+    bool trusted = pace->distrust == 0;
+    int64_t weight = taken + (trusted ? taken * (int64_t)(pace->spacing / NAP_LARGE) : 0);
+    int64_t interval = NAP_INTERVAL_NS + (trusted ? (int64_t)(pace->spacing / NAP_COPIED) : 0);
+    if (pace->distrust > 0) pace->distrust--;
+    if (pace->napped) doubt(pace, taken);
     if (weight < NAP_EVENTS && elapsed < NAP_WINDOW_NS) return 0; /* too early to tell */
     uint64_t published = eb_published();
     int64_t answered = (int64_t)(published - pace->published), passed = (int64_t)(sub->sequence - pace->passed);
@@ -76,7 +91,9 @@ int64_t eb_nap_ns(eb_subscription *sub)
     pace->passed = sub->sequence;
     if (!is_adaptive(pace) || weight < NAP_EVENTS || taken < NAP_ANSWERED * answered) return 0;
     if (elapsed > at_least(passed, taken) * interval) return 0;
-    return at_most(at_least(worth_gathering(sub) * elapsed / taken, NAP_MIN_NS), NAP_MAX_NS);
+    pace->napped = taken < NAP_EVENTS;
+    int64_t gathered = at_least(worth_gathering(sub), pace->napped ? NAP_FEW : 1);
+    return at_most(at_least(gathered * elapsed / taken, NAP_MIN_NS), NAP_MAX_NS);
 }
 
 /* Before reading. In a stream that is slower than its reader, each look would find an event or two, and a batch costs as

@@ -170,7 +170,7 @@ void eb_member_make_room(eb_subscription *sub)
 {
     if (!is_room_wanted(sub)) return;
     pthread_mutex_lock(&sub->at_hand);
-    make_room(sub);
+    if (sub->present) make_room(sub); /* else its group may be another by now */
     pthread_mutex_unlock(&sub->at_hand);
 }
 

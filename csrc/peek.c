@@ -1,5 +1,6 @@
 /* What a ring still holds, for whoever only looks at the bus: no slot, no cursor that others see, nothing is written. */
 #include "internal.h"
+#include "views.h"
 
 /* At first, and where publishers who came meanwhile have overwritten what was next: what that cost is lost. [lap] */
 static void go_to_oldest(eb_subscription *sub)
@@ -22,7 +23,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     int status = eb_ring_read(ring, position, committed, &record);
     if (status == EB_OK && record.sequence != sub->sequence)
         status = eb_damaged("the sequence of the records is broken");
-    if (status == EB_OK) status = eb_batch_keep(sub, &record, position, *count, true);
+    if (status == EB_OK) status = eb_batch_keep(sub, &record, position, *count, true, false);
     if (eb_ring_lapped(ring, position)) { /* [lap]: whatever we read may be another record's bytes */
         sub->batch.head = before;
         sub->beside_used = beside_used;

@@ -65,7 +65,7 @@ static int take(eb_subscription *sub, uint64_t committed, uint32_t *count)
     eb_batch_head before = batch->head;
     uint64_t beside_used = sub->beside_used;
     if (status == EB_OK && verdict == EB_UNKNOWN) status = eb_ask(sub, &record, position);
-    if (status == EB_OK && verdict == EB_HEARD) status = eb_batch_keep(sub, &record, position, *count, shared);
+    if (status == EB_OK && verdict == EB_HEARD) status = eb_batch_keep(sub, &record, position, *count, shared, !shared);
     bool kept = verdict == EB_HEARD && status == EB_OK;
     if (status == EB_UNDECIDED && was_moved(sub)) return follow(sub);
     EB_TEST_POINT(receive_read);

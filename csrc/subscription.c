@@ -154,9 +154,11 @@ static void leave(eb_subscription *sub)
     stop_dozing(sub);
     eb_vigil_end(sub);
     give_back(sub, 0);
+    pthread_mutex_lock(&sub->at_hand); /* others tell of room */
+    sub->present = false;
+    pthread_mutex_unlock(&sub->at_hand);
     if (!eb_views_end(sub)) sub->file.fd = -1;
     else if (has_slot(sub)) eb_slot_free(&sub->bus->roster, sub->index);
-    sub->present = false;
 }
 
 /* Whoever is inside comes out first: it was interrupted, and waits for nobody but other processes, for moments. */

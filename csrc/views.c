@@ -54,6 +54,7 @@ const char *eb_view_data(const eb_view *view)
 int eb_view_export(eb_view *view)
 {
     uint32_t seen = atomic_load(&view->exports);
+    if (view->of->generation != eb_generation() && !view->copied) return EB_CLOSED;
     do {
         if (seen & EB_VIEW_GONE) return EB_CLOSED;
     } while (!atomic_compare_exchange_weak(&view->exports, &seen, seen + 1));
@@ -100,7 +101,9 @@ static bool copy(eb_views *views, eb_view **at)
 {
     eb_view *view = *at;
     if (!eb_window_copy(view->window, view->offset, view->bytes)) return false;
+    view->copied = true;
     if (view->window == views->window) retire(views);
+    eb_window_trim(view->window, view->offset, view->bytes);
     strike(views, at);
     return true;
 }
@@ -250,13 +253,14 @@ void eb_views_take_back(eb_subscription *sub, uint64_t sequence)
     unlock(views);
 }
 
-/* What was kept may be over, or take too much by now: the group went on. */
-void eb_views_settle(eb_subscription *sub)
+/* What was kept may be over, or take too much by now: the group went on. False once it has left. */
+bool eb_views_settle(eb_subscription *sub)
 {
     eb_views *views = lock_of_member(sub);
-    if (!views) return;
+    if (!views) return false;
     tidy(views);
     unlock(views);
+    return true;
 }
 
 /* Before it sleeps, what it keeps is copied; once its group has ended, all that anybody has. */

@@ -27,6 +27,7 @@ struct eb_view {
     eb_window *window;
     uint64_t position, sequence; /* of its record */
     bool done;                   /* its event is, of a member */
+    bool copied;                 /* so it may be looked at by a child, too */
     uint64_t offset, bytes;      /* of its data */
     _Atomic int holders;         /* the list above, and whoever may export it */
     _Atomic uint32_t exports;    /* how many look at it; and EB_VIEW_GONE: nobody else may */
@@ -40,10 +41,20 @@ void eb_window_hold(eb_window *window);
 void eb_window_release(eb_window *window);
 const char *eb_window_at(const eb_window *window, uint64_t offset);
 bool eb_window_copy(eb_window *window, uint64_t offset, uint64_t bytes);
+void eb_window_trim(eb_window *window, uint64_t offset, uint64_t bytes);
 
 /* own_gate.c: of a member, with the lock of its views */
 bool eb_own_gate_hold(eb_views *views, uint64_t position, uint64_t end);
 void eb_own_gate_settle(eb_views *views);
+
+/* batch.c */
+void eb_batch_trim(eb_subscription *sub);
+void eb_batch_begin(eb_subscription *sub);
+void eb_batch_end(eb_batch *batch, uint32_t count);
+int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared,
+                  bool looks);
+uint64_t eb_batch_bytes(const eb_subscription *sub);
+void eb_batch_let_go(eb_subscription *sub, uint32_t from);
 
 /* views.c */
 eb_views *eb_views_new(eb_subscription *sub, bool of_member);
@@ -53,7 +64,7 @@ const char *eb_view_data(const eb_view *view);
 uint64_t eb_views_floor(eb_subscription *sub, uint64_t position);
 void eb_views_done(eb_subscription *sub, uint64_t sequence);
 void eb_views_take_back(eb_subscription *sub, uint64_t sequence);
-void eb_views_settle(eb_subscription *sub);
+bool eb_views_settle(eb_subscription *sub);
 void eb_views_rest(eb_subscription *sub, bool ended);
 eb_subscription *eb_views_exported(eb_view *view);
 void eb_views_part(eb_subscription *sub);

@@ -14,7 +14,7 @@
 struct eb_window {
     _Atomic int holders;
     char *data;
-    uint64_t capacity;
+    uint64_t from, bytes; /* what of it is mapped */
 };
 
 /* With 0 for its old size, mremap maps shared pages once more, without the descriptor, which is closed by now. */
@@ -31,7 +31,7 @@ eb_window *eb_window_make(const eb_ring *ring)
 {
     eb_window *window = malloc(sizeof *window);
     if (!window) return NULL;
-    *window = (eb_window){.capacity = ring->capacity};
+    *window = (eb_window){.bytes = 2 * ring->capacity};
     window->data = mmap(NULL, 2 * ring->capacity, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (window->data == MAP_FAILED) {
         free(window);
@@ -51,7 +51,7 @@ void eb_window_hold(eb_window *window)
 void eb_window_release(eb_window *window)
 {
     if (atomic_fetch_sub(&window->holders, 1) != 1) return;
-    munmap(window->data, 2 * window->capacity);
+    munmap(window->data + window->from, window->bytes);
     EB_TEST_POINT(window_unmapped);
     free(window);
 }
@@ -61,12 +61,22 @@ const char *eb_window_at(const eb_window *window, uint64_t offset)
     return window->data + offset;
 }
 
+typedef struct {
+    uint64_t begin, end;
+} span;
+
+static span pages_of(uint64_t offset, uint64_t bytes)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return (span){.begin = offset / page * page, .end = (offset + bytes + page - 1) / page * page};
+}
+
 /* The pages of these bytes are this process's alone from then on; false where there is no memory for it: then all is as it
  * was. */
 bool eb_window_copy(eb_window *window, uint64_t offset, uint64_t bytes)
 {
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t begin = offset / page * page, length = (offset + bytes + page - 1) / page * page - begin;
+    span pages = pages_of(offset, bytes);
+    uint64_t begin = pages.begin, length = pages.end - begin;
     char *copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy == MAP_FAILED) return false;
     memcpy(copy, window->data + begin, length);
@@ -76,4 +86,17 @@ bool eb_window_copy(eb_window *window, uint64_t offset, uint64_t bytes)
     if (!moved) munmap(copy, length);
     EB_TEST_POINT(copy_placed);
     return moved;
+}
+
+/* Nothing but the copy of these bytes stays, where nobody else looks at the window, nor will: an array may be kept for ever,
+ * and a process has so many mappings. */
+void eb_window_trim(eb_window *window, uint64_t offset, uint64_t bytes)
+{
+    if (atomic_load(&window->holders) != 1) return;
+    span pages = pages_of(offset, bytes);
+    uint64_t end = window->from + window->bytes;
+    if (pages.begin > window->from) munmap(window->data + window->from, pages.begin - window->from);
+    if (end > pages.end) munmap(window->data + pages.end, end - pages.end);
+    window->from = pages.begin;
+    window->bytes = pages.end - pages.begin;
 }

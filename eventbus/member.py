@@ -179,7 +179,8 @@ class Member(Subscription):
         """Never waits while it holds a claim: a full ring may be waiting for just that claim. Until there is room the
         letters wait here, which is where a kill could lose them; so they are told to the log as well."""
         while self._letters:
-            path, letter = self._letters[0]
+            first = self._letters[0]
+            path, letter = first
             try:
                 self._post(path, letter, patient)
             except UnavailableError as error:
@@ -193,7 +194,8 @@ class Member(Subscription):
                     self._letters.append((path, {key: letter[key] for key in letter if key != "data"}))
             except (ClosedError, SegmentError) as error:
                 _log.error("a dead letter cannot be sent any more: %s; it is %r", error.message, letter)
-            self._letters.popleft()
+            if self._letters and self._letters[0] is first:  # else a destructor has sent them meanwhile
+                self._letters.popleft()
 
     # --- done, not done, leaving ---
 

@@ -161,6 +161,7 @@ struct receiver_object {
 
 /* view.c */
 PyObject *eb_view_of(const eb_beside *beside);
+PyObject *eb_view_copy(const eb_beside *beside);
 void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned long long export,
                   unsigned long long exported);
 int eb_view_ready(void);
@@ -196,6 +197,7 @@ bool eb_is_whole(const receiver_object *self);
 void eb_count_delivery(eb_batch *batch, uint32_t index);
 void eb_hand_out(eb_batch *batch, uint32_t count);
 void eb_bury_event(eb_subscription *sub, uint64_t sequence);
+void eb_give_batch_back(receiver_object *self);
 PyObject *eb_receiver_bury(PyObject *object, PyObject *given);
 PyObject *eb_receiver_give_back(PyObject *object, PyObject *given);
 void eb_finish_bind(unsigned long long bury, unsigned long long give_back, unsigned long long reject);

@@ -23,12 +23,11 @@ static int take_batch(receiver_object *self, PyObject *handle, hand_object *hand
     if (taken) hand->number = hand->batch->head.number;
     hand->dropped = hand->dropped || !taken;
     eb_hand_idle(hand);
-    if (!taken && self->ended &&
-        PyErr_ExceptionMatches(PyExc_BufferError)) { /* its views went as another thread closed */
-        PyErr_Clear();
-        return EB_CLOSED;
-    }
-    return status;
+    if (taken || !PyErr_ExceptionMatches(PyExc_BufferError)) return status;
+    PyErr_Clear(); /* views went, as another thread closed, or has done with events of it */
+    if (self->ended) return EB_CLOSED;
+    eb_give_batch_back(self);
+    return EB_INTERRUPTED;
 }
 
 /* The status of what is in hand then, or why there is nothing; INT_MIN with an error. An exception of a signal handler may

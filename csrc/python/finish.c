@@ -96,6 +96,17 @@ PyObject *eb_receiver_give_back(PyObject *object, PyObject *given)
     return PyLong_FromLong(status);
 }
 
+/* Of a member whose batch cannot be taken, as another thread has done with an event of it meanwhile: the others come again. */
+void eb_give_batch_back(receiver_object *self)
+{
+    hand_object *hand = eb_hand_of(self);
+    eb_batch_head *head = &hand->batch->head;
+    for (int i = 0; i < head->status; i++)
+        bound.reject(self->sub, hand->batch->sequence[i], 0);
+    head->handed = head->done = 0;
+    hand->number = head->number;
+}
+
 void eb_finish_bind(unsigned long long bury, unsigned long long give_back, unsigned long long reject)
 {
     bound.bury = (int (*)(eb_subscription *, uint64_t))(uintptr_t)bury;

@@ -218,6 +218,38 @@ static void acknowledged_by_itself_it_becomes_a_copy(void)
     scene_end(&it);
 }
 
+/* By another thread, or a destructor: whoever makes something of the batch finds that out, and no freed memory. */
+static void done_before_anything_was_made_of_it(void)
+{
+    scene it = scene_of_group(0);
+    eb_subscription *sub = look_at_one(&it, true, 1);
+    eb_view *view = eb_batch_of(sub)->beside[0].view;
+    EQUAL("it is given back", eb_return(sub, 0), EB_OK);
+    eb_view_hold(view);
+    EQUAL("and cannot be looked at", eb_view_export(view), EB_CLOSED);
+    eb_view_release(view);
+    EQUAL("it comes again", eb_receive(sub, 1, EB_POLL), 1);
+    CHECK("as another view", is_data(data_of(sub, 0), 1));
+    leave(sub);
+    scene_end(&it);
+}
+
+static void of_a_letter_there_are_bytes(void)
+{
+    scene it = scene_of(ROOM, 8, 0, 1);
+    eb_group_terms once = TERMS;
+    once.max_deliveries = 1;
+    CHECK("a group can be made", eb_group_create(it.bus, &once, EB_POLL) >= 0);
+    eb_subscription *sub = look_at_one(&it, false, 1);
+    CHECK("it is looked at", eb_batch_of(sub)->beside[0].view);
+    EQUAL("given back", eb_return(sub, 0), EB_OK);
+    EQUAL("once too often", eb_receive(sub, 1, EB_POLL), EB_EXHAUSTED);
+    CHECK("it is a copy", !eb_batch_of(sub)->beside[0].view && is_data(data_of(sub, 0), 1));
+    CHECK("which holds nobody up", !is_gated(&it, sub));
+    leave(sub);
+    scene_end(&it);
+}
+
 static void without_memory_it_stays_where_it_is(void)
 {
     scene it = scene_of_group(0);
@@ -371,6 +403,10 @@ static void for_a_child_all_is_copied(void)
     scene it = scene_of_group(0);
     eb_subscription *sub = look_at_one(&it, false, 1);
     eb_view *view = look(sub, 0);
+    eb_subscription *second = join_member(it.bus, false, true);
+    put_all(it.peer, 2, 2);
+    EQUAL("another one looks", eb_receive(second, 1, EB_POLL), 1);
+    eb_view *other = eb_batch_of(second)->beside[0].view;
     eb_fork_begins();
     pid_t child = fork();
     eb_fork_ends();
@@ -378,7 +414,8 @@ static void for_a_child_all_is_copied(void)
         eb_test_hook = NULL;
         bool same = is_data(eb_view_data(view), 1);
         eb_view_exported(view);
-        _exit(same ? 0 : 1);
+        bool refused = eb_view_export(other) == EB_CLOSED; /* which nobody had exported */
+        _exit(same && refused ? 0 : 1);
     }
     int status = 0;
     CHECK("the child saw it", waitpid(child, &status, 0) == child && status == 0);
@@ -386,6 +423,7 @@ static void for_a_child_all_is_copied(void)
     CHECK("it is what it was", is_data(eb_view_data(view), 1));
     EQUAL("and in hand still", eb_ack(sub), EB_OK);
     look_away(view);
+    leave(second);
     leave(sub);
     scene_end(&it);
 }
@@ -423,6 +461,8 @@ int main(void)
     RUN(arrays_take_a_quarter_at_most);
     RUN(what_a_poller_keeps_is_a_copy_in_time);
     RUN(acknowledged_by_itself_it_becomes_a_copy);
+    RUN(done_before_anything_was_made_of_it);
+    RUN(of_a_letter_there_are_bytes);
     RUN(without_memory_it_stays_where_it_is);
     RUN(left_without_memory_its_slot_stays);
     RUN(what_is_looked_at_is_not_overwritten);
