@@ -32,21 +32,10 @@ void eb_batch_trim(eb_subscription *sub)
     sub->batch.size = BUFFER_BYTES;
 }
 
-/* What it looks at, from that entry of what stands beside the array on: until then its memory is there for whoever makes
- * something of the batch, also where somebody else has done with an event of it. */
-void eb_batch_let_go(eb_subscription *sub, uint32_t from)
-{
-    eb_batch *batch = &sub->batch;
-    for (uint32_t i = from; sub->views && i < batch->head.beside_count; i++) {
-        if (batch->beside[i].view) eb_view_release(batch->beside[i].view);
-        batch->beside[i].view = NULL;
-    }
-}
-
 void eb_batch_begin(eb_subscription *sub)
 {
     eb_batch *batch = &sub->batch;
-    eb_batch_let_go(sub, 0);
+    eb_views_forget(sub);
     batch->buffer[0] = '[';
     batch->head = (eb_batch_head){.json_length = 1, .number = batch->head.number};
     sub->beside_used = sub->viewed = 0;
@@ -133,8 +122,7 @@ int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t positi
     uint64_t viewed = sub->views && looks ? to_view(record, &parts) : 0;
     if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
     eb_view *view = viewed > 0 ? eb_views_add(sub, record, position, viewed) : NULL;
-    if (view) eb_view_hold(view);
-    else viewed = 0;
+    if (!view) viewed = 0;
     if (!fits(sub, &parts, parts.beside - viewed)) return EB_LARGE;
     batch->sequence[index] = record->sequence;
     batch->time[index] = record->time;

@@ -215,7 +215,7 @@ void eb_bus_let_go_of(eb_subscription *sub)
     eb_bus_release(sub->bus);
     pthread_mutex_destroy(&sub->turn);
     pthread_mutex_destroy(&sub->at_hand);
-    eb_batch_let_go(sub, 0);
+    eb_views_forget(sub);
     eb_views_let_go(sub->views);
     free(sub->batch.buffer);
     free(sub->names);

@@ -207,7 +207,6 @@ static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, bool 
         *bytes = record.bytes;
         EB_TEST_POINT(claim_copied);
         if (has_stayed(place, at)) return status;
-        eb_batch_let_go(sub, before.beside_count);
         sub->batch.head = before;
         sub->beside_used = beside_used;
         sub->viewed = viewed;

@@ -41,7 +41,7 @@ void eb_view_hold(eb_view *view)
 void eb_view_release(eb_view *view)
 {
     if (atomic_fetch_sub(&view->holders, 1) != 1) return;
-    eb_window_release(view->window);
+    if (view->window) eb_window_release(view->window);
     eb_views_let_go(view->of);
     free(view);
 }
@@ -87,7 +87,15 @@ static void strike(eb_views *views, eb_view **at)
     *at = view->next;
     if (views->last == view)
         views->last = at == &views->first ? NULL : (eb_view *)((char *)at - offsetof(eb_view, next));
-    eb_view_release(view);
+    if (atomic_load(&view->holders) > 1) {
+        eb_view_release(view);
+        return;
+    }
+    atomic_fetch_or(&view->exports, EB_VIEW_GONE);
+    eb_window_release(view->window);
+    view->window = NULL;
+    view->next = views->graves;
+    views->graves = view;
 }
 
 static void retire(eb_views *views)
@@ -165,6 +173,22 @@ static eb_view *add(eb_views *views, const eb_record *record, uint64_t position,
 }
 
 /* --- by whoever has the turn --- */
+
+/* Nobody makes anything of the batch any more. */
+void eb_views_forget(eb_subscription *sub)
+{
+    eb_views *views = sub->views;
+    if (!views || views->generation != eb_generation()) return;
+    pthread_mutex_lock(&views->lock);
+    eb_view *view = views->graves;
+    views->graves = NULL;
+    pthread_mutex_unlock(&views->lock);
+    while (view) {
+        eb_view *next = view->next;
+        eb_view_release(view);
+        view = next;
+    }
+}
 
 /* The last `length` bytes of the record's body, which the cursor protects, of a member from now on; NULL where they are to be
  * copied: for want of memory, or of somebody who looks. */

@@ -13,8 +13,9 @@ struct eb_views {
     uint64_t generation;  /* of the process whose it is: in a child nobody may take the lock */
     pthread_mutex_t lock; /* of what follows; whoever has it waits for nobody */
     eb_subscription *sub; /* NULL once it has left */
-    bool of_member; /* of a group: what is in hand is let go of by its event, and protected by a gate of its own */
-    bool gated;     /* the slot of a member holds that gate */
+    bool of_member;  /* of a group: what is in hand is let go of by its event, and protected by a gate of its own */
+    bool gated;      /* the slot of a member holds that gate */
+    eb_view *graves; /* over before anybody had made anything of the batch, whose reader still may try to */
     eb_view *first, *last; /* in the order of their records; those that are protected by its cursor */
     uint64_t lent;         /* sequences before it were handed out, and */
     uint64_t asked;        /* before this one, more was asked for since */
@@ -54,7 +55,6 @@ void eb_batch_end(eb_batch *batch, uint32_t count);
 int eb_batch_keep(eb_subscription *sub, const eb_record *record, uint64_t position, uint32_t index, bool shared,
                   bool looks);
 uint64_t eb_batch_bytes(const eb_subscription *sub);
-void eb_batch_let_go(eb_subscription *sub, uint32_t from);
 
 /* views.c */
 eb_views *eb_views_new(eb_subscription *sub, bool of_member);
@@ -63,6 +63,7 @@ eb_view *eb_views_add(eb_subscription *sub, const eb_record *record, uint64_t po
 const char *eb_view_data(const eb_view *view);
 uint64_t eb_views_floor(eb_subscription *sub, uint64_t position);
 void eb_views_done(eb_subscription *sub, uint64_t sequence);
+void eb_views_forget(eb_subscription *sub);
 void eb_views_take_back(eb_subscription *sub, uint64_t sequence);
 bool eb_views_settle(eb_subscription *sub);
 void eb_views_rest(eb_subscription *sub, bool ended);
