@@ -210,7 +210,7 @@ static int copy(eb_subscription *sub, const eb_held *held, uint32_t index, bool 
         sub->batch.head = before;
         sub->beside_used = beside_used;
         sub->viewed = viewed;
-        eb_views_take_back(sub, held->sequence);
+        eb_views_done(sub, held->sequence);
     }
 }
 

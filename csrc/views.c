@@ -81,21 +81,24 @@ static bool is_over(eb_view *view)
     return atomic_compare_exchange_strong(&view->exports, &nobody, EB_VIEW_GONE);
 }
 
+/* Nobody has taken it: whoever makes something of the batch may try to yet, and is to find that it is gone. */
+static void bury(eb_views *views, eb_view *view)
+{
+    atomic_fetch_or(&view->exports, EB_VIEW_GONE);
+    eb_window_release(view->window);
+    view->window = NULL;
+    view->next = views->graves;
+    views->graves = view;
+}
+
 static void strike(eb_views *views, eb_view **at)
 {
     eb_view *view = *at;
     *at = view->next;
     if (views->last == view)
         views->last = at == &views->first ? NULL : (eb_view *)((char *)at - offsetof(eb_view, next));
-    if (atomic_load(&view->holders) > 1) {
-        eb_view_release(view);
-        return;
-    }
-    atomic_fetch_or(&view->exports, EB_VIEW_GONE);
-    eb_window_release(view->window);
-    view->window = NULL;
-    view->next = views->graves;
-    views->graves = view;
+    if (atomic_load(&view->holders) > 1) eb_view_release(view);
+    else bury(views, view);
 }
 
 static void retire(eb_views *views)
@@ -256,7 +259,8 @@ static void tidy(eb_views *views)
     crowd(views, sweep(views, atomic_load(&views->sub->group->cursor)));
 }
 
-/* Its event is about to be acknowledged, or given back. Who says so for each event may do that while it sleeps. */
+/* Its event is about to be acknowledged, or given back, or has left the ring before it was in hand. Who says so for each event
+ * may do that while it sleeps. */
 void eb_views_done(eb_subscription *sub, uint64_t sequence)
 {
     eb_views *views = lock_of_member(sub);
@@ -264,16 +268,6 @@ void eb_views_done(eb_subscription *sub, uint64_t sequence)
     eb_view **at = find(views, sequence);
     if (at) let_go(views, at, sub->manual && is_had(views, *at));
     tidy(views);
-    unlock(views);
-}
-
-/* It was about to be in hand, and has left the ring. */
-void eb_views_take_back(eb_subscription *sub, uint64_t sequence)
-{
-    eb_views *views = lock_of_member(sub);
-    if (!views) return;
-    eb_view **at = find(views, sequence);
-    if (at) let_go(views, at, false);
     unlock(views);
 }
 

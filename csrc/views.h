@@ -64,7 +64,6 @@ const char *eb_view_data(const eb_view *view);
 uint64_t eb_views_floor(eb_subscription *sub, uint64_t position);
 void eb_views_done(eb_subscription *sub, uint64_t sequence);
 void eb_views_forget(eb_subscription *sub);
-void eb_views_take_back(eb_subscription *sub, uint64_t sequence);
 bool eb_views_settle(eb_subscription *sub);
 void eb_views_rest(eb_subscription *sub, bool ended);
 eb_subscription *eb_views_exported(eb_view *view);

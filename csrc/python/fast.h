@@ -161,7 +161,6 @@ struct receiver_object {
 
 /* view.c */
 PyObject *eb_view_of(const eb_beside *beside);
-PyObject *eb_view_copy(const eb_beside *beside);
 void eb_view_bind(unsigned long long hold, unsigned long long release, unsigned long long export,
                   unsigned long long exported);
 int eb_view_ready(void);

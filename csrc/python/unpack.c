@@ -188,7 +188,6 @@ static PyObject *raw_of(const hand_object *hand, const eb_beside *beside, const 
 {
     bool views = hand->of != NULL && hand->of->views && !hand->copies;
     if (views && beside->view != NULL) return eb_view_of(beside);
-    if (beside->view != NULL) return eb_view_copy(beside);
     PyObject *copy = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)beside->data_length);
     PyObject *seen = views && copy != NULL ? PyMemoryView_FromObject(copy) : NULL;
     if (views) Py_XDECREF(copy);

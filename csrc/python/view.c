@@ -87,18 +87,6 @@ PyObject *eb_view_of(const eb_beside *beside)
     return seen;
 }
 
-/* Its bytes; NULL with an error, also where somebody else has done with it. */
-PyObject *eb_view_copy(const eb_beside *beside)
-{
-    if (bound.export(beside->view) != EB_OK) {
-        PyErr_SetString(PyExc_BufferError, "the data of this event were released");
-        return NULL;
-    }
-    PyObject *copy = PyBytes_FromStringAndSize(beside->data, (Py_ssize_t)beside->data_length);
-    bound.exported(beside->view);
-    return copy;
-}
-
 static PyType_Slot view_slots[] = {
     {Py_tp_doc, (void *)"The raw data of an event, where they lie."},
     {BF_GETBUFFER, (void *)view_export},
