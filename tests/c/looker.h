@@ -82,19 +82,10 @@ static void look_away(const keepsake *seen)
     if (seen->view) release(seen->view);
 }
 
-static keepsake swap(looker *me, uint64_t which, keepsake by)
-{
-    pthread_mutex_lock(&me->lock);
-    keepsake before = me->kept[which];
-    me->kept[which] = by;
-    pthread_mutex_unlock(&me->lock);
-    return before;
-}
-
 /* From now on it is looked at by whoever wants to, also once its event is done. */
 static void keep(looker *me, uint64_t *state, keepsake *seen)
 {
-    keepsake before = swap(me, draw(state) % KEPT, *seen);
+    keepsake before = swap(&me->lock, &me->kept[draw(state) % KEPT], *seen);
     seen->view = NULL;
     look_away(&before);
 }
@@ -102,7 +93,7 @@ static void keep(looker *me, uint64_t *state, keepsake *seen)
 static void drop_kept(looker *me)
 {
     for (int i = 0; i < KEPT; i++) {
-        keepsake one = swap(me, (uint64_t)i, (keepsake){.view = NULL});
+        keepsake one = swap(&me->lock, &me->kept[i], (keepsake){.view = NULL});
         look_away(&one);
     }
 }
@@ -110,12 +101,12 @@ static void drop_kept(looker *me)
 /* Somebody else's: it goes, or is looked at once more and stays. */
 static void see_to_kept(looker *me, uint64_t *state)
 {
-    keepsake one = swap(me, draw(state) % KEPT, (keepsake){.view = NULL});
+    keepsake one = swap(&me->lock, &me->kept[draw(state) % KEPT], (keepsake){.view = NULL});
     if (one.view && draw(state) % 2) {
         EQUAL("one may be looked at again", eb_view_export(one.view), EB_OK);
         look_at(&one);
         eb_view_exported(one.view);
-        one = swap(me, draw(state) % KEPT, one);
+        one = swap(&me->lock, &me->kept[draw(state) % KEPT], one);
         atomic_fetch_add(&again, 1);
     }
     atomic_fetch_add(&ended_apart, one.view != NULL);

@@ -45,11 +45,6 @@ static inline bool is_parked(const scene *it, uint32_t claim)
     return atomic_load(place_of(it, claim)) & EB_PARKED;
 }
 
-static inline uint64_t committed_of(const scene *it)
-{
-    return atomic_load(&it->bus->ring.header->committed);
-}
-
 /* One event that passes the group by; whether there was room. */
 static inline bool pass_one(scene *it)
 {

@@ -179,6 +179,11 @@ static inline uint64_t sent(const eb_bus *bus)
     return stats.sent;
 }
 
+static inline uint64_t committed_of(const scene *it)
+{
+    return atomic_load(&it->bus->ring.header->committed);
+}
+
 static inline uint64_t counted_events(const eb_bus *bus)
 {
     uint64_t sum = atomic_load(&bus->ring.header->inline_count);

@@ -43,6 +43,15 @@ static void *show(void *with)
     return NULL;
 }
 
+static keepsake swap(pthread_mutex_t *lock, keepsake *place, keepsake by)
+{
+    pthread_mutex_lock(lock);
+    keepsake before = *place;
+    *place = by;
+    pthread_mutex_unlock(lock);
+    return before;
+}
+
 static inline void expect_whole(const char *data, uint64_t length, uint64_t *names)
 {
     memcpy(names, data, HEAD);

@@ -30,19 +30,10 @@ static void drop(keepsake *one)
     atomic_fetch_add(&let_go, 1);
 }
 
-static keepsake swap(viewer *me, uint64_t which, keepsake by)
-{
-    pthread_mutex_lock(&me->lock);
-    keepsake before = me->kept[which];
-    me->kept[which] = by;
-    pthread_mutex_unlock(&me->lock);
-    return before;
-}
-
 static void keep(viewer *me, const eb_beside *beside)
 {
     hold(beside->view);
-    keepsake before = swap(me, draw(&me->state) % KEPT,
+    keepsake before = swap(&me->lock, &me->kept[draw(&me->state) % KEPT],
                            (keepsake){.view = beside->view, .data = beside->data, .length = beside->data_length});
     drop(&before);
 }
@@ -53,12 +44,12 @@ static void *keep_for(void *with)
     viewer *me = &viewers[(uintptr_t)with];
     uint64_t state = chance_of(500 + (unsigned)(uintptr_t)with), names[2];
     while (!atomic_load(&keeping_over)) {
-        keepsake one = swap(me, draw(&state) % KEPT, (keepsake){.view = NULL});
+        keepsake one = swap(&me->lock, &me->kept[draw(&state) % KEPT], (keepsake){.view = NULL});
         if (one.view && draw(&state) % 2) {
             EQUAL("one may be looked at again", eb_view_export(one.view), EB_OK);
             expect_whole(one.data, one.length, names);
             eb_view_exported(one.view);
-            one = swap(me, draw(&state) % KEPT, one);
+            one = swap(&me->lock, &me->kept[draw(&state) % KEPT], one);
             atomic_fetch_add(&again, 1);
         }
         drop(&one);

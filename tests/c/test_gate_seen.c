@@ -23,11 +23,6 @@ static eb_subscription *join_member(eb_bus *bus)
     return sub;
 }
 
-static bool is_gated(scene *it, const eb_subscription *sub)
-{
-    return atomic_load(&slot_of(it->bus, sub)->owner) & EB_SLOT_GATED;
-}
-
 static void what_it_does_not_hear_is_told_meanwhile(void)
 {
     scene it = scene_of_group();

@@ -29,16 +29,6 @@ static eb_subscription *join_member(eb_bus *bus, bool manual, bool views)
         &(eb_terms){.system = "a.*", .kind = "**", .name = "member", .group = "g", .manual = manual, .views = views});
 }
 
-static bool is_gated(scene *it, const eb_subscription *sub)
-{
-    return atomic_load(&slot_of(it->bus, sub)->owner) & EB_SLOT_GATED;
-}
-
-static uint64_t committed_of(const scene *it)
-{
-    return atomic_load(&it->bus->ring.header->committed);
-}
-
 static uint64_t place_of(const scene *it, uint32_t claim)
 {
     return atomic_load(eb_claim_place(&it->bus->roster, claim));

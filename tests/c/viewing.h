@@ -48,6 +48,12 @@ static inline uint64_t cursor(eb_bus *bus, const eb_subscription *sub)
     return atomic_load(&slot_of(bus, sub)->cursor);
 }
 
+/* Whether its slot holds a gate. */
+static inline bool is_gated(scene *it, const eb_subscription *sub)
+{
+    return atomic_load(&slot_of(it->bus, sub)->owner) & EB_SLOT_GATED;
+}
+
 /* The view of event number `index` of the batch, held and exported, as by a memoryview. */
 static inline eb_view *look(eb_subscription *sub, uint32_t index)
 {
