@@ -21,6 +21,7 @@ from benchmarks.goals import GOALS, judge  # noqa: E402
 from benchmarks.loops.measure import oneway  # noqa: E402
 from benchmarks.peer import Peer  # noqa: E402
 from benchmarks.report import Figure, Report, Row  # noqa: E402
+from harness import patiently  # noqa: E402
 from nats_proxy import Proxy  # noqa: E402
 from nats_server import ABSENT  # noqa: E402
 
@@ -106,9 +107,14 @@ def test_each_that_is_installed_carries_events(peer: Peer) -> None:
     """A burst arrives whole and in order, and what each part spent on it is known."""
     if peer.missing:
         pytest.skip(ABSENT)
-    found = measure.burst(peer, EVENTS, 1)
-    assert found.pop("events") == EVENTS
-    assert all(figure > 0 for figure in found.values())
+
+    def attempt(seconds: float) -> bool:
+        events = round(EVENTS * seconds)
+        found = measure.burst(peer, events, seconds)
+        assert found.pop("events") == events
+        return all(figure > 0 for figure in found.values())
+
+    patiently(attempt, 1)  # CPU time is told in ticks of 10 ms, and few events may take none
 
 
 @pytest.mark.release

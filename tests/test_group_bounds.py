@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,23 @@ def test_an_exhausted_event_is_not_forgotten_when_another_is_buried(bus: Bus, mo
     member.bury(first)
     assert member.receive(0) is None
     assert [letter["data"] for letter in numbers(dead)] == [0, 1]  # type: ignore[index]
+
+
+def test_letters_that_are_sent_in_the_middle_of_sending_them(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a destructor that closes the member: each arrives, the one that was being sent twice."""
+    grave = bus.subscribe("eventbus.dead")
+    member = join(bus)
+    post = member._post
+
+    def send_all_first(path: str, letter: dict[str, Any], patient: bool) -> object:
+        monkeypatch.setattr(member, "_post", post)
+        member._send_letters(patient=False)
+        return post(path, letter, patient)
+
+    send(bus, 2)
+    for _ in range(2):
+        monkeypatch.setattr(member, "_post", send_all_first)
+        event = member.receive(0)
+        assert event is not None
+        member.bury(event)
+    assert [event.data["data"] for event in grave.receive_many(9, 0)] == [0, 0, 1, 1]
